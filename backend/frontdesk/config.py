@@ -1,0 +1,222 @@
+"""Every setting, with its default and its limits. The only reader of the environment and of settings files.
+
+Order, first wins: arguments (the command line), `FRONTDESK_*` in the environment, the TOML file, the defaults here.
+`load` is called by `cli/` alone; every other module is handed a `Settings`. Knows the folders of `prompts/` and
+`weights/`, but not what lies in them, and nothing of the machine: see `worker/machine`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+
+from frontdesk.errors import ConfigError
+
+PREFIX = "FRONTDESK_"
+FILE_VARIABLE = "FRONTDESK_CONFIG"
+FILE_NAME = "frontdesk.toml"
+DEFAULT_WINDOW = 8192  # tokens; what a model with a longer context is opened with when nobody asks for more
+SHARED_CONVERSATIONS = 4  # full windows that the KV cache holds by default; most conversations are far from full
+
+
+class Settings(BaseSettings):
+    """All settings of one server. Frozen: a running server never changes its mind."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
+
+    model: str | None = Field(
+        None,
+        min_length=1,
+        description="Name of a model in weights/manifest.toml, or path of a .gguf file. Unset: the manifest's default.",
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on. 0.0.0.0 is every interface.")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port. 0 takes a free one and prints it.")
+    ctx: int | None = Field(
+        None,
+        ge=64,
+        le=4_194_304,
+        description="Tokens that one conversation may hold, prompt and answer together. "
+        f"Unset: the model's own context, but at most {DEFAULT_WINDOW}.",
+    )
+    kv_tokens: int | None = Field(
+        None,
+        ge=64,
+        le=67_108_864,
+        description="Tokens that all conversations share in the KV cache. "
+        f"Unset: {SHARED_CONVERSATIONS} full conversations (fewer with fewer slots), less where memory is short.",
+    )
+    slots: int = Field(16, ge=1, le=256, description="Replies that are computed at the same time; more wait in line.")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Compute threads. Unset: every core that the cgroup's quota and the CPU affinity allow.",
+    )
+    chunk: int = Field(512, ge=16, le=8192, description="Prompt tokens computed in one step while no reply streams.")
+    chunk_busy: int = Field(
+        128,
+        ge=1,
+        le=8192,
+        description="Prompt tokens computed in one step beside streaming replies: smaller keeps "
+        "streams smoother, larger brings first tokens sooner.",
+    )
+    kv_type: Literal["f16", "f32", "q8_0"] = Field(
+        "f16", description="Number format of the KV cache. q8_0 halves its memory."
+    )
+    max_waiting: int = Field(
+        512, ge=1, le=100_000, description="Requests that may be open, running and waiting. One more gets 503."
+    )
+    max_body_bytes: int = Field(
+        1_048_576,
+        ge=1024,
+        le=1_073_741_824,
+        description="Largest request body, in bytes. Raise it for contexts over 100,000 tokens.",
+    )
+    max_connections: int = Field(1024, ge=1, le=1_000_000, description="Connections open at once. One more gets 503.")
+    ping_seconds: float = Field(
+        5.0,
+        ge=0.1,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds of silence after which a stream gets a keep-alive.",
+    )
+    send_timeout: float = Field(
+        30.0,
+        ge=0.1,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds that a reader may leave its socket full before it is dropped.",
+    )
+    drain_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds that running replies get to finish when the server is told to stop.",
+    )
+    header_timeout: float = Field(
+        10.0, ge=0.1, le=3600, allow_inf_nan=False, description="Seconds that a client has to send its request head."
+    )
+    body_timeout: float = Field(
+        30.0, ge=0.1, le=3600, allow_inf_nan=False, description="Seconds that a client has to send its request body."
+    )
+    origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins of web pages that may call this server, such as https://shop.example; '*' is every "
+        "one. A list in TOML, separated by commas elsewhere.",
+    )
+    persona: str | None = Field(
+        None,
+        min_length=1,
+        description="Persona (prompts/<name>.md) of requests without a system message. "
+        "Unset: the model's own. 'none': none.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="Shape of log lines. auto: console on a terminal, json elsewhere."
+    )
+
+    @field_validator("origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            scheme, found, rest = origin.partition("://")
+            if origin != "*" and not (found and scheme and rest and "/" not in rest):
+                raise ValueError(f"{origin!r} is no origin; write scheme and host as in https://shop.example")
+        return value
+
+    def window(self, model_context: int) -> int:
+        """Tokens that one conversation may hold with a model that was trained for `model_context` tokens."""
+        wanted = self.ctx or min(model_context, DEFAULT_WINDOW)
+        return min(wanted, self.kv_tokens or wanted)
+
+    def kv_cells(self, window: int, at_most: int | None = None) -> int:
+        """Cells of the shared KV cache; `at_most` is what memory allows. Never less than one window."""
+        if self.kv_tokens:
+            return self.kv_tokens
+        cells = window * min(self.slots, SHARED_CONVERSATIONS)
+        return max(window, min(cells, at_most or cells))
+
+
+def load(file: Path | None = None, arguments: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from every source; arguments that are `None` were not given. Raises `ConfigError` with one line."""
+    file = file or _default_file()
+    from_file = _read(file) if file else {}
+    from_environment = EnvSettingsSource(Settings)()
+    given = {name: value for name, value in (arguments or {}).items() if value is not None}
+    origin = {name: str(file) for name in from_file}
+    origin |= {name: PREFIX + name.upper() for name in from_environment}
+    origin |= {name: "--" + name.replace("_", "-") for name in given}
+    try:
+        return Settings(**{**from_file, **from_environment, **given})
+    except ValidationError as error:
+        raise _config_error(error, origin) from None
+
+
+def unknown_variables() -> list[str]:
+    """`FRONTDESK_*` variables that name no setting, most likely misspelt."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {FILE_VARIABLE}
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+
+
+def share() -> Path:
+    """The folder that holds `prompts/` and `weights/`: in the wheel, or in a checkout beside `backend/`."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "_share", package.parents[1]):
+        if (folder / "prompts").is_dir():
+            return folder
+    raise ConfigError(
+        f"neither {package / '_share'} nor {package.parents[1]} holds prompts/: the installation is broken"
+    )
+
+
+def prompts_folder() -> Path:
+    return share() / "prompts"
+
+
+def weights_folder() -> Path:
+    return share() / "weights"
+
+
+def state_folder() -> Path:
+    """Where a user's own small files go, such as the history of `frontdesk chat`. May not exist yet."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "frontdesk"
+
+
+def _default_file() -> Path | None:
+    if named := os.environ.get(FILE_VARIABLE):
+        return Path(named)
+    return Path(FILE_NAME) if Path(FILE_NAME).is_file() else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read settings file {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    for key in values:
+        if key not in Settings.model_fields:
+            raise ConfigError(f"unknown setting {key!r} in {file}; docs/settings.md lists all", param=key)
+    return values
+
+
+def _config_error(error: ValidationError, origin: Mapping[str, str]) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0])
+    reason = first["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+    return ConfigError(
+        f"bad setting {name} = {first['input']!r} from {origin.get(name, 'the call')}: {reason}", param=name
+    )
