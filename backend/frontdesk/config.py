@@ -122,6 +122,13 @@ class Settings(BaseSettings):
         "auto", description="Shape of log lines. auto: console on a terminal, json elsewhere."
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_truth(cls, value: object) -> object:
+        if isinstance(value, bool):  # or `port = true` would be port 1
+            raise ValueError("must not be true or false")
+        return value
+
     @field_validator("origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

@@ -15,7 +15,7 @@ V2_MOUNTS = ("", "unified")
 
 
 def usable_cores(root: Path = Path("/"), affinity: int | None = None) -> int:
-    """Cores to compute on, at least 1. A quota of 2.7 cores gives 2: a third thread would be stopped again and again."""
+    """Cores to compute on, at least 1. A quota of 2.7 cores gives 2: a third thread would be stopped time and again."""
     allowed = affinity or _affinity()
     quotas = [*_v2_quotas(root), *_v1_quotas(root)]
     return max(1, min([allowed, *(int(quota) for quota in quotas)]))
@@ -55,7 +55,7 @@ def _cores(quota: int | None, period: int | None) -> Iterator[float]:
 def _files(root: Path, controller: str, mounts: tuple[str, ...], name: str) -> Iterator[Path]:
     """This file in the process's own group and in each group above it, since the tightest one counts.
 
-    In a container the path that /proc names may belong to the host and not exist; the mount's top is the own group then.
+    In a container the path that /proc names may belong to the host and not exist; the mount's top is the own one then.
     """
     path = _group(root, controller)
     for mount in mounts:

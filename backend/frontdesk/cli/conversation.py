@@ -1,0 +1,206 @@
+"""One conversation with a server, over its WebSocket `/v1/responses`. Remembers the turns, so that any connection can
+carry the next one; knows no terminal.
+
+Synchronous on purpose: a terminal does one thing at a time, and Ctrl-C then is a flag that is looked at between frames.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.sync.client import ClientConnection, connect
+
+from frontdesk.errors import FrontdeskError
+
+ENDS = {"response.completed", "response.incomplete"}
+LOOK = 0.1  # seconds between two looks at the cancel flag while nothing arrives
+NOT_READY = 2.0  # seconds until a server that still loads is asked again
+ATTEMPTS = 5  # to connect again, with waits of 0.25, 0.5, 1, 2 and 4 seconds
+FINAL_CODES = {1002, 1003, 1007, 1008, 1009}  # and 4000 to 4999: connecting again would end the same way
+
+
+class ServerUnreachable(FrontdeskError):
+    """No connection, or none any more."""
+
+
+class ReplyFailed(FrontdeskError):
+    """The server answered this turn with an error; the next turn may work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How a reply went; seconds. `status` is completed, incomplete (cut at a limit) or cancelled."""
+
+    status: str
+    prompt_tokens: int
+    cached_tokens: int
+    tokens: int
+    first_after: float
+    tokens_per_second: float
+
+
+class Conversation:
+    """Turns, and the connection that carries them. `on_trouble` is told in one line what happens to the connection."""
+
+    def __init__(self, url: str, options: dict[str, Any], on_trouble: Callable[[str], None]) -> None:
+        self.address = websocket_address(url)
+        self.options = options  # sent with every turn: model, temperature, …
+        self.instructions: str | None = None
+        self.turns: list[dict[str, str]] = []
+        self.stats: Stats | None = None
+        self._on_trouble = on_trouble
+        self._socket: ClientConnection | None = None
+
+    def connect(self) -> None:
+        """Raises `ServerUnreachable`."""
+        try:
+            self._socket = connect(self.address, max_size=None, compression=None, open_timeout=10)
+        except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
+            raise ServerUnreachable(f"no server answers at {self.address} ({error})") from None
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+    def ask(self, text: str, cancelled: Callable[[], bool]) -> Iterator[str]:
+        """Pieces of the answer as they come; `stats` is set after the last. A turn that brought no answer is forgotten.
+
+        Raises `ReplyFailed`, `ServerUnreachable`. When the connection breaks, the turn is asked once more on a new one.
+        """
+        kept = len(self.turns)
+        self.turns.append({"role": "user", "content": text})
+        answer = ""
+        try:
+            for attempt in (1, 2):
+                try:
+                    for piece in self._when_loaded(cancelled):
+                        answer += piece
+                        yield piece
+                    break
+                except ConnectionClosed as closed:
+                    self._reconnect(closed, last=attempt == 2)
+                    answer = ""
+        except (ReplyFailed, ServerUnreachable):
+            answer = ""
+            raise
+        finally:
+            self.turns[kept + 1 :] = [{"role": "assistant", "content": answer}]
+            del self.turns[kept if not answer else kept + 2 :]
+
+    def clear(self) -> None:
+        self.turns.clear()
+
+    def _when_loaded(self, cancelled: Callable[[], bool]) -> Iterator[str]:
+        """`_attempt`, once the server has its model."""
+        while True:
+            try:
+                yield from self._attempt(cancelled)
+                return
+            except ReplyFailed as error:
+                if error.code != "engine_not_ready" or cancelled():
+                    raise
+                self._on_trouble(f"the server is not ready ({error.message}); waiting …")
+                time.sleep(NOT_READY)
+
+    def _attempt(self, cancelled: Callable[[], bool]) -> Iterator[str]:
+        """One try at the last turn. Raises `ConnectionClosed`, `ReplyFailed`."""
+        if self._socket is None:
+            self.connect()
+        assert self._socket is not None
+        began = time.monotonic()
+        first = 0.0
+        self._send({"type": "response.create", **self._body()})
+        for event in self._events(cancelled):
+            if event["type"] == "response.output_text.delta":
+                first = first or time.monotonic()
+                yield event["delta"]
+            elif event["type"] in ENDS:
+                self.stats = _stats(event["response"], began, first or time.monotonic(), time.monotonic())
+
+    def _events(self, cancelled: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+        """Events up to the reply's last. Sends one cancel, as soon as it is both wanted and possible."""
+        response: str | None = None
+        cancel_sent = False
+        while True:
+            if response and cancelled() and not cancel_sent:
+                self._send({"type": "response.cancel", "response_id": response})
+                cancel_sent = True
+            if (event := self._receive()) is None:
+                continue
+            if event["type"] == "response.created":
+                response = event["response"]["id"]
+            _raise_failure(event)
+            yield event
+            if event["type"] in ENDS:
+                return
+
+    def _receive(self) -> dict[str, Any] | None:
+        """The next event, or `None` when it is time to look at the cancel flag again."""
+        assert self._socket is not None
+        try:
+            return json.loads(self._socket.recv(timeout=LOOK))
+        except TimeoutError:
+            return None
+
+    def _body(self) -> dict[str, Any]:
+        instructions = {"instructions": self.instructions} if self.instructions else {}
+        return {"input": self.turns, "store": False, **instructions, **self.options}
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._socket is not None
+        self._socket.send(json.dumps(message))
+
+    def _reconnect(self, closed: ConnectionClosed, last: bool) -> None:
+        """Raises `ServerUnreachable` when there is no use in trying, or nobody answers any more."""
+        code = closed.rcvd.code if closed.rcvd else 1006
+        reason = f"{code} {closed.rcvd.reason}".rstrip() if closed.rcvd else str(code)
+        if last or code in FINAL_CODES or 4000 <= code < 5000:
+            raise ServerUnreachable(f"the server closed the connection ({reason})")
+        for attempt in range(ATTEMPTS):
+            self._on_trouble(f"connection lost ({reason}); connecting again …")
+            time.sleep(0.25 * 2**attempt)
+            try:
+                self.connect()
+            except ServerUnreachable:
+                continue
+            self._on_trouble("connected; asking again")
+            return
+        raise ServerUnreachable(f"no server answers at {self.address} any more")
+
+
+def websocket_address(url: str) -> str:
+    """`http://host:8000`, with or without `/v1`, as the address of the WebSocket."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    path = parts.path.rstrip("/").removesuffix("/responses").removesuffix("/v1")
+    return urlunsplit((scheme, parts.netloc, f"{path}/v1/responses", "", ""))
+
+
+def _raise_failure(event: dict[str, Any]) -> None:
+    """A refusal is one `error` with a status. A reply that fails sends an `error` without, then `response.failed`."""
+    refused = event["type"] == "error" and "status" in event
+    if not refused and event["type"] != "response.failed":
+        return
+    error = (event if refused else event["response"]).get("error") or {}
+    if error.get("code") != "response_not_active":  # a cancel that met the reply's end
+        raise ReplyFailed(str(error.get("message") or "the reply failed"), code=error.get("code"))
+
+
+def _stats(response: dict[str, Any], began: float, first: float, ended: float) -> Stats:
+    usage = response.get("usage") or {}
+    tokens = usage.get("output_tokens", 0)
+    rate = (tokens - 1) / (ended - first) if tokens > 1 and ended > first else 0.0
+    return Stats(
+        status=response.get("status", "completed"),
+        prompt_tokens=usage.get("input_tokens", 0),
+        cached_tokens=(usage.get("input_tokens_details") or {}).get("cached_tokens", 0),
+        tokens=tokens,
+        first_after=first - began,
+        tokens_per_second=rate,
+    )

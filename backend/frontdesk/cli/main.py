@@ -1,0 +1,49 @@
+"""The `frontdesk` command: names its subcommands and says what a newcomer needs first. Does nothing itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from frontdesk import __version__
+from frontdesk.cli.chat import chat
+from frontdesk.cli.serve import serve
+
+HELP = """Serve a language model on this machine, and talk to it.
+
+\b
+    frontdesk serve                      the shipped model on http://127.0.0.1:8000
+    frontdesk serve --model my.gguf      any other model in GGUF format
+    frontdesk chat                       talk to the model in this terminal
+    frontdesk chat -m "When are you open?"
+
+Any OpenAI client works with base_url http://127.0.0.1:8000/v1; http://127.0.0.1:8000/docs describes every route.
+
+Every setting can be a flag (--ctx 4096), a variable (FRONTDESK_CTX=4096) or a line in frontdesk.toml (ctx = 4096).
+A flag wins over a variable, a variable over the file. `frontdesk serve --help` lists the flags."""
+
+app = typer.Typer(
+    name="frontdesk",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(serve)
+app.command()(chat)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"frontdesk {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    app()

@@ -1,0 +1,46 @@
+"""A server that lives as long as one `frontdesk chat`: the same server as `frontdesk serve`, on a free port.
+
+It runs in a thread, so it cannot outlive the program: no orphan keeps a model in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator
+
+from rich.status import Status
+
+from frontdesk.cli import options
+from frontdesk.config import Settings
+from frontdesk.errors import FrontdeskError
+
+
+@contextlib.contextmanager
+def own_server(settings: Settings) -> Iterator[str]:
+    """Its URL, once the model is loaded. Leaves with one line and exit code 2 when it cannot be."""
+    from frontdesk.server.app import build_app
+    from frontdesk.server.serve import Watch, bind, make_server, url_of
+    from frontdesk.telemetry.logs import set_up
+
+    set_up("error", settings.log_format)
+    outcome: queue.Queue[FrontdeskError | None] = queue.Queue()
+    watch = Watch(ready=lambda _: outcome.put(None), failed=outcome.put)
+    try:
+        server = make_server(settings, build_app(settings, watch=watch))
+        socket = bind("127.0.0.1", 0)
+    except FrontdeskError as error:
+        options.fail(error.message)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, name="server")
+    thread.start()
+    try:
+        with Status("loading the model …", console=options.notes):
+            failure = outcome.get()
+        if failure:
+            options.fail(failure.message)
+        yield url_of(socket)
+    finally:
+        server.should_exit = True
+        thread.join()
+        socket.close()

@@ -1,0 +1,97 @@
+"""The lines that a starting server shows: where it listens, how far loading is, what was opened, how to ask.
+
+On a terminal loading is a bar, elsewhere a line every quarter. The line `listening on URL` always comes first and keeps
+its form: programs read the port from it when `--port 0` chose one.
+"""
+
+from __future__ import annotations
+
+import json
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from frontdesk import __version__
+from frontdesk.config import Settings
+
+if TYPE_CHECKING:  # importing it for real would make `--help` wait for the whole server
+    from frontdesk.fleet.pool import Backend
+
+QUESTION = "When are you open?"
+
+
+class StartUp:
+    """What `server/serve` calls while it starts. A context manager, so that a failure never leaves half a bar."""
+
+    def __init__(self, settings: Settings, console: Console | None = None) -> None:
+        self._settings = settings
+        self._console = console or Console(highlight=False, soft_wrap=True, markup=False)
+        self._bar: Progress | None = None
+        self._quarter = 0
+        self._url = ""
+
+    def __enter__(self) -> StartUp:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end_bar()
+
+    def say(self, line: str) -> None:
+        self._console.print(line)
+
+    def bound(self, url: str) -> None:
+        self._url = url
+        self.say(f"frontdesk {__version__}")
+        self.say(f"listening on {url}")
+        if self._console.is_terminal:
+            columns = (TextColumn("loading  "), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=self._console, transient=True)
+            self._bar.add_task("", total=1.0)
+            self._bar.start()
+
+    def progress(self, progress: float) -> None:
+        """`progress` is 0..1."""
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], completed=progress)
+        elif int(progress * 4) > self._quarter:
+            self._quarter = int(progress * 4)
+            self.say(f"loading   {self._quarter * 25} %")
+
+    def ready(self, backend: Backend) -> None:
+        self._end_bar()
+        for name, value in described(backend, self._settings):
+            self.say(f"{name:<9} {value}")
+        self.say(f"ask       {curl(self._url)}")
+        self.say(f"ready     {self._url}/docs lists every route; Ctrl-C stops")
+
+    def _end_bar(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+
+def described(backend: Backend, settings: Settings) -> list[tuple[str, str]]:
+    """What was really opened, which may be less than what was asked for."""
+    ready = backend.engine.ready
+    lines = [
+        ("model", f"{backend.card.name} · {ready.description} · loaded in {ready.load_seconds:.1f} s"),
+        (
+            "context",
+            f"{ready.window:,} tokens a conversation, {ready.kv_cells:,} for all (KV cache {settings.kv_type})",
+        ),
+        ("slots", f"{ready.slots} replies at once on {ready.threads} {'thread' if ready.threads == 1 else 'threads'}"),
+        ("tokenizer", f"{backend.tokenizer.kind}, {ready.n_vocab:,} tokens"),
+    ]
+    if ready.window > ready.n_ctx_train:
+        lines.append(("warning", f"this model was trained for {ready.n_ctx_train:,} tokens; beyond, answers get worse"))
+    return lines
+
+
+def curl(url: str) -> str:
+    """A command that asks the server something, to be pasted into a shell."""
+    body = json.dumps({"messages": [{"role": "user", "content": QUESTION}], "stream": True})
+    return f"curl -N {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'"
