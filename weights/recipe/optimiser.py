@@ -1,0 +1,69 @@
+"""Muon for the matrices of the blocks, AdamW for the embedding and the norms.
+
+Muon replaces a matrix's momentum by the nearest orthogonal matrix (a few Newton-Schulz steps), which on so few tokens
+learns markedly faster than AdamW. This file knows parameters and gradients only.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Coefficients of the successive Newton-Schulz steps: each one suits the singular values the one before leaves.
+STEPS = (
+    (4.0848, -6.8946, 2.9270),
+    (3.9505, -6.3029, 2.6377),
+    (3.7418, -5.5913, 2.3037),
+    (2.8769, -3.1427, 1.2046),
+    (2.8366, -3.0525, 1.2012),
+)
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """Computed in bfloat16: the steps forgive its rounding, and a CPU with AVX512-BF16 does them twice as fast."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = (x / (x.norm() + 1e-7)).bfloat16()
+    for a, b, c in STEPS:
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.T if tall else x).float()
+
+
+class Optimiser:
+    """One learning-rate factor in [0, 1] drives both halves."""
+
+    def __init__(self, model: nn.Module, muon_rate: float, adam_rate: float) -> None:
+        named = list(model.named_parameters())
+        self.matrices = [p for name, p in named if p.ndim == 2 and not name.startswith("embedding")]
+        others = [p for name, p in named if p.ndim != 2 or name.startswith("embedding")]
+        self.momenta = [torch.zeros_like(p) for p in self.matrices]
+        self.adam = torch.optim.AdamW(others, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0)
+        self.muon_rate, self.adam_rate = muon_rate, adam_rate
+        self.momentum, self.decay = 0.95, 0.05
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        for group in self.adam.param_groups:
+            group["lr"] = self.adam_rate * factor
+        self.adam.step()
+        rate = self.muon_rate * factor
+        for matrix, momentum in zip(self.matrices, self.momenta, strict=True):
+            assert matrix.grad is not None
+            momentum.lerp_(matrix.grad, 1 - self.momentum)
+            update = orthogonalised(matrix.grad.lerp(momentum, self.momentum))
+            matrix.mul_(1 - rate * self.decay)
+            matrix.add_(update, alpha=-rate * 0.2 * math.sqrt(max(matrix.shape)))
+
+    def zero_grad(self) -> None:
+        self.adam.zero_grad(set_to_none=True)
+        for matrix in self.matrices:
+            matrix.grad = None
+
+    def state(self) -> dict[str, Any]:
+        return {"momenta": self.momenta, "adam": self.adam.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.momenta = [momentum.clone() for momentum in state["momenta"]]
+        self.adam.load_state_dict(state["adam"])

@@ -1,0 +1,72 @@
+"""Slot grammars: picks a template of a split, fills its slots, expands its choices, and roughens it like a customer.
+
+`{a|b}` is a choice (they nest), `{X}` a slot. Held-out templates are held out whole, and so are the wrappers around
+them. This file knows nothing about shops or about what the right answer is.
+"""
+
+import random
+import re
+
+from recipe.words import Split, load
+
+CHOICE = re.compile(r"\{([^{}]*\|[^{}]*)\}")
+TYPO_SHARE, LOWER_SHARE = 0.15, 0.5
+
+
+def expand(rng: random.Random, template: str, **slots: str) -> str:
+    """Fills the slots, then resolves choices from the inside out."""
+    for name, value in slots.items():
+        template = template.replace("{" + name + "}", value)
+    while match := CHOICE.search(template):
+        template = template[: match.start()] + rng.choice(match.group(1).split("|")) + template[match.end() :]
+    return template
+
+
+def question(rng: random.Random, split: Split, kind: str, **slots: str) -> str:
+    """A bare question of a kind in `data/questions.toml`."""
+    return expand(rng, rng.choice(load("questions")[kind][split]), **slots)
+
+
+def reply(rng: random.Random, kind: str, **slots: str) -> str:
+    """One of the assistant's sentences in `data/replies.toml`; these are the same in both splits."""
+    return expand(rng, rng.choice(load("replies")[kind]), **slots)
+
+
+def signs(kind: str) -> tuple[str, ...]:
+    """Strings of which one must occur in a reply of this kind (an evaluation looks for them)."""
+    return tuple(load("replies")["signs"][kind])
+
+
+def with_typo(rng: random.Random, text: str) -> str:
+    """Swaps, drops or doubles a letter of one longer word."""
+    parts = text.split(" ")
+    index = rng.randrange(len(parts))
+    word = parts[index]
+    if len(word) < 4 or not word.isalpha():
+        return text
+    at = rng.randint(1, len(word) - 2)
+    swapped = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    parts[index] = rng.choice((swapped, word[:at] + word[at + 1 :], word[:at] + word[at] + word[at:]))
+    return " ".join(parts)
+
+
+def as_typed(rng: random.Random, split: Split, text: str, keep: tuple[str, ...] = (), wrap: bool = True) -> str:
+    """What a customer would really type: openers, typos, case and punctuation at will; `keep` stays untouched."""
+    if wrap and rng.random() < 0.35:
+        text = rng.choice(load("questions")["before"][split]) + text
+    if wrap and rng.random() < 0.15:
+        text += rng.choice(load("questions")["after"][split])
+    kept = [part for part in keep if part and part in text]
+    for index, part in enumerate(kept):
+        text = text.replace(part, f"\x00{index}\x00")
+    if rng.random() < TYPO_SHARE:
+        text = with_typo(rng, text)
+    if rng.random() > LOWER_SHARE:
+        text = re.sub(r"\bi\b", "I", text[:1].upper() + text[1:])
+    elif rng.random() < 0.4:
+        text = text.replace("?", "").replace("'", "")
+    elif rng.random() < 0.06:
+        text = text.upper()
+    for index, part in enumerate(kept):
+        text = text.replace(f"\x00{index}\x00", part)
+    return text.strip()

@@ -1,0 +1,84 @@
+"""Trains the byte-level BPE tokenizer and encodes conversations the way the server will.
+
+    python -m recipe.tokenizer
+
+The pre-tokenizer pattern is the one llama.cpp calls `qwen2`: digits stand alone, which is what makes numbers copyable.
+Text between two special tokens is encoded in one piece ("user\\n" and the message together), because a server that
+renders a chat template does the same. This file knows nothing of losses or batches.
+"""
+
+import argparse
+import random
+from collections.abc import Iterator
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from recipe import paths
+from recipe.generator import sample
+from recipe.talk import Message
+from recipe.world import SIZES
+
+VOCABULARY = 4096
+SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+PAD, START, END = 0, 1, 2
+QWEN2_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def texts(count: int, seed: int) -> Iterator[str]:
+    rng = random.Random(seed)
+    for index in range(count):
+        for message in sample(rng, "train", index % len(SIZES)).messages:
+            yield f"{message['role']}\n{message['content']}"
+
+
+def train(count: int, seed: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(QWEN2_PATTERN), behavior="isolated")
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        min_frequency=3,
+        show_progress=True,
+    )
+    tokenizer.train_from_iterator(texts(count, seed), trainer)
+    return tokenizer
+
+
+def load() -> Tokenizer:
+    return Tokenizer.from_file(str(paths.TOKENIZER))
+
+
+def encode(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], list[int]]:
+    """Token ids of a ChatML conversation, and 1 for each token that the assistant has to predict."""
+    ids: list[int] = []
+    learned: list[int] = []
+    pieces = tokenizer.encode_batch([f"{message['role']}\n{message['content']}" for message in messages])
+    heads = {role: len(tokenizer.encode(f"{role}\n").ids) for role in {message["role"] for message in messages}}
+    newline = tokenizer.encode("\n").ids
+    for message, piece in zip(messages, pieces, strict=True):
+        head = heads[message["role"]]
+        flag = int(message["role"] == "assistant")
+        ids += [START, *piece.ids, END, *newline]
+        learned += [0] * (1 + head) + [flag] * (len(piece.ids) - head + 1) + [0] * len(newline)
+    return ids, learned
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--conversations", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=123)
+    options = parser.parse_args()
+    paths.BUILD.mkdir(exist_ok=True)
+    tokenizer = train(options.conversations, options.seed)
+    tokenizer.save(str(paths.TOKENIZER))
+    print(f"{paths.TOKENIZER.name}: {tokenizer.get_vocab_size()} tokens")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Trains the model: one single-threaded process per core, gradients averaged with gloo.
+
+    python -m recipe.train --tokens 12e6 --decay 0.4
+
+Resumes from `build/NAME.pt` if that exists. The schedule counts tokens, not minutes: a run that turns out slower than
+hoped is stopped and resumed with a smaller `--tokens`, and its learning rate then falls earlier. Two single-threaded
+ranks beat one process with two threads on small cores. This file does not know what the conversations are about.
+"""
+
+import argparse
+import datetime
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from recipe import paths
+from recipe.dataset import Batch, Level
+from recipe.model import Config, Model
+from recipe.optimiser import Optimiser
+
+# Share of batches by level (short, usual, long prompts), until this part of the tokens is done.
+CURRICULUM = (
+    (0.35, (0.90, 0.10, 0.00)),
+    (0.60, (0.45, 0.50, 0.05)),
+    (1.00, (0.20, 0.60, 0.20)),
+)
+LOWEST_RATE = 0.02
+WARM_UP_STEPS = 40
+
+
+@dataclass
+class Progress:
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    log: list[tuple[int, int, float, float]] = field(default_factory=list)  # step, tokens, seconds, loss
+
+
+def rate_factor(step: int, tokens: int, total: float, decay: float) -> float:
+    """Linear warm-up by steps, then flat, then linear decay over the last part of the tokens."""
+    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+    left = max(0.0, (total - tokens) / (total * decay))
+    return warm * max(LOWEST_RATE, min(1.0, left))
+
+
+def shares(done: float) -> tuple[float, ...]:
+    return next(levels for until, levels in CURRICULUM if done <= until or until == 1.0)
+
+
+def batches(progress: Progress, options: argparse.Namespace, rank: int) -> Iterator[Batch]:
+    """Batches by curriculum. A resumed run shuffles anew; it need not repeat the order of an unbroken one."""
+    seed = options.seed + 1000 * progress.step + rank
+    levels = [iter(Level(level, options.batch, seed)) for level in range(len(CURRICULUM[0][1]))]
+    rng = np.random.default_rng(options.seed + progress.step)  # the same on all ranks: they share a level's cost
+    while True:
+        yield next(levels[rng.choice(len(levels), p=shares(progress.tokens / options.tokens))])
+
+
+def average(model: Model, *numbers: float) -> list[float]:
+    """Averages the gradients over the ranks, and sums some numbers on the way."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([*(gradient.view(-1) for gradient in gradients), torch.tensor(numbers)])
+    dist.all_reduce(flat)
+    sums = flat[-len(numbers) :].tolist()
+    flat /= dist.get_world_size()
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
+    return sums
+
+
+def save(name: str, model: Model, optimiser: Optimiser, progress: Progress) -> None:
+    state: dict[str, Any] = {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state(),
+        "progress": asdict(progress),
+        "config": asdict(model.config),
+    }
+    path = paths.checkpoint(name)
+    unfinished = path.with_suffix(".tmp")
+    torch.save(state, unfinished)
+    unfinished.replace(path)
+
+
+def resume(name: str, model: Model, optimiser: Optimiser) -> Progress:
+    path = paths.checkpoint(name)
+    if not path.exists():
+        return Progress()
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimiser.load(state["optimiser"])
+    return Progress(**state["progress"])
+
+
+def work(rank: int, options: argparse.Namespace) -> None:
+    """One rank's whole training."""
+    torch.set_num_threads(1)
+    torch.manual_seed(options.seed)
+    patience = datetime.timedelta(hours=12)  # a rank may be stopped for long while others measure
+    dist.init_process_group("gloo", rank=rank, world_size=options.ranks, timeout=patience)
+    model = Model(Config())
+    optimiser = Optimiser(model, options.muon_rate, options.adam_rate)
+    progress = resume(options.name, model, optimiser)
+    earlier, started, losses = progress.seconds, time.monotonic(), []
+    if rank == 0:
+        print(f"{model.size / 1e6:.2f} M parameters, from token {progress.tokens}", flush=True)
+    for batch in batches(progress, options, rank):
+        factor = rate_factor(progress.step, progress.tokens, options.tokens, options.decay)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not options.fp32):
+            loss = model.loss(batch.ids, batch.weight)
+        optimiser.zero_grad()
+        loss.backward()
+        loss_sum, tokens = average(model, loss.item(), float(batch.tokens))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step(factor)
+        progress.step += 1
+        progress.tokens += int(tokens)
+        progress.seconds = earlier + time.monotonic() - started
+        losses.append(loss_sum / options.ranks)
+        finished = progress.tokens >= options.tokens
+        if rank == 0 and (progress.step % options.log_every == 0 or finished):
+            report(progress, options, losses, factor)
+            losses.clear()
+        if rank == 0 and (progress.step % options.save_every == 0 or finished):
+            save(options.name, model, optimiser, progress)
+        if finished:
+            break
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def report(progress: Progress, options: argparse.Namespace, losses: list[float], factor: float) -> None:
+    mean = sum(losses) / len(losses)
+    progress.log.append((progress.step, progress.tokens, round(progress.seconds), round(mean, 4)))
+    done, speed = progress.tokens / options.tokens, progress.tokens / progress.seconds
+    print(
+        f"{time.strftime('%H:%M:%S')} step {progress.step}  {progress.tokens / 1e6:.2f} M tokens ({done:.0%})  "
+        f"loss {mean:.4f}  rate {factor:.3f}  {speed:.0f} tokens/s",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=float, default=12e6, help="tokens at the end, all runs together")
+    parser.add_argument("--decay", type=float, default=0.4, help="part of the tokens over which the rate falls")
+    parser.add_argument("--batch", type=int, default=3072, help="tokens of one rank's batch")
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--name", default="model", help="the checkpoint's name")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--muon-rate", type=float, default=0.02)
+    parser.add_argument("--adam-rate", type=float, default=3e-3)
+    parser.add_argument("--fp32", action="store_true", help="no bfloat16: for a CPU without AVX512-BF16")
+    parser.add_argument("--log-every", type=int, default=20)
+    parser.add_argument("--save-every", type=int, default=60)
+    parser.add_argument("--port", type=int, default=29577)
+    options = parser.parse_args()
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(options.port)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    mp.spawn(work, (options,), nprocs=options.ranks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Word lists and the split between training and held-out material.
+
+Everything that can be remembered (names, nouns, numbers) exists in two disjoint parts, so that an evaluation on
+held-out worlds measures copying from the prompt and not memory. This file knows no grammar and makes no values.
+"""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+from zlib import crc32
+
+Split = Literal["train", "held_out"]
+
+DATA = Path(__file__).parent / "data"
+HELD_OUT_SHARE = 5  # one number in five is never seen in training
+
+
+@cache
+def load(name: str) -> dict[str, Any]:
+    """Reads one of the data files, once."""
+    return tomllib.loads((DATA / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def words(kind: str, split: Split) -> list[str]:
+    """The words of a kind that has a training and a held-out part."""
+    return load("words")[kind][split]
+
+
+def shared(kind: str) -> list[str]:
+    """The words of a closed class (months, payment methods, ...) that both splits use."""
+    return load("words")["shared"][kind]
+
+
+def is_held_out(number: int) -> bool:
+    """Splits the integers by a fixed hash, so that no list of numbers has to be kept."""
+    return crc32(str(number).encode()) % HELD_OUT_SHARE == 0
