@@ -1,0 +1,1 @@
+"""Conversation to token ids, token ids to text, and the replies in between."""

@@ -1,0 +1,1 @@
+"""Which models run here: their files, vocabularies, names and engines."""

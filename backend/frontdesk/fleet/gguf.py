@@ -1,0 +1,143 @@
+"""Reads the key/value part of a GGUF file: what a model says about itself, without its weights.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little endian. Nothing is
+allocated before the file is known to be long enough for it, so that a hostile length costs nothing. Knows nothing of
+what the keys mean.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from frontdesk.errors import ConfigError, ModelLoadFailed
+
+Scalar = int | float | bool | str
+Value = Scalar | list[int] | list[float] | list[bool] | list[str]
+
+MAX_KEYS: Final = 65_536
+MAX_KEY_BYTES: Final = 65_535  # the format's own limit
+MAX_STRING_BYTES: Final = 64 * 1024 * 1024
+MAX_ELEMENTS: Final = 16_777_216
+MAX_TENSORS: Final = 1_000_000
+
+STRING: Final = 8
+ARRAY: Final = 9
+BOOL: Final = 7
+NUMBERS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", BOOL: "?", 10: "Q", 11: "q", 12: "d"}
+_LENGTH: Final = struct.Struct("<Q")
+
+
+def read_metadata(path: Path | str) -> dict[str, Value]:
+    """All key/value pairs of a GGUF file.
+
+    Raises `ConfigError` when the file cannot be read, `ModelLoadFailed` when it is not a whole, well-formed GGUF.
+    Text that is not UTF-8 is kept with U+FFFD in place of the bad bytes, as only keys must be exact.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb", buffering=1 << 20) as file:
+            return _Reader(file, size, path).pairs()
+    except OSError as error:
+        raise ConfigError(f"cannot read the model file {path}: {error.strerror or error}") from None
+
+
+class _Reader:
+    def __init__(self, file: BinaryIO, size: int, path: Path) -> None:
+        self._file = file
+        self._left = size
+        self._path = path
+        self._where = "the header"
+
+    def pairs(self) -> dict[str, Value]:
+        count = self._header()
+        pairs: dict[str, Value] = {}
+        for index in range(count):
+            self._where = f"key {index + 1} of {count}"
+            key = self._key()
+            self._where = f"the value of {key!r}"
+            if key in pairs:
+                raise self._broken("the key appears twice")
+            pairs[key] = self._value(self._number("I"))
+        return pairs
+
+    def _header(self) -> int:
+        if (magic := self._take(4)) != b"GGUF":
+            raise self._broken(f"it starts with {magic!r} instead of b'GGUF'")
+        version = self._number("I")
+        if version not in (2, 3):
+            kind = "big-endian" if version & 0xFFFF == 0 else f"version {version}"
+            raise self._broken(f"{kind} GGUF is not supported (2 and 3, little endian, are)")
+        tensors, count = self._number("Q"), self._number("Q")
+        if tensors > MAX_TENSORS or count > MAX_KEYS:
+            raise self._broken(f"it claims {tensors} tensors and {count} keys")
+        return int(count)
+
+    def _key(self) -> str:
+        length = self._number("Q")
+        if not 0 < length <= MAX_KEY_BYTES:
+            raise self._broken(f"a key of {length} bytes")
+        try:
+            return self._take(int(length)).decode("utf-8")
+        except UnicodeDecodeError:
+            raise self._broken("the key is not UTF-8") from None
+
+    def _value(self, kind: int | float) -> Value:
+        if kind == STRING:
+            return self._strings(1)[0]
+        if kind == ARRAY:
+            return self._array()
+        return self._numbers(kind, 1)[0]
+
+    def _array(self) -> list[str] | list[int] | list[float] | list[bool]:
+        kind, count = self._number("I"), int(self._number("Q"))
+        if count > MAX_ELEMENTS:
+            raise self._broken(f"an array of {count} elements (at most {MAX_ELEMENTS})")
+        return self._strings(count) if kind == STRING else self._numbers(kind, count)
+
+    def _strings(self, count: int) -> list[str]:
+        """The hot loop: a vocabulary has 300,000 strings, so the reads are inlined here."""
+        if count * _LENGTH.size > self._left:
+            raise self._truncated()
+        read, unpack, left = self._file.read, _LENGTH.unpack, self._left
+        found: list[str] = []
+        for _ in range(count):
+            left -= 8
+            if left < 0:
+                raise self._truncated()
+            (length,) = unpack(read(8))
+            left -= length
+            if left < 0 or length > MAX_STRING_BYTES:
+                raise self._truncated()
+            found.append(read(length).decode("utf-8", "replace"))
+        self._left = left
+        return found
+
+    def _numbers(self, kind: int | float, count: int) -> list[int]:
+        if (code := NUMBERS.get(int(kind))) is None:
+            raise self._broken(f"unknown value type {kind}")
+        if kind == BOOL:
+            return [byte != 0 for byte in self._take(count)]
+        layout = struct.Struct(f"<{count}{code}")
+        return list(layout.unpack(self._take(layout.size)))
+
+    def _number(self, code: str) -> int:
+        layout = struct.Struct("<" + code)
+        return layout.unpack(self._take(layout.size))[0]
+
+    def _take(self, count: int) -> bytes:
+        if count > self._left:
+            raise self._truncated()
+        self._left -= count
+        data = self._file.read(count)
+        if len(data) != count:
+            raise self._truncated()
+        return data
+
+    def _truncated(self) -> ModelLoadFailed:
+        return self._broken("the file ends too early (is the download complete?)")
+
+    def _broken(self, what: str) -> ModelLoadFailed:
+        return ModelLoadFailed(f"{self._path} is not a usable GGUF model: in {self._where}: {what}")
