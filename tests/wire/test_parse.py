@@ -1,0 +1,135 @@
+"""What each format understands: the same conversation in its own words becomes the same messages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from frontdesk.generation import Delta, Finished, Sampling, Started, Usage
+from frontdesk.messages import Message, ToolCall
+from frontdesk.wire._format import Identity
+from frontdesk.wire.openai_chat import OpenAIChat
+from frontdesk.wire.openai_completions import OpenAICompletions
+from frontdesk.wire.openai_responses import OpenAIResponses
+
+IDENTITY = Identity("0" * 32, "m", 1, Sampling(temperature=0.8))
+CONVERSATION = (
+    Message("system", "Be kind."),
+    Message("user", "Where is my parcel?"),
+    Message("assistant", "Let me look.", tool_calls=(ToolCall("c1", "track", '{"id":7}'), ToolCall("c2", "eta", "{}"))),
+    Message("tool", "in Bremen", tool_call_id="c1"),
+    Message("tool", "tomorrow", tool_call_id="c2"),
+    Message("user", "Thanks"),
+)
+
+
+def test_chat_conversation() -> None:
+    """If this fails, the model is shown another conversation than the client sent."""
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in CONVERSATION[2].tool_calls
+    ]
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": [{"type": "text", "text": "Where is "}, {"type": "text", "text": "my parcel?"}]},
+        {"role": "assistant", "content": "Let me look.", "tool_calls": calls},
+        {"role": "tool", "content": "in Bremen", "tool_call_id": "c1"},
+        {"role": "tool", "content": "tomorrow", "tool_call_id": "c2"},
+        {"role": "user", "content": "Thanks"},
+    ]
+    assert OpenAIChat().parse({"messages": messages}).generation.messages == CONVERSATION
+
+
+def test_chat_assistant_content_may_be_null_beside_tool_calls() -> None:
+    """If this fails, the second round of every tool loop is refused."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    body = {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
+    assert OpenAIChat().parse(body).generation.messages == (
+        Message("assistant", "", None, (ToolCall("1", "f", "{}"),)),
+    )
+
+
+def test_chat_call() -> None:
+    """If this fails, the number of replies, their length or the logprobs are not what was asked for."""
+    body = {
+        "messages": [{"role": "user", "content": "x"}], "n": 3, "stream": True, "max_tokens": 5,
+        "max_completion_tokens": 5, "logprobs": True, "tools": [{}], "tool_choice": "none", "stop": ["a", "b"],
+    }  # fmt: skip
+    call = OpenAIChat().parse(body)
+    assert (call.n, call.stream, call.generation.max_tokens, call.generation.top_logprobs) == (3, True, 5, 0)
+    assert call.generation.stop == ("a", "b")
+
+
+def test_chat_choices_interleave_and_count_the_prompt_once() -> None:
+    """If this fails, texts of several choices mix, or the prompt is billed once per choice."""
+    body = {
+        "messages": [{"role": "user", "content": "x"}],
+        "n": 2,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    call = OpenAIChat().parse(body)
+    encoder = OpenAIChat().encoder(call, IDENTITY)
+    stream = b"".join(encoder.encode(i, [Started("m", 1)]) for i in (0, 1))
+    stream += encoder.encode(1, [Delta("b", 1)]) + encoder.encode(0, [Delta("a", 1)])
+    stream += b"".join(encoder.encode(i, [Finished("stop", Usage(10, 10 * i, 2))]) for i in (1, 0)) + encoder.end()
+    chunks = [json.loads(block.removeprefix(b"data: ")) for block in stream.split(b"\n\n")[:-2]]
+    deltas = [(c["index"], c["delta"].get("content")) for chunk in chunks for c in chunk["choices"]]
+    assert deltas == [(0, ""), (1, ""), (1, "b"), (0, "a"), (1, None), (0, None)]
+    usage = chunks[-1]["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (10, 4, 14)
+
+
+def test_completion_prompts() -> None:
+    """If this fails, legacy clients with one of the four spellings of a prompt are refused or misread."""
+    for prompt, text, tokens in (
+        ("x", "x", None),
+        (["x"], "x", None),
+        ([1, 2], None, (1, 2)),
+        ([[1, 2]], None, (1, 2)),
+    ):
+        generation = OpenAICompletions().parse({"prompt": prompt}).generation
+        assert (generation.text, generation.tokens, generation.messages) == (text, tokens, None)
+        assert (generation.persona, generation.max_tokens) == (False, 16)
+
+
+def test_responses_conversation() -> None:
+    """If this fails, items of the Responses API lose their order, their tool calls or their text."""
+    items: list[dict[str, Any]] = [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Where is my parcel?"}]},
+        {
+            "type": "message",
+            "id": "msg_1",
+            "status": "completed",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Let me look.", "annotations": []}],
+        },
+        {"type": "function_call", "call_id": "c1", "name": "track", "arguments": '{"id":7}'},
+        {"type": "function_call", "call_id": "c2", "name": "eta", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "in Bremen"},
+        {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "tomorrow"}]},
+        {"role": "user", "content": "Thanks"},
+    ]
+    call = OpenAIResponses().parse({"input": items, "instructions": "Be kind."})
+    assert call.generation.messages == CONVERSATION
+
+
+def test_response_has_all_required_keys_and_echoes() -> None:
+    """If this fails, clients with a strict Open Responses schema reject every response."""
+    body = {"input": "x", "metadata": {"a": "b"}, "top_p": 0.5, "max_output_tokens": 9, "store": True}
+    call = OpenAIResponses().parse(body)
+    reply = [Started("m", 1), Delta("y", 1), Finished("length", Usage(3, 1, 9))]
+    response = OpenAIResponses().collect(call, IDENTITY, [reply])
+    assert len(response) == 32
+    assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert (response["metadata"], response["top_p"], response["temperature"]) == ({"a": "b"}, 0.5, 0.8)
+    assert response["store"] is False
+    assert response["usage"]["input_tokens_details"] == {"cached_tokens": 1, "cache_write_tokens": 0}
+
+
+def test_responses_warm_up_has_no_output() -> None:
+    """If this fails, `generate: false` looks like an empty or cut answer."""
+    call = OpenAIResponses().parse({"instructions": "Be kind.", "generate": False})
+    assert not call.generation.generate
+    response = OpenAIResponses().collect(call, IDENTITY, [[Started("m", 1), Finished("length", Usage(3, 0, 0))]])
+    assert (response["status"], response["output"]) == ("completed", [])
