@@ -8,6 +8,8 @@ TOKENIZER = BUILD / "tokenizer.json"
 F16 = BUILD / "model-f16.gguf"
 Q8 = BUILD / "model-q8_0.gguf"
 SHIPPED = WEIGHTS / "frontdesk-small-q8_0.gguf"
+MANIFEST = WEIGHTS / "manifest.toml"
+PROMPTS = WEIGHTS.parent / "prompts"
 
 
 def dataset(level: int) -> Path:
