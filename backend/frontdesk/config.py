@@ -31,95 +31,113 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     model: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="Name of a model in weights/manifest.toml, or path of a .gguf file. Unset: the manifest's default.",
     )
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on. 0.0.0.0 is every interface.")
-    port: int = Field(8000, ge=0, le=65535, description="TCP port. 0 takes a free one and prints it.")
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on. 0.0.0.0 is every interface."
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="TCP port. 0 takes a free one and prints it.")
     ctx: int | None = Field(
-        None,
+        default=None,
         ge=64,
         le=4_194_304,
         description="Tokens that one conversation may hold, prompt and answer together. "
         f"Unset: the model's own context, but at most {DEFAULT_WINDOW}.",
     )
     kv_tokens: int | None = Field(
-        None,
+        default=None,
         ge=64,
         le=67_108_864,
         description="Tokens that all conversations share in the KV cache. "
         f"Unset: {SHARED_CONVERSATIONS} full conversations (fewer with fewer slots), less where memory is short.",
     )
-    slots: int = Field(16, ge=1, le=256, description="Replies that are computed at the same time; more wait in line.")
+    slots: int = Field(
+        default=16, ge=1, le=256, description="Replies that are computed at the same time; more wait in line."
+    )
     threads: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=1024,
         description="Compute threads. Unset: every core that the cgroup's quota and the CPU affinity allow.",
     )
-    chunk: int = Field(512, ge=16, le=8192, description="Prompt tokens computed in one step while no reply streams.")
+    chunk: int = Field(
+        default=512, ge=16, le=8192, description="Prompt tokens computed in one step while no reply streams."
+    )
     chunk_busy: int = Field(
-        128,
+        default=128,
         ge=1,
         le=8192,
         description="Prompt tokens computed in one step beside streaming replies: smaller keeps "
         "streams smoother, larger brings first tokens sooner.",
     )
     kv_type: Literal["f16", "f32", "q8_0"] = Field(
-        "f16", description="Number format of the KV cache. q8_0 halves its memory."
+        default="f16", description="Number format of the KV cache. q8_0 halves its memory."
     )
     max_waiting: int = Field(
-        512, ge=1, le=100_000, description="Requests that may be open, running and waiting. One more gets 503."
+        default=512, ge=1, le=100_000, description="Requests that may be open, running and waiting. One more gets 503."
     )
     max_body_bytes: int = Field(
-        1_048_576,
+        default=1_048_576,
         ge=1024,
         le=1_073_741_824,
         description="Largest request body, in bytes. Raise it for contexts over 100,000 tokens.",
     )
-    max_connections: int = Field(1024, ge=1, le=1_000_000, description="Connections open at once. One more gets 503.")
+    max_connections: int = Field(
+        default=1024, ge=1, le=1_000_000, description="Connections open at once. One more gets 503."
+    )
     ping_seconds: float = Field(
-        5.0,
+        default=5.0,
         ge=0.1,
         le=3600,
         allow_inf_nan=False,
         description="Seconds of silence after which a stream gets a keep-alive.",
     )
     send_timeout: float = Field(
-        30.0,
+        default=30.0,
         ge=0.1,
         le=3600,
         allow_inf_nan=False,
         description="Seconds that a reader may leave its socket full before it is dropped.",
     )
     drain_seconds: float = Field(
-        10.0,
+        default=10.0,
         ge=0,
         le=3600,
         allow_inf_nan=False,
         description="Seconds that running replies get to finish when the server is told to stop.",
     )
     header_timeout: float = Field(
-        10.0, ge=0.1, le=3600, allow_inf_nan=False, description="Seconds that a client has to send its request head."
+        default=10.0,
+        ge=0.1,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds that a client has to send its request head.",
     )
     body_timeout: float = Field(
-        30.0, ge=0.1, le=3600, allow_inf_nan=False, description="Seconds that a client has to send its request body."
+        default=30.0,
+        ge=0.1,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds that a client has to send its request body.",
     )
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (),
+        default=(),
         description="Origins of web pages that may call this server, such as https://shop.example; '*' is every "
         "one. A list in TOML, separated by commas elsewhere.",
     )
     persona: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="Persona (prompts/<name>.md) of requests without a system message. "
         "Unset: the model's own. 'none': none.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe line to log."
+    )
     log_format: Literal["auto", "console", "json"] = Field(
-        "auto", description="Shape of log lines. auto: console on a terminal, json elsewhere."
+        default="auto", description="Shape of log lines. auto: console on a terminal, json elsewhere."
     )
 
     @field_validator("*", mode="before")

@@ -21,7 +21,8 @@ from frontdesk.errors import FrontdeskError
 def own_server(settings: Settings) -> Iterator[str]:
     """Its URL, once the model is loaded. Leaves with one line and exit code 2 when it cannot be."""
     from frontdesk.server.app import build_app
-    from frontdesk.server.serve import Watch, bind, make_server, url_of
+    from frontdesk.server.lifetime import Watch
+    from frontdesk.server.serve import bind, make_server, url_of
     from frontdesk.telemetry.logs import set_up
 
     set_up("error", settings.log_format)

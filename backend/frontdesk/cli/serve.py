@@ -39,7 +39,7 @@ def serve(
     arguments = {name: value for name, value in locals().items() if name != "config"}
     settings = load_settings(config, arguments)
     # Imported late: `--help` and a wrong flag are answered in a tenth of the time.
-    from frontdesk.server.serve import Watch
+    from frontdesk.server.lifetime import Watch
     from frontdesk.server.serve import serve as run
     from frontdesk.telemetry.logs import set_up
 
