@@ -59,6 +59,13 @@ def finish(socket: ResponsesSocket, text: str = "yes", end: Event | None = None)
     return f"resp_{who.id}"
 
 
+def done(socket: ResponsesSocket, text: str = "yes") -> str:
+    """Like `finish`, with the last frames sent and nobody waiting."""
+    id = finish(socket, text)
+    assert socket.next() == []
+    return id
+
+
 def messages(command: Start) -> list[tuple[str, str]]:
     return [(message.role, message.content) for message in command.call.generation.messages or ()]
 
@@ -67,10 +74,10 @@ def test_second_turn_continues_the_first() -> None:
     """If this fails, the model forgets what was said one turn ago, or instructions leak into later turns."""
     socket = ResponsesSocket()
     assert messages(start(socket.receive(create(input="a", instructions="S1")))) == [("system", "S1"), ("user", "a")]
-    first = finish(socket, "b")
+    first = done(socket, "b")
     second = start(socket.receive(create(input="c", instructions="S2", previous_response_id=first)))
     assert messages(second) == [("system", "S2"), ("user", "a"), ("assistant", "b"), ("user", "c")]
-    finish(socket, "d")
+    done(socket, "d")
     branch = start(socket.receive(create(input="e", previous_response_id=first)))
     assert messages(branch) == [("user", "a"), ("assistant", "b"), ("user", "e")]
 
@@ -83,6 +90,7 @@ def test_warm_up_is_remembered_without_an_answer() -> None:
     socket.started(who)
     frames = socket.events([STARTED, Finished("length", Usage(3, 0, 0))])
     assert [json.loads(f)["type"] for f in frames] == ["response.created", "response.in_progress", "response.completed"]
+    assert socket.next() == []
     following = start(socket.receive(create(input="b", previous_response_id=f"resp_{who.id}")))
     assert messages(following) == [("user", "a"), ("user", "b")]
 
@@ -100,9 +108,18 @@ def test_turns_wait_in_order_and_a_queued_turn_may_follow_the_running_one() -> N
     assert messages(start(socket.next())) == [("user", "a"), ("assistant", "A"), ("user", "b")]
     finish(socket)
     assert messages(start(socket.next())) == [("user", "c")]
-    finish(socket)
-    assert socket.next() == []
+    done(socket)
     assert socket.idle
+
+
+def test_new_turn_waits_for_the_last_frames_of_the_old_one() -> None:
+    """If this fails, a message that comes while the last frames are being sent mixes two turns on the wire."""
+    socket = ResponsesSocket()
+    start(socket.receive(create(input="a")))
+    id = finish(socket, "b")
+    assert socket.receive(create(input="c", previous_response_id=id)) == []
+    assert socket.receive(json.dumps({"type": "response.cancel", "response_id": id})) == []
+    assert messages(start(socket.next())) == [("user", "a"), ("assistant", "b"), ("user", "c")]
 
 
 def test_ninth_waiting_turn_is_refused() -> None:
@@ -139,11 +156,11 @@ def test_memory_is_bounded(monkeypatch: Any) -> None:
     known = []
     for i in range(66):
         start(socket.receive(create(input=str(i))))
-        known.append(finish(socket))
+        known.append(done(socket))
     assert error(socket.receive(create(input="x", previous_response_id=known[1])))["status"] == 400
     start(socket.receive(create(input="x", previous_response_id=known[2])))
     monkeypatch.setattr(responses_socket, "MAX_REMEMBERED_CHARACTERS", 10)
-    last = finish(socket, "y" * 50)
+    last = done(socket, "y" * 50)
     assert error(socket.receive(create(input="x", previous_response_id=known[-1])))["status"] == 400
     start(socket.receive(create(input="x", previous_response_id=last)))
 
@@ -186,6 +203,7 @@ def test_failed_turn_is_nested_and_forgotten() -> None:
     assert {frame["stream_id"] for frame in frames} == {"L"}
     for frame in frames:
         SERVER_EVENT.validate_python(frame)
+    assert socket.next() == []
     assert error(socket.receive(create(input="x", previous_response_id=f"resp_{who.id}")))
 
 

@@ -94,6 +94,7 @@ class _Turn:
     call: Call | None = None
     reply: ResponseEvents | None = None
     cancelled: bool = False  # before its id was known
+    ended: bool = False  # but its last frames may still be on their way: `next` clears it away
 
 
 @dataclass(slots=True)
@@ -156,12 +157,13 @@ class ResponsesSocket:
 
     def refused(self, error: FrontdeskError, status: int = 400) -> list[str]:
         """The running turn could not be started; `status` is what HTTP would have answered."""
-        turn, self._running = self._running, None
+        turn = self._running
         assert turn is not None
+        turn.ended = True
         return [error_frame(error, status=status, lane=turn.lane)]
 
     def events(self, events: Sequence[Event]) -> list[str]:
-        """Frames for the next events of the running turn. After the last event the turn is over: call `next`."""
+        """Frames for the next events of the running turn. After those of its last event are sent: call `next`."""
         turn = self._running
         assert turn is not None
         assert turn.reply is not None
@@ -175,6 +177,8 @@ class ResponsesSocket:
     def next(self) -> list[Command]:
         """Begin the next waiting turn, unless one runs. A turn whose predecessor is unknown is refused on the way."""
         commands: list[Command] = []
+        if self._running and self._running.ended:
+            self._running = None
         while self._running is None and self._queued:
             turn = self._queued.popleft()
             try:
@@ -193,7 +197,8 @@ class ResponsesSocket:
             )
         # Contexts are looked up when the turn begins: a queued turn may follow the one that still runs.
         self._queued.append(_Turn(request, lane))
-        return self.next()
+        # A turn that has ended still blocks the line until the shell has sent its last frames and says so.
+        return [] if self._running else self.next()
 
     def _begin(self, turn: _Turn) -> Start:
         turn.context = self._context(turn.request.previous_response_id) + input_messages(turn.request)
@@ -213,7 +218,7 @@ class ResponsesSocket:
         return context
 
     def _cancel(self, id: str | None) -> list[Command]:
-        turn = self._running
+        turn = self._running if self._running and not self._running.ended else None
         if turn and turn.reply and id in (None, turn.reply.id):
             return [Cancel(turn.reply.id)]
         if turn and id is None:
@@ -224,7 +229,7 @@ class ResponsesSocket:
         raise InvalidRequest("there is no such running response", param="response_id", code="response_not_active")
 
     def _end(self, turn: _Turn, reply: ResponseEvents, event: Finished | Failed) -> None:
-        self._running = None
+        turn.ended = True
         if isinstance(event, Finished):
             answer = (Message("assistant", reply.text),) if reply.text else ()
             self._memory.add(reply.id, turn.context + answer)
