@@ -63,7 +63,7 @@ def chat(
     signal.signal(signal.SIGHUP, _leave)
     with contextlib.ExitStack() as stack:
         address = url or stack.enter_context(own_server(load_settings(config, arguments)))
-        talk = Talk(Conversation(address, request, _trouble), instructions=system)
+        talk = Talk(address, request, instructions=system)
         stack.callback(talk.conversation.close)
         code = talk.once(message) if message is not None else talk.loop()
     raise typer.Exit(code)
@@ -72,9 +72,10 @@ def chat(
 class Talk:
     """Turns of one person. Every method that returns an int returns an exit code."""
 
-    def __init__(self, conversation: Conversation, instructions: str | None) -> None:
-        self.conversation = conversation
+    def __init__(self, url: str, request: dict[str, Any], instructions: str | None) -> None:
+        self.conversation = Conversation(url, request, self._trouble)
         self.conversation.instructions = instructions
+        self._mid_line = False  # half an answer stands on stdout
 
     def once(self, text: str) -> int:
         return self._turn(text)
@@ -109,6 +110,7 @@ class Talk:
         try:
             with interruptible() as interrupted:
                 for piece in self.conversation.ask(text, interrupted):
+                    self._mid_line = True
                     print(printable(piece), end="", flush=True)
         except ReplyFailed as error:
             options.notes.print(error.message, style="red", markup=False)
@@ -116,11 +118,20 @@ class Talk:
         except ServerUnreachable as error:
             options.fail(error.message, 1)
         finally:
-            print(flush=True)
+            self._end_line()
         stats = self.conversation.stats
         if stats:
             _note(summary(stats))
         return 130 if stats and stats.status == "cancelled" else 0
+
+    def _trouble(self, line: str) -> None:
+        self._end_line()
+        _note(line)
+
+    def _end_line(self) -> None:
+        if self._mid_line:
+            print(flush=True)
+        self._mid_line = False
 
 
 @contextlib.contextmanager
@@ -158,11 +169,6 @@ def summary(stats: Stats) -> str:
 
 def _note(line: str) -> None:
     options.notes.print(line, style="dim", markup=False)
-
-
-def _trouble(line: str) -> None:
-    print(flush=True)  # half an answer may stand in this line
-    _note(line)
 
 
 def _leave(number: int, frame: FrameType | None) -> Any:

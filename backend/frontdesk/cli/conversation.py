@@ -162,8 +162,8 @@ class Conversation:
         reason = f"{code} {closed.rcvd.reason}".rstrip() if closed.rcvd else str(code)
         if last or code in FINAL_CODES or 4000 <= code < 5000:
             raise ServerUnreachable(f"the server closed the connection ({reason})")
+        self._on_trouble(f"connection lost ({reason}); connecting again …")
         for attempt in range(ATTEMPTS):
-            self._on_trouble(f"connection lost ({reason}); connecting again …")
             time.sleep(0.25 * 2**attempt)
             try:
                 self.connect()
