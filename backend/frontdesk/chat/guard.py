@@ -47,7 +47,9 @@ class Guard:
         for mark in MARKS:
             if mark not in used:
                 return mark
-        raise InvalidRequest("the messages use every hexagram and every private-use character of Unicode", param="messages")
+        raise InvalidRequest(
+            "the messages use every hexagram and every private-use character of Unicode", param="messages"
+        )
 
     def protect(self, text: str, mark: str) -> str:
         """`text` with marks in it."""

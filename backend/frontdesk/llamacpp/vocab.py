@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import llama_cpp
 
 from frontdesk.errors import ModelLoadFailed
+from frontdesk.llamacpp.library import last_words, start
 
 NO_TOKEN: Final = -1
 _HIDDEN: Final = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
@@ -46,12 +46,14 @@ class Vocab:
     def __init__(self, path: Path | str) -> None:
         """Raises `ModelLoadFailed` when llama.cpp refuses the file. A hostile file may abort the process: the caller
         opens the model in a process of its own first."""
-        _quiet()
+        start()
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = True
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
-            raise ModelLoadFailed(f"llama.cpp cannot read the vocabulary of {path}")
+            raise ModelLoadFailed(
+                f"llama.cpp cannot read the vocabulary of {path}: {last_words() or 'no reason given'}"
+            )
         self._vocab: Any = llama_cpp.llama_model_get_vocab(self._model)
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         if self.n_vocab <= 0:
@@ -110,14 +112,3 @@ class Vocab:
             buffer = ctypes.create_string_buffer(-size)
             size = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
         return buffer.raw[:size]
-
-
-@llama_cpp.llama_log_callback
-def _ignore(_level: int, _text: bytes, _data: ctypes.c_void_p) -> None:
-    """Kept at module level: llama.cpp holds the pointer for the life of the process."""
-
-
-@cache
-def _quiet() -> None:
-    llama_cpp.llama_backend_init()
-    llama_cpp.llama_log_set(_ignore, ctypes.c_void_p(0))

@@ -1,0 +1,41 @@
+"""Cutting text at literals, in llama.cpp's order."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from frontdesk.fleet.literals import Literals
+
+IDS = {"<a>": 1, "<a>b": 2, "b<": 3, "aba": 4, "x": 5}
+ALPHABET = st.text(alphabet="<ab>xé", max_size=24)
+
+
+def test_longest_first_then_leftmost() -> None:
+    """Another order would give a template's prompt other control tokens than llama.cpp gives it."""
+    literals = Literals(IDS)
+    assert literals.split("<a>b<a>") == [2, 1]
+    assert literals.split("ab<a>b<") == ["ab", 2, "<"]
+    assert literals.split("") == []
+
+
+def test_single_characters_are_left_alone() -> None:
+    """They cannot be broken inside messages, so they must never be recognised either."""
+    assert Literals(IDS).split("axa") == ["axa"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=ALPHABET)
+def test_nothing_is_lost(text: str) -> None:
+    """Text between control tokens would vanish from the prompt."""
+    names = {number: literal for literal, number in IDS.items()}
+    parts = Literals(IDS).split(text)
+    assert "".join(part if isinstance(part, str) else names[part] for part in parts) == text
+    assert all(not Literals(IDS).present(part) for part in parts if isinstance(part, str))
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=ALPHABET)
+def test_present_is_exactly_what_occurs(text: str) -> None:
+    """A literal that is overlooked would stay text; one too many would cost time only."""
+    assert set(Literals(IDS).present(text)) == {literal for literal in IDS if len(literal) > 1 and literal in text}
