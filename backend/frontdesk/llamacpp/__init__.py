@@ -1,1 +1,1 @@
-"""The only package that imports llama_cpp."""
+"""Computes: the only folder that imports llama_cpp."""

@@ -1,0 +1,71 @@
+"""The log of one reply, and the cursors that read it.
+
+A reply belongs to the service, not to a socket: whoever wants its events holds a number into this list. A reader that
+is slow, leaves or comes back costs nothing and goes through the same code as a live one. Knows no wire format.
+
+Laws: the first event is `Started`; the last is exactly one `Finished` or `Failed`; nothing follows it; what was
+appended never changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from frontdesk.generation import Delta, Event, Failed, Finished, Started
+
+
+class StreamLog:
+    """Append-only events of one reply. Must be used from one event loop."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.events) and isinstance(self.events[-1], Finished | Failed)
+
+    def append(self, event: Event) -> None:
+        """Add one event and wake every reader. Raises RuntimeError when a law of the log would be broken."""
+        if self.ended:
+            raise RuntimeError(f"{type(event).__name__} after the end of a reply")
+        if isinstance(event, Started) == bool(self.events):
+            raise RuntimeError(f"{type(event).__name__} as event {len(self.events)}")
+        self.events.append(event)
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def read(self, after: int = 0) -> AsyncIterator[list[Event]]:
+        """Batches of events from index `after` to the end: all that is there, then what comes.
+
+        Events appended while a reader is busy arrive as one batch, so a slow reader does less work, not more.
+        """
+        position = after
+        while True:
+            if batch := self.events[position:]:
+                position += len(batch)
+                yield batch
+            elif self.ended:
+                return
+            else:
+                await self._appended()
+
+    async def wait_end(self) -> Finished | Failed:
+        """Wait for the end of the reply and return its last event."""
+        while not self.ended:
+            await self._appended()
+        last = self.events[-1]
+        assert isinstance(last, Finished | Failed)
+        return last
+
+    def text(self) -> str:
+        """All text so far."""
+        return "".join(event.text for event in self.events if isinstance(event, Delta))
+
+    async def _appended(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        await future

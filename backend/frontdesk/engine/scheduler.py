@@ -1,0 +1,149 @@
+"""Who gets how many tokens of the next step. It only lets sequences catch up; it knows no phases.
+
+Rules, in this order: every running sequence that lacks one token gets it; then one prompt at a time, first come first
+served, in chunks (large when nobody streams, small when somebody does); when the KV cache runs out, idle prefixes go
+first, then the youngest sequence steps back and waits. Nobody gets an error, and the oldest always advances, so that
+every request ends.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from frontdesk.engine.batch import Batch, Chunk, Sampled
+from frontdesk.engine.kv_cache import KVCache, common_prefix
+from frontdesk.engine.sequence import Sequence
+
+HEADROOM = 32  # tokens a sequence must be able to grow after admission, so that it is not preempted at once
+WAIT_FOR_PREFIX = 64  # tokens; a prompt waits for a step if a running prefill will give it that many more for nothing
+
+
+class Scheduler:
+    """`chunk` and `chunk_busy`: prompt tokens a step without and with running streams."""
+
+    def __init__(self, cache: KVCache, *, slots: int, chunk: int, chunk_busy: int) -> None:
+        self.cache = cache
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []  # in order of admission: the last is the youngest
+        self._slots = slots
+        self._chunk = chunk
+        self._chunk_busy = chunk_busy
+
+    def add(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """The sequence is done or no longer wanted. Its KV stays as an idle prefix."""
+        if sequence.slot is None:
+            self.waiting.remove(sequence)
+            return
+        self.running.remove(sequence)
+        self.cache.release(sequence, keep=True)
+        self.cache.compact()
+
+    def plan(self) -> Batch:
+        """The next step; its `chunks` are empty when there is nothing to do."""
+        batch = Batch()
+        wants = self._decodes(batch)
+        budget = self._chunk_busy if wants else self._chunk
+        for sequence in list(self.running):
+            if sequence.slot is not None and sequence.remaining > 1:
+                budget -= self._take(batch, wants, sequence, budget)
+        while budget > 0 and (admitted := self._admit(wants)):
+            budget -= self._take(batch, wants, admitted, budget)
+        batch.ops, self.cache.ops = self.cache.ops, []
+        batch.chunks = sorted((self._to_chunk(s, n) for s, n in wants.items()), key=lambda chunk: chunk.slot)
+        return batch
+
+    def update(self, batch: Batch, sampled: list[Sampled]) -> None:
+        """Enter the outcome of a step: one `Sampled` for each chunk that asked for it, in the order of the chunks."""
+        draws = iter(sampled)
+        for chunk in batch.chunks:
+            self.cache.append(chunk.slot, chunk.tokens)
+            chunk.sequence.computed += len(chunk.tokens)
+            if chunk.sample:
+                chunk.sequence.tokens.append(next(draws).token)
+
+    def shrink(self) -> bool:
+        """Make room although the books say there is some: preempt the youngest. False if only one is left."""
+        if len(self.running) < 2:
+            return self.cache.evict_idle(self.cache.cells)
+        self._preempt(self.running[-1])
+        return True
+
+    # --- parts of a plan ----------------------------------------------------------------------------------------------
+
+    def _decodes(self, batch: Batch) -> dict[Sequence, int]:
+        """One token for each sequence that lacks one; makes room for them."""
+        wants: dict[Sequence, int] = {}
+        for sequence in list(self.running):
+            if sequence.slot is not None and sequence.remaining == 1 and self._room(batch, wants, sequence, 1):
+                wants[sequence] = 1
+        return wants
+
+    def _take(self, batch: Batch, wants: dict[Sequence, int], sequence: Sequence, budget: int) -> int:
+        """Enter up to `budget` tokens of a sequence's catching up; returns how many."""
+        count = min(sequence.remaining, budget)
+        if count <= 0 or not self._room(batch, wants, sequence, count):
+            return 0
+        wants[sequence] = count
+        return count
+
+    def _room(self, batch: Batch, wants: dict[Sequence, int], sequence: Sequence, count: int) -> bool:
+        """Make room for `count` more tokens. False if `sequence` itself had to step back."""
+        while not self.cache.evict_idle(sum(wants.values()) + count):
+            victim = self.running[-1]
+            self._preempt(victim)
+            batch.preempted += 1
+            wants.pop(victim, None)
+            if victim is sequence:
+                return False
+        return True
+
+    def _preempt(self, victim: Sequence) -> None:
+        self.running.remove(victim)
+        self.cache.release(victim, keep=False)
+        victim.preemptions += 1
+        self.waiting.appendleft(victim)
+        self.cache.compact()
+
+    def _admit(self, wants: dict[Sequence, int]) -> Sequence | None:
+        """Move the head of the waiting line into a slot, if there is one and the KV cache has room for its prompt."""
+        if not self.waiting or len(self.running) >= self._slots or self._prefilling(wants):
+            return None
+        sequence = self.waiting[0]
+        match, cached = self.cache.match(sequence.tenant, sequence.tokens)
+        if self._better_wait(sequence, cached, wants):
+            return None
+        running_match = match >= 0 and self.cache.slots[match].owner is not None
+        shared = cached if self.cache.unified and running_match else 0  # an idle match counts as reclaimable already
+        needed = sum(wants.values()) + len(sequence.tokens) - shared + min(HEADROOM, sequence.max_tokens)
+        if self.running and self.cache.reclaimable_cells() < needed:
+            return None
+        self.waiting.popleft()
+        reused = self.cache.place(sequence)
+        if sequence.cached < 0:
+            sequence.cached = min(reused, sequence.n_prompt)
+        self.running.append(sequence)
+        self.cache.compact()
+        return sequence
+
+    def _prefilling(self, wants: dict[Sequence, int]) -> bool:
+        """Is somebody's prompt still unfinished after this step? Then nobody else starts one."""
+        return any(sequence.remaining > wants.get(sequence, 0) for sequence in self.running)
+
+    def _better_wait(self, sequence: Sequence, cached: int, wants: dict[Sequence, int]) -> bool:
+        """Will a prefix that this very step computes save a good part of the prompt?"""
+        limit = len(sequence.tokens) - 1
+        coming = (
+            common_prefix(other.tokens, sequence.tokens, min(limit, other.computed + count))
+            for other, count in wants.items()
+            if count > 1 and other.tenant == sequence.tenant
+        )
+        return max(coming, default=0) - cached >= WAIT_FOR_PREFIX
+
+    def _to_chunk(self, sequence: Sequence, count: int) -> Chunk:
+        assert sequence.slot is not None
+        start = sequence.computed
+        sample = count == sequence.remaining and sequence.max_tokens > 0
+        return Chunk(sequence, sequence.slot, start, sequence.tokens[start : start + count], sample)

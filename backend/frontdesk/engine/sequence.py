@@ -1,0 +1,50 @@
+"""One request inside the engine: its token ids, what has been computed of them, and when it ends.
+
+There is no prefill phase and no decode phase: a sequence has tokens, `computed` of them are in the KV cache, and every
+step lets it catch up by some. Knows no KV layout and no sampling arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from frontdesk.engine.request import SamplingParams
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """`tokens` is the prompt followed by the reply so far; `slot` is the llama.cpp sequence id that holds its KV."""
+
+    id: int
+    tokens: list[int]
+    n_prompt: int
+    max_tokens: int
+    window: int
+    stop_tokens: frozenset[int]
+    sampling: SamplingParams
+    top_logprobs: int = -1
+    tenant: int = 0
+    slot: int | None = None
+    computed: int = 0
+    cached: int = -1  # prompt tokens found in the KV cache at first admission
+    preemptions: int = 0
+    cached_told: bool = field(default=False)
+
+    @property
+    def generated(self) -> int:
+        """Tokens of the reply so far, those of an earlier engine included."""
+        return len(self.tokens) - self.n_prompt
+
+    @property
+    def remaining(self) -> int:
+        """Tokens whose KV is still to be computed: 1 while decoding."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def finish(self) -> str:
+        """'' while it goes on, else 'stop' or 'length'."""
+        if self.generated and self.tokens[-1] in self.stop_tokens:
+            return "stop"
+        if self.generated >= self.max_tokens or len(self.tokens) >= self.window:
+            return "length"
+        return ""

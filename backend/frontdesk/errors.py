@@ -1,0 +1,107 @@
+"""Everything that can go wrong, as one tree. It knows no HTTP and no terminal: `server/errors` maps each class to a
+status, `cli/` maps `ConfigError` to exit code 2.
+
+FrontdeskError
+├── RequestRefused                the caller's fault, found before any work was done
+│   ├── InvalidRequest            a field is missing, of the wrong type or out of range
+│   ├── ContextLengthExceeded     prompt and answer do not fit the model's window
+│   ├── ModelNotFound
+│   └── BodyTooLarge
+├── Unavailable                   right request, wrong moment: try again after `retry_after` seconds
+│   ├── Overloaded                the waiting line is full
+│   └── EngineNotReady            the model is still loading, or the server is shutting down
+├── EngineFailed                  our fault, after work was begun
+│   ├── ModelLoadFailed
+│   ├── TemplateFailed            the model's chat template broke or took too long
+│   └── EngineDied                the engine died again and again on this request
+└── ConfigError                   a setting is wrong; nothing was started
+"""
+
+from __future__ import annotations
+
+
+class FrontdeskError(Exception):
+    """Base of the tree.
+
+    Attributes:
+        code: stable machine-readable name, e.g. `context_length_exceeded`.
+        message: one sentence for a person, naming the field and the limit.
+        param: the request field at fault in dotted form (`messages.0.content`), if there is one.
+        details: further facts for the error body, e.g. `{"n_ctx": 4096}`.
+    """
+
+    code = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None, **details: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or type(self).code
+        self.details = details
+
+
+class RequestRefused(FrontdeskError):
+    code = "invalid_request"
+
+
+class InvalidRequest(RequestRefused):
+    code = "invalid_value"
+
+
+class ContextLengthExceeded(RequestRefused):
+    """`details` holds `n_prompt_tokens` and `n_ctx`, both in tokens."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, n_prompt_tokens: int, n_ctx: int, *, param: str | None = None) -> None:
+        super().__init__(
+            f"request ({n_prompt_tokens} tokens) exceeds the available context size ({n_ctx} tokens): "
+            "shorten the conversation or serve the model with a larger --ctx",
+            param=param,
+            n_prompt_tokens=n_prompt_tokens,
+            n_ctx=n_ctx,
+        )
+
+
+class ModelNotFound(RequestRefused):
+    code = "model_not_found"
+
+
+class BodyTooLarge(RequestRefused):
+    code = "request_too_large"
+
+
+class Unavailable(FrontdeskError):
+    code = "unavailable"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Overloaded(Unavailable):
+    code = "server_overloaded"
+
+
+class EngineNotReady(Unavailable):
+    code = "engine_not_ready"
+
+
+class EngineFailed(FrontdeskError):
+    code = "server_error"
+
+
+class ModelLoadFailed(EngineFailed):
+    code = "model_load_failed"
+
+
+class TemplateFailed(EngineFailed):
+    code = "template_failed"
+
+
+class EngineDied(EngineFailed):
+    code = "engine_died"
+
+
+class ConfigError(FrontdeskError):
+    code = "config_error"

@@ -1,0 +1,83 @@
+"""Which models run here, each with its tokenizer and its engine. One model for now; callers ask by name.
+
+Starting a model: open the engine process first (a hostile file kills that process, not this one), then the tokenizer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from frontdesk.errors import EngineNotReady, ModelNotFound
+from frontdesk.fleet.gguf import read_metadata
+from frontdesk.fleet.registry import ModelCard
+from frontdesk.fleet.tokenizer import Tokenizer, open_tokenizer
+from frontdesk.worker.client import EngineClient
+from frontdesk.worker.protocol import Load
+
+# What a model without a chat template of its own gets: ChatML, the most common one.
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One model that is being served."""
+
+    card: ModelCard
+    tokenizer: Tokenizer
+    template_source: str
+    engine: EngineClient
+
+
+class Pool:
+    """The models of this server. `start` may be called while requests come in: they get `EngineNotReady`."""
+
+    def __init__(self, card: ModelCard) -> None:
+        self.cards = [card]
+        self._backend: Backend | None = None
+        self._closing = False
+
+    @property
+    def ready(self) -> bool:
+        return self._backend is not None and self._backend.engine.alive and not self._closing
+
+    @property
+    def backend(self) -> Backend | None:
+        return self._backend
+
+    async def start(self, load: Load, on_progress: Callable[[float], None] | None = None) -> Backend:
+        """Open the model. Raises `ModelLoadFailed` with llama.cpp's reason."""
+        card = self.cards[0]
+        engine = EngineClient(load)
+        await engine.start(on_progress)
+        try:
+            metadata = await asyncio.to_thread(read_metadata, card.path)
+            tokenizer = await asyncio.to_thread(open_tokenizer, card.path)
+        except BaseException:
+            await engine.close()
+            raise
+        source = metadata.get("tokenizer.chat_template")
+        self._backend = Backend(card, tokenizer, source if isinstance(source, str) else CHATML, engine)
+        return self._backend
+
+    def pick(self, name: str | None) -> Backend:
+        """The backend for a model's name; `None` takes the default. Raises `ModelNotFound`, `EngineNotReady`."""
+        if name is not None and name not in (card.name for card in self.cards):
+            known = ", ".join(card.name for card in self.cards)
+            raise ModelNotFound(f"model {name!r} is not served here; known: {known}", param="model")
+        if self._backend is None or self._closing:
+            raise EngineNotReady("the server is shutting down" if self._closing else "Loading model", retry_after=2.0)
+        return self._backend
+
+    def refuse(self) -> None:
+        """Take no new requests from now on; running replies go on."""
+        self._closing = True
+
+    async def close(self) -> None:
+        self._closing = True
+        if self._backend is not None:
+            await self._backend.engine.close()

@@ -1,0 +1,118 @@
+"""One request for text, and the events of the reply that answers it. Every wire format meets the others only here.
+
+Pure values: no ids of conversations or sockets, no bytes, no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from frontdesk.errors import FrontdeskError
+from frontdesk.messages import Message
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. `None` means: the model's default from the manifest, else `DEFAULTS`.
+
+    The order is llama.cpp's: bias and penalties, top_k, typical_p, top_p, min_p, temperature, draw. Temperature 0 takes
+    the most likely token. Presence and frequency penalties look at the reply so far (OpenAI's definition), the repeat
+    penalty at the last `repeat_last_n` tokens of prompt and reply (llama.cpp's).
+    """
+
+    temperature: float | None = None  # 0..2
+    top_k: int | None = None  # 0 = off
+    top_p: float | None = None  # 0..1
+    min_p: float | None = None  # 0..1
+    typical_p: float | None = None  # 0..1, 1 = off
+    presence_penalty: float | None = None  # -2..2
+    frequency_penalty: float | None = None  # -2..2
+    repeat_penalty: float | None = None  # > 0, 1 = off
+    repeat_last_n: int | None = None  # 0..4096 tokens
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, -100..100)
+    seed: int | None = None  # 0..2**63-1; None = drawn once per reply
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What to generate, free of any wire format.
+
+    Exactly one of `messages` (rendered through the model's chat template), `text` and `tokens` (both raw) is set.
+    """
+
+    model: str | None
+    messages: tuple[Message, ...] | None = None
+    text: str | None = None
+    tokens: tuple[int, ...] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None  # None = up to the end of the window
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None  # None = no logprobs; 0..20 alternatives a token
+    persona: bool = True  # put the model's persona in front when no system message is given
+    generate: bool = True  # False = prefill only (warm-up)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one reply. `completion` counts every sampled token that was kept, end-of-turn token included."""
+
+    prompt: int = 0
+    cached: int = 0  # part of `prompt` whose KV was already there
+    completion: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural log of the model's own probability (before penalties and truncation) of one emitted token."""
+
+    token: int
+    data: bytes  # the token's bytes; may be part of a character
+    logprob: float
+    top: tuple[tuple[int, bytes, float], ...] = ()
+
+
+# --- the events of a reply: one Started, then Deltas, then exactly one Finished or Failed -----------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The reply was accepted by an engine; `created` is in seconds since 1970."""
+
+    model: str
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """More text: whole characters only. `tokens` is how many tokens it took, `logprobs` is filled when asked for.
+
+    `text` may be empty when tokens were used up by a withheld stop string or a control token.
+    """
+
+    text: str
+    tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """`stop_string` is the one that was met, if any; it is not part of the text."""
+
+    reason: FinishReason
+    usage: Usage
+    stop_string: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """`usage` counts what was done before the failure."""
+
+    error: FrontdeskError
+    usage: Usage
+
+
+Event = Started | Delta | Finished | Failed

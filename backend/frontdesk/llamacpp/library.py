@@ -1,0 +1,119 @@
+"""llama.cpp itself: its log, opening a model, opening a context. Knows no sequence, no batch and no request."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import llama_cpp as _llama_cpp
+
+from frontdesk.errors import ModelLoadFailed
+
+# The bindings annotate C pointers and integers with types that ctypes converts to by itself: checked by running.
+llama_cpp: Any = _llama_cpp
+
+KV_TYPES: Final = {"f16": llama_cpp.GGML_TYPE_F16, "f32": llama_cpp.GGML_TYPE_F32, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
+CELL_PADDING: Final = 256  # llama.cpp rounds the cells of a stream up to this
+MAX_SEQUENCES: Final = 256  # LLAMA_MAX_SEQ
+EXACT_UBATCH: Final = 32  # rows; ggml's flash attention changes its kernel from 64 rows of one sequence on
+FLASH_AUTO, FLASH_ON = -1, 1
+
+_recent: deque[str] = deque(maxlen=20)
+
+
+@llama_cpp.llama_log_callback
+def _log(level: int, text: bytes, _data: ctypes.c_void_p) -> None:
+    """Kept at module level: llama.cpp holds the pointer for the life of the process. Keeps warnings and errors."""
+    if level >= 3:
+        _recent.append(text.decode("utf-8", "replace").strip())
+
+
+@cache
+def start() -> None:
+    """Start llama.cpp once in this process, with its log turned towards us."""
+    llama_cpp.llama_backend_init()
+    llama_cpp.llama_log_set(_log, ctypes.c_void_p(0))
+
+
+def last_words() -> str:
+    """What llama.cpp last complained of, for an error message."""
+    return "; ".join(line for line in list(_recent)[-3:] if line)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextPlan:
+    """How a context is to be opened. `cells` is for all sequences; see `worker.protocol.Load` for `exact`."""
+
+    cells: int
+    sequences: int
+    rows: int  # most rows of one step
+    threads: int
+    kv_type: str
+    unified: bool
+    exact: bool
+
+
+def open_model(path: str, on_progress: Callable[[float], None]) -> Any:
+    """The model's weights. Raises `ModelLoadFailed` with llama.cpp's reason; a hostile file may abort the process."""
+    start()
+
+    @llama_cpp.llama_progress_callback
+    def progress(value: float, _data: ctypes.c_void_p) -> bool:
+        on_progress(value)
+        return True
+
+    params = llama_cpp.llama_model_default_params()
+    params.progress_callback = progress
+    model = llama_cpp.llama_model_load_from_file(path.encode(), params)
+    if not model:
+        raise ModelLoadFailed(f"llama.cpp cannot load {path}: {last_words() or 'no reason given'}")
+    return model
+
+
+def open_context(model: Any, plan: ContextPlan) -> Any:
+    """A context for many sequences. Raises `ModelLoadFailed`, most often for lack of memory.
+
+    A single row is computed by one thread if `exact`: with more, ggml splits a long KV between them and adds up in
+    another order than beside other sequences (`ggml_compute_forward_flash_attn_ext_f16`, ggml-cpu/ops.cpp).
+    """
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = plan.cells
+    params.n_seq_max = plan.sequences
+    params.n_batch = max(plan.rows, 64)
+    params.n_ubatch = EXACT_UBATCH if plan.exact else 512
+    params.n_threads = 1 if plan.exact else plan.threads
+    params.n_threads_batch = plan.threads
+    params.type_k = params.type_v = KV_TYPES[plan.kv_type]
+    params.flash_attn_type = FLASH_ON if plan.exact or plan.kv_type == "q8_0" else FLASH_AUTO
+    params.kv_unified = plan.unified
+    params.no_perf = True
+    context = llama_cpp.llama_init_from_model(model, params)
+    if not context:
+        raise ModelLoadFailed(
+            f"no room for a context of {plan.cells} tokens: {last_words() or 'no reason given'}; "
+            "try a smaller --ctx, --slots or --kv-tokens"
+        )
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """`description` is llama.cpp's own line on the model, such as 'qwen3 0.6B Q8_0'; `n_ctx_train` is in tokens."""
+
+    n_vocab: int
+    n_ctx_train: int
+    description: str
+
+
+def facts(model: Any) -> ModelFacts:
+    buffer = ctypes.create_string_buffer(256)
+    llama_cpp.llama_model_desc(model, buffer, len(buffer))
+    return ModelFacts(
+        n_vocab=llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)),
+        n_ctx_train=llama_cpp.llama_model_n_ctx_train(model),
+        description=buffer.value.decode("utf-8", "replace"),
+    )

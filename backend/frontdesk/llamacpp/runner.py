@@ -1,0 +1,158 @@
+"""Carries out a batch on llama.cpp: KV operations, one `llama_decode`, one draw for each chunk that wants it.
+
+The arrays behind `llama_batch` are numpy's and are made once; the logits are one view a step. Knows neither requests
+nor scheduling: what is in the batch was decided in `engine/`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+
+from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Sampled, Swap, Trim
+from frontdesk.engine.core import Interrupted, OutOfCells
+from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context
+from frontdesk.llamacpp.sampler import Sampler
+
+INTERRUPTIBLE: Final = 64  # rows; smaller steps are over before an interruption would be noticed
+NO_ROOM, ABORTED = 1, 2  # llama_decode's return codes
+
+
+class DecodeFailed(RuntimeError):
+    """llama.cpp could not compute a batch for a reason that is not in the batch; the engine cannot go on."""
+
+
+class LlamaRunner:
+    """One context. Not thread-safe, but for `interrupt`, which another thread may set while `execute` runs."""
+
+    def __init__(self, model: Any, plan: ContextPlan) -> None:
+        self.context = open_context(model, plan)
+        self.interrupt = False
+        self.prefilling: frozenset[int] = frozenset()  # ids of the requests whose prompts are in the current step
+        self.decode_seconds = 0.0
+        self.cells_per_sequence: int = llama_cpp.llama_n_ctx_seq(self.context)
+        self._memory: Any = llama_cpp.llama_get_memory(self.context)
+        self._n_vocab: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+        self._unified = plan.unified
+        self._sampler = Sampler()
+        self._rows = _Rows(max(plan.rows, 64))
+        self._callback = llama_cpp.ggml_abort_callback(lambda _: self.interrupt)
+        self._no_callback = llama_cpp.ggml_abort_callback()
+
+    def execute(self, batch: Batch) -> list[Sampled]:
+        """See `engine.core.Runner`. Raises `DecodeFailed` as well."""
+        for op in batch.ops:
+            self._apply(op)
+        if not batch.chunks:
+            return []
+        rows = self._rows.fill(batch.chunks)
+        self.interrupt = False
+        self.prefilling = frozenset(c.sequence.id for c in batch.chunks if len(c.tokens) > 1)
+        begun = perf_counter()
+        code = self._decode(rows)
+        self.decode_seconds = perf_counter() - begun
+        self.prefilling = frozenset()
+        if code:
+            self._undo(batch, code)
+        wanted = [chunk.sequence for chunk in batch.chunks if chunk.sample]
+        return self._sampler.sample(self._logits(len(wanted)), wanted) if wanted else []
+
+    def close(self) -> None:
+        llama_cpp.llama_free(self.context)
+
+    def _decode(self, rows: int) -> int:
+        watched = rows >= INTERRUPTIBLE
+        if watched:
+            llama_cpp.llama_set_abort_callback(self.context, self._callback, ctypes.c_void_p(0))
+        code = llama_cpp.llama_decode(self.context, self._rows.batch)
+        if watched:
+            llama_cpp.llama_set_abort_callback(self.context, self._no_callback, ctypes.c_void_p(0))
+        return code
+
+    def _undo(self, batch: Batch, code: int) -> None:
+        """Forget what a broken-off step left behind: llama.cpp keeps the parts that were done."""
+        for chunk in batch.chunks:
+            llama_cpp.llama_memory_seq_rm(self._memory, chunk.slot, chunk.start, -1)
+        if code == ABORTED:
+            raise Interrupted
+        if code == NO_ROOM:
+            raise OutOfCells
+        raise DecodeFailed(f"llama_decode returned {code}: {last_words()}")
+
+    def _logits(self, rows: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        address = ctypes.cast(llama_cpp.llama_get_logits(self.context), ctypes.c_void_p).value
+        if address is None:
+            raise DecodeFailed("llama.cpp has no logits")
+        flat = (ctypes.c_float * (rows * self._n_vocab)).from_address(address)
+        return np.frombuffer(memoryview(flat), np.float32).reshape(rows, self._n_vocab)
+
+    # --- KV operations ------------------------------------------------------------------------------------------------
+
+    def _apply(self, op: CacheOp) -> None:
+        match op:
+            case Trim(slot, length):
+                llama_cpp.llama_memory_seq_rm(self._memory, slot, length, -1)
+            case Copy(src, dst, length) if self._unified:
+                llama_cpp.llama_memory_seq_cp(self._memory, src, dst, 0, length)
+            case Copy(src, dst, length):
+                self._restore(dst, self._state(src))
+                llama_cpp.llama_memory_seq_rm(self._memory, dst, length, -1)
+            case Swap(a, b):
+                state_a, state_b = self._state(a), self._state(b)
+                self._restore(b, state_a)
+                self._restore(a, state_b)
+
+    def _state(self, slot: int) -> ctypes.Array[ctypes.c_uint8] | None:
+        """A copy of everything that a sequence has in the KV cache; `None` if that is nothing."""
+        if llama_cpp.llama_memory_seq_pos_max(self._memory, slot) < 0:
+            return None
+        size = llama_cpp.llama_state_seq_get_size(self.context, slot)
+        state = (ctypes.c_uint8 * size)()
+        if llama_cpp.llama_state_seq_get_data(self.context, state, size, slot) != size:
+            raise DecodeFailed(f"llama.cpp could not save sequence {slot}")
+        return state
+
+    def _restore(self, slot: int, state: ctypes.Array[ctypes.c_uint8] | None) -> None:
+        llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        if state is not None and not llama_cpp.llama_state_seq_set_data(self.context, state, len(state), slot):
+            raise DecodeFailed(f"llama.cpp could not restore sequence {slot}: {last_words()}")
+
+
+class _Rows:
+    """The arrays behind one `llama_batch`, for up to `capacity` rows."""
+
+    def __init__(self, capacity: int) -> None:
+        self._tokens = np.zeros(capacity, np.int32)
+        self._positions = np.zeros(capacity, np.int32)
+        self._slots = np.zeros(capacity, np.int32)
+        self._counts = np.ones(capacity, np.int32)
+        self._wanted = np.zeros(capacity, np.int8)
+        addresses = self._slots.ctypes.data + self._slots.itemsize * np.arange(capacity, dtype=np.uint64)
+        self._slot_pointers = addresses.astype(np.uint64)
+        int32 = ctypes.POINTER(ctypes.c_int32)
+        self.batch = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=ctypes.cast(self._tokens.ctypes.data, int32),
+            embd=None,
+            pos=ctypes.cast(self._positions.ctypes.data, int32),
+            n_seq_id=ctypes.cast(self._counts.ctypes.data, int32),
+            seq_id=ctypes.cast(self._slot_pointers.ctypes.data, ctypes.POINTER(int32)),
+            logits=ctypes.cast(self._wanted.ctypes.data, ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def fill(self, chunks: list[Chunk]) -> int:
+        """Enter the chunks; returns the number of rows."""
+        row = 0
+        for chunk in chunks:
+            end = row + len(chunk.tokens)
+            self._tokens[row:end] = chunk.tokens
+            self._positions[row:end] = range(chunk.start, chunk.start + len(chunk.tokens))
+            self._slots[row:end] = chunk.slot
+            self._wanted[row:end] = 0
+            self._wanted[end - 1] = chunk.sample
+            row = end
+        self.batch.n_tokens = row
+        return row

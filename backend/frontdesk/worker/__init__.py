@@ -1,0 +1,1 @@
+"""The process boundary: messages, the engine's process, and its client in the service's process."""

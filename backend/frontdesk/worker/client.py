@@ -1,0 +1,278 @@
+"""The service's end of one engine: spawns it, hands it requests, passes on what it says, replaces it when it dies.
+
+A request lives here, not in the engine: its prompt and the tokens that it already has are kept, so when the engine dies
+a new one continues every open reply behind its last token. Knows token ids only. Must be used from one event loop.
+
+Who is to blame for a death is found by trying: after a death without any progress, requests go to the next engine one
+at a time, each after the former has shown life; one that kills its engine alone `STRIKES` times fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from frontdesk.errors import EngineDied, EngineNotReady, FrontdeskError, ModelLoadFailed
+from frontdesk.worker import protocol
+from frontdesk.worker.protocol import (
+    Abort,
+    Load,
+    LoadFailed,
+    Loading,
+    Ready,
+    SamplingParams,
+    SequenceOutput,
+    Stepped,
+    StepStats,
+    Submit,
+)
+
+STRIKES: Final = 2  # deaths that one request may cause before it fails
+BACKOFF: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the n-th restart in a row without progress
+
+
+@dataclass(slots=True)
+class Request:
+    """One open request: everything that another engine needs to go on with it."""
+
+    submit: Submit
+    on_output: Callable[[SequenceOutput], None]
+    on_failed: Callable[[FrontdeskError], None]
+    emitted: list[int] = field(default_factory=list)
+    cached_told: bool = False
+    strikes: int = 0
+
+    def continuation(self) -> Submit:
+        old = self.submit
+        return Submit(
+            id=old.id,
+            prompt=old.prompt,
+            emitted=tuple(self.emitted),
+            max_tokens=old.max_tokens,
+            stop_tokens=old.stop_tokens,
+            sampling=old.sampling,
+            top_logprobs=old.top_logprobs,
+            tenant=old.tenant,
+        )
+
+
+class EngineClient:
+    """One model's engine, kept alive. `window` is in tokens and known once `start` has returned."""
+
+    def __init__(self, load: Load, environment: Mapping[str, str] | None = None) -> None:
+        self._load = load
+        self._environment = environment
+        self._ids = itertools.count(1)
+        self._requests: dict[int, Request] = {}
+        self._suspects: list[int] = []  # ids that wait for the one before to show life
+        self._on_trial: int | None = None
+        self._deaths = 0  # in a row, without progress
+        self._progress = False
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._closing = False
+        self.ready: Ready | None = None
+        self.stats: StepStats | None = None
+        self.restarts = 0
+
+    @property
+    def window(self) -> int:
+        return self._load.window
+
+    @property
+    def alive(self) -> bool:
+        return self._writer is not None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def open_requests(self) -> int:
+        return len(self._requests)
+
+    async def start(self, on_progress: Callable[[float], None] | None = None) -> Ready:
+        """Spawn the engine and wait until the model is open. Raises `ModelLoadFailed`."""
+        reader = await self._spawn(on_progress)
+        self._supervisor = asyncio.create_task(self._supervise(reader))
+        assert self.ready is not None
+        return self.ready
+
+    def submit(
+        self,
+        prompt: tuple[int, ...],
+        *,
+        sampling: SamplingParams,
+        max_tokens: int,
+        stop_tokens: tuple[int, ...],
+        top_logprobs: int,
+        tenant: int,
+        on_output: Callable[[SequenceOutput], None],
+        on_failed: Callable[[FrontdeskError], None],
+    ) -> int:
+        """Start a reply; returns its ticket. It ends in an output with a `finish`, in `on_failed`, or by `abort`."""
+        id = next(self._ids)
+        message = Submit(id, prompt, (), max_tokens, stop_tokens, sampling, top_logprobs, tenant)
+        self._requests[id] = Request(message, on_output, on_failed)
+        if self._suspects or self._on_trial is not None:
+            self._suspects.append(id)
+        else:
+            self._send(message)
+        return id
+
+    def abort(self, id: int) -> None:
+        """Stop a reply; nothing more is heard of it. Unknown tickets are ignored."""
+        if self._requests.pop(id, None) is None:
+            return
+        if id in self._suspects:
+            self._suspects.remove(id)
+        else:
+            self._send(Abort(id))
+            self._acquit(id)
+
+    async def close(self) -> None:
+        """Stop the engine. Open replies fail with `EngineNotReady`."""
+        self._closing = True
+        if self._supervisor:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        await self._reap(kill=True)
+        for id in list(self._requests):
+            self._fail(id, EngineNotReady("the server is shutting down"))
+
+    # --- the engine's life --------------------------------------------------------------------------------------------
+
+    async def _spawn(self, on_progress: Callable[[float], None] | None = None) -> asyncio.StreamReader:
+        """Start a process and wait until it is ready."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            command = (sys.executable, "-m", "frontdesk.worker.process", str(theirs.fileno()))
+            self._process = await asyncio.create_subprocess_exec(
+                *command, pass_fds=(theirs.fileno(),), env=self._environment, start_new_session=True
+            )
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=protocol.MAX_FRAME)
+        try:
+            writer.write(protocol.encode(self._load))
+            while not isinstance(message := await _receive(reader), Ready):
+                if isinstance(message, Loading) and on_progress:
+                    on_progress(message.progress)
+                if isinstance(message, LoadFailed):
+                    raise ModelLoadFailed(message.message)
+        except BaseException as error:
+            writer.close()
+            await self._reap(kill=True)
+            if isinstance(error, asyncio.IncompleteReadError | ConnectionError):
+                code = self._process.returncode if self._process else None
+                raise ModelLoadFailed(
+                    f"the engine died while it loaded {self._load.path} (exit code {code}): "
+                    "the file may be damaged or the memory too small"
+                ) from None
+            raise
+        self.ready, self._writer = message, writer
+        return reader
+
+    async def _supervise(self, reader: asyncio.StreamReader) -> None:
+        """Hand out messages; when the engine dies, start another and go on."""
+        while True:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
+                while True:
+                    self._deliver(await _receive(reader))
+            await self._bury()
+            reader = await self._respawn()
+
+    async def _bury(self) -> None:
+        """The engine is dead: note who might have done it."""
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+        await self._reap(kill=True)
+        self.restarts += 1
+        self._deaths = 0 if self._progress else self._deaths + 1
+        if (culprit := self._on_trial) is not None and (request := self._requests.get(culprit)):
+            request.strikes += 1
+            if request.strikes >= STRIKES:
+                self._fail(culprit, EngineDied("the engine died every time it worked on this request"))
+        self._on_trial = None
+        self._suspects = list(self._requests) if self._deaths else []
+
+    async def _respawn(self) -> asyncio.StreamReader:
+        while True:
+            await asyncio.sleep(BACKOFF[min(self._deaths, len(BACKOFF) - 1)])
+            try:
+                reader = await self._spawn()
+            except ModelLoadFailed as error:
+                self._deaths += 1
+                if self._deaths >= len(BACKOFF):
+                    for id in list(self._requests):
+                        self._fail(id, EngineDied(f"the engine cannot be started again: {error.message}"))
+                continue
+            self._progress = False
+            if self._suspects:
+                self._try_next()
+            else:
+                for request in self._requests.values():
+                    self._send(request.continuation())
+            return reader
+
+    async def _reap(self, *, kill: bool) -> None:
+        if self._process and self._process.returncode is None:
+            if kill:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+            await self._process.wait()
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    def _deliver(self, message: protocol.ToParent) -> None:
+        if not isinstance(message, Stepped):
+            return
+        self.stats = message.stats
+        for output in message.outputs:
+            if request := self._requests.get(output.id):
+                self._output(request, output)
+
+    def _output(self, request: Request, output: SequenceOutput) -> None:
+        self._progress = True
+        request.strikes = 0
+        request.emitted.extend(output.tokens)
+        if request.cached_told and output.cached >= 0:
+            output = SequenceOutput(output.id, output.tokens, output.finish, -1, output.logprobs)
+        request.cached_told = request.cached_told or output.cached >= 0
+        if output.finish:
+            del self._requests[output.id]
+        self._acquit(output.id)
+        request.on_output(output)
+
+    def _acquit(self, id: int) -> None:
+        """The request on trial has shown life or is gone: the next suspect may come."""
+        if id == self._on_trial:
+            self._on_trial = None
+            self._try_next()
+
+    def _try_next(self) -> None:
+        while self._suspects and self._on_trial is None:
+            if request := self._requests.get(self._suspects.pop(0)):
+                self._on_trial = request.submit.id
+                self._send(request.continuation())
+
+    def _fail(self, id: int, error: FrontdeskError) -> None:
+        if request := self._requests.pop(id, None):
+            request.on_failed(error)
+
+    def _send(self, message: Submit | Abort) -> None:
+        """Send now, or not at all: a dead engine's requests are sent to the next one."""
+        if self._writer is not None:
+            self._writer.write(protocol.encode(message))
+
+
+async def _receive(reader: asyncio.StreamReader) -> protocol.ToParent:
+    """The next message. Raises `IncompleteReadError` at the end of the stream."""
+    header = await reader.readexactly(protocol.HEADER.size)
+    return protocol.decode_to_parent(await reader.readexactly(protocol.body_length(header)))

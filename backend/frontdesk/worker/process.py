@@ -1,0 +1,161 @@
+"""The engine's process: reads requests, steps the engine, sends one message a step. Started by `worker/client`.
+
+It may die at any instruction; nothing here is worth saving. A thread reads the socket, so that an abort can interrupt
+a long prefill and the parent's death ends this process at once. Knows no text and no clock but the one for its statistics.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from time import perf_counter
+
+from frontdesk.engine.batch import Batch
+from frontdesk.engine.core import Engine, Interrupted
+from frontdesk.engine.kv_cache import KVCache
+from frontdesk.engine.request import SequenceOutput
+from frontdesk.engine.scheduler import Scheduler
+from frontdesk.errors import ModelLoadFailed
+from frontdesk.llamacpp.library import CELL_PADDING, MAX_SEQUENCES, ContextPlan, facts, open_model
+from frontdesk.llamacpp.runner import LlamaRunner
+from frontdesk.worker import protocol
+from frontdesk.worker.protocol import Abort, Load, LoadFailed, Loading, Ready, Stepped, StepStats, Submit
+
+IDLE_PREFIXES = 32  # sequence ids beyond the running ones that may keep a prefix, where cells are shared
+
+
+class Link:
+    """The socket to the service, from this side. Its end is the end of this process."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def send(self, message: protocol.ToParent) -> None:
+        self._sock.sendall(protocol.encode(message))
+
+    def receive(self) -> protocol.ToChild:
+        """The next message. Exits the process when the service is gone."""
+        return protocol.decode_to_child(self._exactly(protocol.body_length(self._exactly(protocol.HEADER.size))))
+
+    def _exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            part = self._sock.recv(size - len(data))
+            if not part:
+                os._exit(0)  # from any thread, in the middle of a decode
+            data += part
+        return bytes(data)
+
+
+class Worker:
+    """One loaded model and its loop."""
+
+    def __init__(self, link: Link, load: Load) -> None:
+        begun = perf_counter()
+        self._link = link
+        self._inbox: queue.SimpleQueue[Submit | Abort] = queue.SimpleQueue()
+        model = open_model(load.path, _throttled(link))
+        unified = load.unified
+        sequences = min(MAX_SEQUENCES, load.slots + IDLE_PREFIXES) if unified else load.slots
+        per_stream = -(-load.window // CELL_PADDING) * CELL_PADDING
+        cells = load.kv_cells if unified else per_stream * load.slots
+        rows = load.slots + max(load.chunk, load.chunk_busy)
+        plan = ContextPlan(cells, sequences, rows, load.threads, load.kv_type, unified, load.exact)
+        self._runner = LlamaRunner(model, plan)
+        self._cache = KVCache(sequences, cells, unified=unified)
+        scheduler = Scheduler(self._cache, slots=load.slots, chunk=load.chunk, chunk_busy=load.chunk_busy)
+        self._engine = Engine(scheduler, self._runner, load.window)
+        known = facts(model)
+        self._ready = Ready(
+            window=load.window,
+            kv_cells=cells,
+            slots=load.slots,
+            threads=load.threads,
+            n_vocab=known.n_vocab,
+            n_ctx_train=known.n_ctx_train,
+            load_seconds=perf_counter() - begun,
+            description=known.description,
+        )
+
+    def run(self) -> None:
+        """Serve until the service is gone."""
+        self._link.send(self._ready)
+        threading.Thread(target=self._read, daemon=True).start()
+        while True:
+            over = self._take_messages()
+            begun = perf_counter()
+            try:
+                batch, outputs = self._engine.step()
+            except Interrupted:
+                continue
+            if batch.chunks or over:
+                stats = self._stats(batch, perf_counter() - begun)
+                self._link.send(Stepped((*over, *outputs), stats))
+
+    def _read(self) -> None:
+        while True:
+            message = self._link.receive()
+            if isinstance(message, Submit | Abort):
+                self._inbox.put(message)
+            if isinstance(message, Abort) and message.id in self._runner.prefilling:
+                self._runner.interrupt = True
+
+    def _take_messages(self) -> list[SequenceOutput]:
+        """Enter what has arrived; waits when there is nothing else to do. Returns replies that were over at once."""
+        over = []
+        while not self._inbox.empty() or not self._engine.busy:
+            message = self._inbox.get()
+            if isinstance(message, Abort):
+                self._engine.abort(message.id)
+            elif output := self._engine.submit(message):
+                over.append(output)
+                break
+        return over
+
+    def _stats(self, batch: Batch, seconds: float) -> StepStats:
+        decode = sum(1 for chunk in batch.chunks if len(chunk.tokens) == 1)
+        return StepStats(
+            running=len(self._engine.scheduler.running),
+            waiting=len(self._engine.scheduler.waiting),
+            kv_used=self._cache.used_cells,
+            kv_cells=self._cache.cells,
+            prompt_tokens=batch.rows - decode,
+            decode_tokens=decode,
+            preempted=batch.preempted,
+            step_seconds=seconds,
+            decode_seconds=self._runner.decode_seconds,
+        )
+
+
+def _throttled(link: Link) -> Callable[[float], None]:
+    last = -1.0
+
+    def report(progress: float) -> None:
+        nonlocal last
+        if progress - last >= 0.01 or progress >= 1:
+            last = progress
+            link.send(Loading(progress))
+
+    return report
+
+
+def main(fd: int) -> None:
+    """Serve the socket with this file descriptor."""
+    link = Link(socket.socket(fileno=fd))
+    load = link.receive()
+    if not isinstance(load, Load):
+        sys.exit(f"expected Load, got {type(load).__name__}")
+    try:
+        worker = Worker(link, load)
+    except ModelLoadFailed as error:
+        link.send(LoadFailed(error.message))
+        return
+    worker.run()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

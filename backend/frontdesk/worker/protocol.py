@@ -1,0 +1,137 @@
+"""The only types that cross the boundary between the service's process and the engine's process: integers, no text.
+
+Frames are a 4-byte big-endian length and a msgpack array, on an AF_UNIX stream socket. The parent speaks first
+(`Load`); the child answers with any number of `Loading`, then `Ready` or `LoadFailed`. From then on the parent
+sends `Submit` and `Abort`, the child one `Stepped` per engine step. End of file on either side means that the other is
+dead. This module knows nothing of what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import msgspec
+
+from frontdesk.engine.request import Abort, Logprobs, SamplingParams, SequenceOutput, Submit
+
+__all__ = [
+    "Abort",
+    "Load",
+    "LoadFailed",
+    "Loading",
+    "Logprobs",
+    "Ready",
+    "SamplingParams",
+    "SequenceOutput",
+    "StepStats",
+    "Stepped",
+    "Submit",
+    "ToChild",
+    "ToParent",
+    "body_length",
+    "decode_to_child",
+    "decode_to_parent",
+    "encode",
+]
+
+MAX_FRAME: Final = 64 * 1024 * 1024  # bytes; a 1M-token prompt is about 5 MB
+HEADER: Final = struct.Struct(">I")
+
+
+class Load(msgspec.Struct, array_like=True, tag=True, frozen=True):
+    """Open this model. `window` is the most tokens that one sequence may hold, `kv_cells` what all share.
+
+    The KV layout follows: one stream for each slot if `kv_cells` holds `slots` windows, else one unified pool.
+    `exact` asks for kernels whose result for one sequence does not depend on what else is in the batch.
+    """
+
+    path: str
+    window: int
+    kv_cells: int
+    slots: int
+    threads: int
+    chunk: int  # prompt tokens per step when nothing else runs
+    chunk_busy: int  # prompt tokens per step beside running streams
+    kv_type: str = "f16"  # f16 | f32 | q8_0
+    exact: bool = False
+
+    @property
+    def unified(self) -> bool:
+        return self.kv_cells < self.slots * self.window
+
+
+class Loading(msgspec.Struct, array_like=True, tag=True, frozen=True):
+    """`progress` is 0..1."""
+
+    progress: float
+
+
+class Ready(msgspec.Struct, array_like=True, tag=True, frozen=True):
+    """The model is open. `window` and `kv_cells` are what it was really opened with, in tokens."""
+
+    window: int
+    kv_cells: int
+    slots: int
+    threads: int
+    n_vocab: int
+    n_ctx_train: int
+    load_seconds: float
+    description: str  # llama.cpp's one-line description of the model
+
+
+class LoadFailed(msgspec.Struct, array_like=True, tag=True, frozen=True):
+    message: str
+
+
+class StepStats(msgspec.Struct, array_like=True, tag=True, frozen=True):
+    """Counters of one step, and the state after it. Times in seconds."""
+
+    running: int
+    waiting: int
+    kv_used: int  # cells
+    kv_cells: int
+    prompt_tokens: int
+    decode_tokens: int
+    preempted: int
+    step_seconds: float
+    decode_seconds: float  # inside llama_decode
+
+
+class Stepped(msgspec.Struct, array_like=True, tag=True, frozen=True):
+    """The outcome of one engine step, all sequences at once."""
+
+    outputs: tuple[SequenceOutput, ...]
+    stats: StepStats
+
+
+ToChild = Load | Submit | Abort
+ToParent = Loading | Ready | LoadFailed | Stepped
+
+_encoder = msgspec.msgpack.Encoder()
+_to_child = msgspec.msgpack.Decoder(ToChild)
+_to_parent = msgspec.msgpack.Decoder(ToParent)
+
+
+def encode(message: ToChild | ToParent) -> bytes:
+    """One whole frame, header included. Raises ValueError over MAX_FRAME."""
+    body = _encoder.encode(message)
+    if len(body) > MAX_FRAME:
+        raise ValueError(f"frame of {len(body)} bytes is over the limit of {MAX_FRAME}")
+    return HEADER.pack(len(body)) + body
+
+
+def body_length(header: bytes) -> int:
+    """Length in bytes of the body that follows this 4-byte header. Raises ValueError over MAX_FRAME."""
+    (length,) = HEADER.unpack(header)
+    if length > MAX_FRAME:
+        raise ValueError(f"frame of {length} bytes is over the limit of {MAX_FRAME}")
+    return length
+
+
+def decode_to_child(body: bytes) -> ToChild:
+    return _to_child.decode(body)
+
+
+def decode_to_parent(body: bytes) -> ToParent:
+    return _to_parent.decode(body)
