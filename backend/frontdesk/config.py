@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from frontdesk.errors import ConfigError
@@ -74,6 +74,12 @@ class Settings(BaseSettings):
     )
     kv_type: Literal["f16", "f32", "q8_0"] = Field(
         default="f16", description="Number format of the KV cache. q8_0 halves its memory."
+    )
+    exact: bool | None = Field(
+        default=None,
+        description="Greedy text is the same bit for bit whatever else is computed beside it: one KV stream for each "
+        "slot, and kernels that do not depend on the batch. Needs memory for every slot. Unset: as the model's entry "
+        "in the manifest says, else false.",
     )
     max_waiting: int = Field(
         default=512, ge=1, le=100_000, description="Requests that may be open, running and waiting. One more gets 503."
@@ -142,8 +148,8 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_no_truth(cls, value: object) -> object:
-        if isinstance(value, bool):  # or `port = true` would be port 1
+    def _is_no_truth(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name != "exact":  # or `port = true` would be port 1
             raise ValueError("must not be true or false")
         return value
 
@@ -166,11 +172,14 @@ class Settings(BaseSettings):
         wanted = self.ctx or min(model_context, DEFAULT_WINDOW)
         return min(wanted, self.kv_tokens or wanted)
 
-    def kv_cells(self, window: int, at_most: int | None = None) -> int:
-        """Cells of the shared KV cache; `at_most` is what memory allows. Never less than one window."""
+    def kv_cells(self, window: int, at_most: int | None = None, *, exact: bool = False) -> int:
+        """Cells of the KV cache; `at_most` is what memory allows. Never less than one window.
+
+        With `exact` every slot gets a whole window, if memory allows.
+        """
         if self.kv_tokens:
             return self.kv_tokens
-        cells = window * min(self.slots, SHARED_CONVERSATIONS)
+        cells = window * (self.slots if exact else min(self.slots, SHARED_CONVERSATIONS))
         return max(window, min(cells, at_most or cells))
 
 
@@ -212,6 +221,15 @@ def prompts_folder() -> Path:
 
 def weights_folder() -> Path:
     return share() / "weights"
+
+
+def engine_environment() -> dict[str, str]:
+    """The environment of an engine's process.
+
+    GOMP_SPINCOUNT: how long OpenMP's threads spin at a barrier before they sleep. libgomp's own choice (about 18 ms)
+    makes a step many times slower as soon as anybody else wants a core; 10,000 costs nothing on a quiet machine.
+    """
+    return {"GOMP_SPINCOUNT": "10000", **os.environ}
 
 
 def state_folder() -> Path:

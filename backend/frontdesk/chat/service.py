@@ -61,7 +61,10 @@ class Prompt:
 
 
 class Reply:
-    """One reply being written. Ends exactly once, as finished, cancelled or failed, and its log says which."""
+    """One reply being written. Ends exactly once, as finished, cancelled or failed, and its log says which.
+
+    `sampling` is what is really used, every default filled in.
+    """
 
     def __init__(self, id: str, prompt: Prompt, request: GenerationRequest, tenant: int) -> None:
         self.id = id
@@ -73,10 +76,12 @@ class Reply:
         self._prompt_tokens = len(prompt.tokens)
         self._cached = 0
         self._completion = 0
+        params = sampling_params(request.sampling, prompt.backend.card.sampling)
+        self.sampling = Sampling(**{name: getattr(params, name) for name in params.__struct_fields__})
         self.log.append(Started(self.model, self.created))
         self._ticket = prompt.backend.engine.submit(
             prompt.tokens,
-            sampling=sampling_params(request.sampling, prompt.backend.card.sampling),
+            sampling=params,
             max_tokens=0 if not request.generate else min(request.max_tokens or prompt.room, prompt.room),
             stop_tokens=() if request.sampling.ignore_eos else tuple(sorted(prompt.backend.tokenizer.eog)),
             top_logprobs=-1 if request.top_logprobs is None else request.top_logprobs,
@@ -88,6 +93,11 @@ class Reply:
     @property
     def usage(self) -> Usage:
         return Usage(self._prompt_tokens, self._cached, self._completion)
+
+    @property
+    def place(self) -> int:
+        """Place in the waiting line: 1 is next, 0 is being worked on or over."""
+        return self._backend.engine.place(self._ticket)
 
     def cancel(self) -> None:
         """Stop now; what was generated stays. Does nothing when the reply has ended."""

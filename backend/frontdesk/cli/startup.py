@@ -7,6 +7,7 @@ its form: programs read the port from it when `--port 0` chose one.
 from __future__ import annotations
 
 import json
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # importing it for real would make `--help` wait for the whol
     from frontdesk.fleet.pool import Backend
 
 QUESTION = "When are you open?"
+LONG = 2.0  # seconds of loading after which lines without a terminal say how far it is
 
 
 class StartUp:
@@ -31,6 +33,7 @@ class StartUp:
         self._bar: Progress | None = None
         self._quarter = 0
         self._url = ""
+        self._began = time.monotonic()
 
     def __enter__(self) -> StartUp:
         return self
@@ -57,7 +60,7 @@ class StartUp:
         """`progress` is 0..1."""
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=progress)
-        elif int(progress * 4) > self._quarter:
+        elif int(progress * 4) > self._quarter and time.monotonic() - self._began > LONG:
             self._quarter = int(progress * 4)
             self.say(f"loading   {self._quarter * 25} %")
 
@@ -77,6 +80,7 @@ class StartUp:
 def described(backend: Backend, settings: Settings) -> list[tuple[str, str]]:
     """What was really opened, which may be less than what was asked for."""
     ready = backend.engine.ready
+    assert ready is not None
     lines = [
         ("model", f"{backend.card.name} · {ready.description} · loaded in {ready.load_seconds:.1f} s"),
         (

@@ -1,8 +1,8 @@
 """Whose KV is where: an exact mirror of llama.cpp's KV cache, kept in integers.
 
 A slot is a llama.cpp sequence id. It is running (has an owner), idle (its request ended; the KV is kept for the next
-one that begins the same way) or empty. In the unified layout all slots draw cells from one pool and may share them; with
-streams every slot has its own cells and a copied prefix is a real copy. Prefixes are only ever shared within a tenant.
+one that begins the same way) or empty. In the unified layout all slots draw cells from one pool and may share them;
+with streams every slot has its own cells and a copied prefix is a real copy. Prefixes are only ever shared within a tenant.
 
 Every method that changes the cache appends to `ops` what llama.cpp must do; the scheduler hands them to the runner.
 """
@@ -120,7 +120,7 @@ class KVCache:
         return True
 
     def compact(self) -> None:
-        """Close holes: running sequences move to the lowest slots. Streams only: llama.cpp computes neighbours together."""
+        """Close holes: running sequences move to the lowest slots. For streams: neighbours are computed together."""
         if self.unified:
             return
         running = [i for i, slot in enumerate(self.slots) if slot.owner is not None]

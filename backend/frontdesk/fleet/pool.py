@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from frontdesk.config import engine_environment
 from frontdesk.errors import EngineNotReady, ModelNotFound
 from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.registry import ModelCard
@@ -52,7 +53,7 @@ class Pool:
     async def start(self, load: Load, on_progress: Callable[[float], None] | None = None) -> Backend:
         """Open the model. Raises `ModelLoadFailed` with llama.cpp's reason."""
         card = self.cards[0]
-        engine = EngineClient(load)
+        engine = EngineClient(load, engine_environment())
         await engine.start(on_progress)
         try:
             metadata = await asyncio.to_thread(read_metadata, card.path)

@@ -20,7 +20,7 @@ from frontdesk.generation import Sampling
 _NAME: Final = re.compile(r"[a-z0-9._-]{1,64}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _REQUIRED: Final = frozenset(["name", "file", "sha256", "context"])
-_KNOWN: Final = _REQUIRED | {"size", "template", "persona", "licence", "description", "sampling"}
+_KNOWN: Final = _REQUIRED | {"size", "template", "persona", "licence", "description", "exact", "sampling"}
 _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "temperature": (0, 2),
     "top_k": (0, 1_000_000),
@@ -39,7 +39,8 @@ _WHOLE: Final = frozenset(["top_k", "repeat_last_n"])
 class ModelCard:
     """One model. `context` is its window in tokens, `created` the file's time in seconds since 1970.
 
-    `sha256` is "" for a file that is not in a manifest; `sampling` is what it uses where a request says nothing.
+    `sha256` is "" for a file that is not in a manifest; `sampling` is what it uses where a request says nothing;
+    `exact`: its replies are to be the same bit for bit whatever else is computed beside them (docs/decisions/0001).
     """
 
     name: str
@@ -51,6 +52,7 @@ class ModelCard:
     description: str
     sampling: Sampling = field(default_factory=Sampling)
     created: int = 0
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ def _card(model: object, manifest: Path) -> ModelCard:
         description=model.get("description", ""),
         sampling=_sampling(model.get("sampling", {}), where),
         created=_created(path),
+        exact=model.get("exact", False),
     )
 
 
@@ -161,6 +164,8 @@ def _check_fields(model: Mapping[str, object], where: str) -> None:
     for name in ("name", "file", "sha256", "template", "persona", "licence", "description"):
         if not isinstance(model.get(name, ""), str):
             raise ConfigError(f"{where}: {name!r} must be text")
+    if not isinstance(model.get("exact", False), bool):
+        raise ConfigError(f"{where}: 'exact' must be true or false")
     if not _NAME.fullmatch(str(model["name"])):
         raise ConfigError(f"{where}: the name must match {_NAME.pattern}")
     if not _SHA256.fullmatch(str(model["sha256"])):

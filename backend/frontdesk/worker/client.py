@@ -137,6 +137,14 @@ class EngineClient:
             self._send(Abort(id))
             self._acquit(id)
 
+    def place(self, id: int) -> int:
+        """A reply's place in the waiting line as of the last step: 1 is next, 0 is being worked on or over.
+
+        The line is first come, first served, so those who wait are the newest.
+        """
+        waiting = self.stats.waiting if self.stats and id in self._requests else 0
+        return max(0, waiting - sum(other > id for other in self._requests)) if waiting else 0
+
     async def close(self) -> None:
         """Stop the engine. Open replies fail with `EngineNotReady`."""
         self._closing = True

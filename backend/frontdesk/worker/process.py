@@ -1,7 +1,7 @@
 """The engine's process: reads requests, steps the engine, sends one message a step. Started by `worker/client`.
 
 It may die at any instruction; nothing here is worth saving. A thread reads the socket, so that an abort can interrupt
-a long prefill and the parent's death ends this process at once. Knows no text and no clock but the one for its statistics.
+a long prefill and the parent's death ends this process at once. Knows no text; its only clock is for its statistics.
 """
 
 from __future__ import annotations

@@ -1,0 +1,87 @@
+"""Reading a request's body: at most so many bytes, strict JSON, no deeper than 32.
+
+Everything that later code would have to fear is refused here: invalid UTF-8, lone surrogates, NaN, nesting that eats
+the stack. Numbers of any size pass; whether they fit is for the format to say. Knows no format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from starlette.types import Receive, Scope
+
+from frontdesk.errors import BodyTooLarge, InvalidRequest
+
+MAX_DEPTH = 32
+THREAD_BYTES = 256 * 1024  # larger bodies are parsed in a thread: about 1 ms
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was answered."""
+
+
+async def read_json(scope: Scope, receive: Receive, limit: int) -> object:
+    """The parsed body. Raises `BodyTooLarge`, `InvalidRequest`, `ClientGone`."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise too_large(limit)
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise InvalidRequest("compressed request bodies are not accepted", code="unsupported_encoding")
+    body = await _read(receive, limit)
+    return await asyncio.to_thread(parse_json, body) if len(body) > THREAD_BYTES else parse_json(body)
+
+
+def parse_json(body: bytes) -> object:
+    """Strict JSON. Raises `InvalidRequest` with the position of the first mistake."""
+    if not body:
+        raise InvalidRequest("the request has no body; send JSON", code="invalid_json")
+    try:
+        value = msgspec.json.decode(body)
+    except RecursionError:
+        raise too_deep() from None
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the body is not UTF-8 (byte {error.start})", code="invalid_json") from None
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
+    if _deeper_than(value, MAX_DEPTH):
+        raise too_deep()
+    return value
+
+
+def too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the request's body is over the limit of {limit} bytes", limit_bytes=limit)
+
+
+def too_deep() -> InvalidRequest:
+    return InvalidRequest(f"the JSON is nested deeper than {MAX_DEPTH} levels", code="invalid_json")
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise too_large(limit)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _deeper_than(value: object, limit: int) -> bool:
+    """Level by level instead of recursively, and only through containers."""
+    level = [value]
+    for _ in range(limit + 1):
+        inner: list[object] = []
+        for item in level:
+            children = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+            inner += [child for child in children if isinstance(child, dict | list)]
+        if not inner:
+            return False
+        level = inner
+    return True

@@ -1,0 +1,161 @@
+"""Deadlines and size limits below the application: what uvicorn's HTTP protocol does not have.
+
+A client that sends its head or body too slowly, too large or not at all is answered (408, 431, 503) or cut before any
+request object exists. Knows bytes, times and connections; no routes, no bodies, no users.
+
+The limits, each for one attack: header deadline (slowloris), body deadline (slow POST), head size (llhttp collects a
+header of any length), framing size (endless chunk extensions and trailers), number of connections (file descriptors).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import ClassVar
+
+from starlette.types import Receive, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from frontdesk.errors import FrontdeskError, Unavailable
+from frontdesk.server.errors import Refused, raw_refusal, refusal
+
+MAX_HEAD = 32 * 1024  # bytes of request line and headers
+SPARE_CONNECTIONS = 64  # beyond the cap, answered with 503; more than that are cut unheard
+FRAMING = 8  # most bytes on the wire per byte of body: chunks of one byte cost six
+ABORT = "frontdesk.abort"  # scope extension: drop the connection now, without flushing
+
+CROWDED = Unavailable("too many connections", retry_after=2.0)
+LARGE_HEAD = Refused(431, f"the request's head is over {MAX_HEAD} bytes", "headers_too_large")
+LARGE_FRAMING = Refused(413, "the request's framing is far larger than its body", "request_too_large")
+SLOW = Refused(408, "the request came too slowly", "request_timeout")
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol with limits. The class attributes are set by `guarded`."""
+
+    header_timeout: ClassVar[float] = 10.0  # seconds
+    body_timeout: ClassVar[float] = 30.0  # seconds
+    max_connections: ClassVar[int] = 1024
+
+    _timer: asyncio.TimerHandle | None = None
+    _reading: str = "head"  # head | body | "" while a response is due and no request is being read
+    _wire = 0  # bytes that came since this request began
+    _body = 0  # of these, bytes of the body
+    _head = 0  # bytes of the head that were parsed
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections + SPARE_CONNECTIONS:
+            transport.abort()
+        elif len(self.connections) > self.max_connections:
+            self.app = refusal(CROWDED)
+        self._expect("head", self.header_timeout)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._reading:
+            self._expect("head", self.header_timeout)
+        self._wire += len(data)
+        super().data_received(data)
+        if self._reading == "head" and self._wire > MAX_HEAD:
+            self._give_up(LARGE_HEAD)
+        elif self._reading == "body" and self._wire - MAX_HEAD > FRAMING * (self._body + MAX_HEAD):
+            self._give_up(LARGE_FRAMING)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._stop_timer()
+        if self.app is not self.config.loaded_app:
+            self._give_up(CROWDED)
+            return
+        super().handle_websocket_upgrade()
+
+    # --- parser callbacks ---------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head = 0
+        self.scope["extensions"] = {ABORT: self.transport.abort}  # pyright: ignore[reportGeneralTypeIssues]
+
+    def on_url(self, url: bytes) -> None:
+        self._head += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head += len(name) + len(value) + 4
+        if self._head <= MAX_HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        app = self.app
+        if self._head > MAX_HEAD:
+            self.app = refusal(LARGE_HEAD)
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = app
+        self._expect("body", self.body_timeout)
+
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._stop_timer()
+        self._reading, self._wire, self._body = "", 0, 0
+        super().on_message_complete()
+
+    # --- deadlines ----------------------------------------------------------------------------------------------------
+
+    def _expect(self, part: str, seconds: float) -> None:
+        self._stop_timer()
+        self._reading = part
+        self._timer = self.loop.call_later(seconds, self._give_up, SLOW)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self, error: FrontdeskError) -> None:
+        """Answer when nothing was answered yet, and close; abort when an answer is under way."""
+        self._stop_timer()
+        if self.transport.is_closing():
+            return
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if (busy and self.cycle.response_started) or (self._reading == "head" and self._wire == 0):
+            self.transport.abort()
+            return
+        self.transport.write(raw_refusal(error))
+        self.transport.close()
+        # close() waits for the peer to take what is buffered: a peer that takes nothing is cut.
+        self.loop.call_later(1.0, self.transport.abort)
+
+
+class GuardedWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol, which also tells the application how to drop a reader that has stalled."""
+
+    async def run_asgi(self) -> None:
+        extensions = self.scope.setdefault("extensions", {})
+        assert extensions is not None
+        extensions[ABORT] = self.transport.abort  # pyright: ignore[reportArgumentType]
+        await super().run_asgi()
+
+
+def guarded(header_timeout: float, body_timeout: float, max_connections: int) -> type[GuardedProtocol]:
+    """The protocol class for `uvicorn.Config(http=...)` with these limits."""
+    limits = {"header_timeout": header_timeout, "body_timeout": body_timeout, "max_connections": max_connections}
+    return type("GuardedProtocol", (GuardedProtocol,), limits)
+
+
+async def drop(scope: Scope, receive: Receive) -> None:
+    """Cut this connection without flushing, so that a stalled reader's kernel buffers are freed at once."""
+    if abort := (scope.get("extensions") or {}).get(ABORT):
+        abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                while not (await receive())["type"].endswith(".disconnect"):
+                    pass

@@ -1,0 +1,116 @@
+"""The four states of a server: loading, ready, stopping, failed; and the way from one to the next.
+
+The model loads in the background, so that probes are answered at once. Stopping refuses new requests, gives running
+replies their time, then closes the engine, which ends what still runs with an error event. Knows no socket, no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import structlog
+
+from frontdesk.errors import EngineFailed, FrontdeskError
+from frontdesk.fleet.pool import Backend, Pool
+from frontdesk.fleet.registry import verify
+from frontdesk.telemetry.logs import where
+from frontdesk.worker.protocol import Load
+
+State = Literal["loading", "ready", "stopping", "failed"]
+T = TypeVar("T")
+POLL_SECONDS = 0.05
+
+log = structlog.stdlib.get_logger("frontdesk.server")
+
+
+def _ignore(_: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What the starter of a server wants to hear: progress of loading (0..1), then exactly one of the other two."""
+
+    progress: Callable[[float], None] = _ignore
+    ready: Callable[[Backend], None] = _ignore
+    failed: Callable[[FrontdeskError], None] = _ignore
+
+
+def _tell(callback: Callable[[T], None], value: T) -> None:
+    """A watcher that breaks must not take the server with it."""
+    try:
+        callback(value)
+    except Exception as error:
+        log.error("a watcher of the server failed", stack=where(error))
+
+
+class Lifetime:
+    """Must be used from one event loop, after `start`."""
+
+    def __init__(self, pool: Pool, load: Load, drain_seconds: float, watch: Watch) -> None:
+        self.pool = pool
+        self.progress = 0.0
+        self.stopping = asyncio.Event()
+        self._load = load
+        self._drain_seconds = drain_seconds
+        self._watch = watch
+        self._failed = False
+        self._loading: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> State:
+        if self.stopping.is_set():
+            return "stopping"
+        if self._failed:
+            return "failed"
+        return "ready" if self.pool.ready else "loading"
+
+    def start(self) -> None:
+        self._loading = asyncio.create_task(self._open_model())
+
+    async def drain(self, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Refuse new requests and wait for the running ones, `drain_seconds` at most; then `stop`."""
+        self.stopping.set()
+        self.pool.refuse()
+        deadline = time.monotonic() + self._drain_seconds
+        # A poll, since what ends the wait are a count, a clock and a signal at once; it runs once in a server's life.
+        while self._open_requests() and time.monotonic() < deadline and not hurry():  # noqa: ASYNC110
+            await asyncio.sleep(POLL_SECONDS)
+        if left := self._open_requests():
+            log.warning("replies cut short by shutdown", replies=left)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Close the engine; replies that still run end with an error. May be called again."""
+        self.stopping.set()
+        if self._loading is not None:
+            self._loading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loading
+        await self.pool.close()
+
+    async def _open_model(self) -> None:
+        try:
+            await asyncio.to_thread(verify, self.pool.cards[0])
+            backend = await self.pool.start(self._load, self._on_progress)
+        except Exception as error:
+            self._failed = True
+            if not isinstance(error, FrontdeskError):
+                log.error("unexpected exception while loading", stack=where(error))
+                error = EngineFailed(f"the model could not be loaded: {type(error).__name__}")
+            _tell(self._watch.failed, error)
+        else:
+            self.progress = 1.0
+            _tell(self._watch.ready, backend)
+
+    def _on_progress(self, progress: float) -> None:
+        self.progress = progress
+        _tell(self._watch.progress, progress)
+
+    def _open_requests(self) -> int:
+        backend = self.pool.backend
+        return backend.engine.open_requests if backend else 0

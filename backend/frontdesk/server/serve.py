@@ -1,0 +1,124 @@
+"""From settings to a running server: the socket, uvicorn with every limit set, signals, and the way down.
+
+`serve` is what the command line calls. It blocks until a signal and raises what went wrong before or while loading.
+Knows no terminal: whoever wants lines printed passes callbacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from types import FrameType
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+
+from frontdesk.config import Settings
+from frontdesk.errors import ConfigError, FrontdeskError
+from frontdesk.server.app import build_app
+from frontdesk.server.guard import GuardedWebSocket, guarded
+from frontdesk.server.lifetime import Lifetime, Watch
+from frontdesk.server.middleware import is_loopback
+
+SEND_BUFFER = 64 * 1024  # bytes of kernel memory that a reader who does not read may hold; the default grows to 4 MB
+KEEP_ALIVE = 30  # seconds that an idle connection may be reused
+FLUSH_SECONDS = 5  # after the drain, for readers that have not yet taken their last bytes
+
+log = structlog.stdlib.get_logger("frontdesk.server")
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn, but a signal first lets running replies finish while new requests are answered with 503.
+
+    A second signal of any kind ends the waiting.
+    """
+
+    def __init__(self, config: uvicorn.Config, lifetime: Lifetime) -> None:
+        super().__init__(config)
+        self._lifetime = lifetime
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await self._lifetime.drain(hurry=lambda: self.force_exit)
+        finally:
+            await super().shutdown(sockets)
+        # uvicorn would raise the signal again and so die in the middle of its caller's last words.
+        self._captured_signals.clear()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening address, so that a busy port is found before any model is loaded. Raises `ConfigError`."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise ConfigError(f"cannot listen on {host!r}: {error.strerror}", param="host") from None
+    family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit it
+    try:
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        hint = "stop the other program or choose another --port" if port else "choose another --host"
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; {hint}", param="port") from None
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    """Where a browser on this machine finds the server."""
+    host, port = sock.getsockname()[:2]
+    host = str({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_server(settings: Settings, app: Starlette) -> DrainingServer:
+    """A server for `app`, which `build_app` made. Run it with `server.run(sockets=[bind(...)])`."""
+    config = uvicorn.Config(
+        app,
+        http=guarded(settings.header_timeout, settings.body_timeout, settings.max_connections),
+        ws=GuardedWebSocket,
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,  # doubles the memory of an idle socket and gains nothing on token frames
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=FLUSH_SECONDS,
+    )
+    return DrainingServer(config, app.state.lifetime)
+
+
+def serve(settings: Settings, watch: Watch | None = None, on_bound: Callable[[str], None] | None = None) -> None:
+    """Serve until a signal. `on_bound` gets the URL as soon as it is listened on.
+
+    Raises `ConfigError` (port taken, unknown model) and `ModelLoadFailed`.
+    """
+    watch = watch or Watch()
+    failures: list[FrontdeskError] = []
+
+    def failed(error: FrontdeskError) -> None:
+        failures.append(error)
+        watch.failed(error)
+        server.should_exit = True
+
+    with contextlib.closing(bind(settings.host, settings.port)) as sock:
+        server = make_server(settings, build_app(settings, watch=replace(watch, failed=failed)))
+        if not is_loopback(settings.host):
+            log.warning("this server asks for no key and can be reached from other machines", host=settings.host)
+        sock.listen(2048)
+        if on_bound:
+            on_bound(url_of(sock))
+        server.run(sockets=[sock])
+    if failures:
+        raise failures[0]

@@ -1,0 +1,132 @@
+"""The WebSocket `/v1/responses`: the socket around `wire.responses_socket`, which holds the protocol.
+
+One task reads (so that a cancel is heard while an answer streams), one task per turn writes, one waits for shutdown.
+Whatever ends the connection cancels the running reply. Knows close codes; no message of the protocol.
+
+Close codes: 1003 a binary message, 1009 a message over the limit (uvicorn's part), 1011 a bug of ours, 1012 restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from frontdesk.chat.service import ChatService, Reply
+from frontdesk.errors import FrontdeskError
+from frontdesk.server.errors import status_of
+from frontdesk.server.guard import drop
+from frontdesk.server.lifetime import Lifetime
+from frontdesk.telemetry.logs import where
+from frontdesk.wire._format import Identity
+from frontdesk.wire.responses_socket import Cancel, Command, Refuse, ResponsesSocket, Start
+
+# Browsers cannot send headers and carry keys as a further "subprotocol"; that one must never be echoed.
+SUBPROTOCOLS = ("realtime", "chat.v1")
+
+log = structlog.stdlib.get_logger("frontdesk.server")
+
+
+class _Ended(Exception):
+    """The connection is over; `code` is what we close it with, `None` when the client closed it."""
+
+    def __init__(self, code: int | None, reason: str = "") -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class _Stalled(_Ended):
+    """The client does not read what we write."""
+
+
+class Conversation:
+    """One connection."""
+
+    def __init__(self, socket: WebSocket, service: ChatService, lifetime: Lifetime, send_timeout: float) -> None:
+        self._socket = socket
+        self._service = service
+        self._lifetime = lifetime
+        self._send_timeout = send_timeout
+        self._protocol = ResponsesSocket()
+        self._reply: Reply | None = None
+        self._turns: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        offered = self._socket.scope.get("subprotocols", [])
+        await self._socket.accept(next((name for name in offered if name in SUBPROTOCOLS), None))
+        ended: _Ended | None = None
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._read())
+                self._tasks.create_task(self._close_on_shutdown())
+        except* _Ended as group:
+            ended = group.exceptions[0]  # pyright: ignore[reportAssignmentType]
+        except* Exception as group:
+            log.error("unexpected exception", stack=where(group.exceptions[0]))
+            ended = _Ended(1011, "internal error")
+        finally:
+            if self._reply is not None:
+                self._reply.cancel()
+        await self._close(ended or _Ended(None))
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise _Ended(None)
+            if (text := message.get("text")) is None:
+                raise _Ended(1003, "text messages only")
+            await self._execute(self._protocol.receive(text))
+
+    async def _close_on_shutdown(self) -> None:
+        await self._lifetime.stopping.wait()
+        while self._turns:
+            await asyncio.wait(self._turns)
+        raise _Ended(1012, "the server restarts")
+
+    async def _execute(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            match command:
+                case Start():
+                    task = self._tasks.create_task(self._turn(command))
+                    self._turns.add(task)
+                    task.add_done_callback(self._turns.discard)
+                case Cancel():
+                    assert self._reply is not None
+                    self._reply.cancel()
+                case Refuse():
+                    await self._send(command.frames)
+
+    async def _turn(self, start: Start) -> None:
+        try:
+            (self._reply,) = await self._service.start(start.call.generation)
+        except FrontdeskError as error:
+            await self._send(self._protocol.refused(error, status_of(error)))
+        else:
+            await self._stream(self._reply)
+        await self._execute(self._protocol.next())
+
+    async def _stream(self, reply: Reply) -> None:
+        await self._execute(self._protocol.started(Identity(reply.id, reply.model, reply.created, reply.sampling)))
+        async for events in reply.log.read():
+            await self._send(self._protocol.events(events))
+
+    async def _send(self, frames: Sequence[str]) -> None:
+        try:
+            async with asyncio.timeout(self._send_timeout):
+                for frame in frames:
+                    await self._socket.send_text(frame)
+        except TimeoutError:
+            raise _Stalled(None) from None
+        except WebSocketDisconnect:
+            raise _Ended(None) from None
+
+    async def _close(self, ended: _Ended) -> None:
+        if isinstance(ended, _Stalled):
+            log.info("reader stalled, dropped", seconds=self._send_timeout)
+            await drop(self._socket.scope, self._socket.receive)
+        elif ended.code is not None and self._socket.client_state is WebSocketState.CONNECTED:
+            await self._socket.close(ended.code, ended.reason)
