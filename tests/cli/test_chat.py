@@ -1,0 +1,196 @@
+"""`frontdesk chat` as a person and as a shell script use it: real processes, a real server, the shipped model."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+QUESTION = "When are you open?"
+LONG = "Tell me about every product again. " * 180  # a prompt that takes long enough to be interrupted
+
+
+class Chat:
+    """A running `frontdesk chat`; what it prints is in two files."""
+
+    def __init__(self, folder: Path, *arguments: str, stdin: int = subprocess.PIPE, **variables: str) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRONTDESK_")}
+        environment = {**inherited, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "200", **variables}
+        self.out, self.err = folder / "out.txt", folder / "err.txt"
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            command = [sys.executable, "-m", "frontdesk", "chat", *arguments]
+            self.process = subprocess.Popen(
+                command, stdin=stdin, stdout=out, stderr=err, env=environment, cwd=folder, start_new_session=True
+            )
+
+    def type(self, text: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
+    def wait_for(self, file: Path, text: str, times: int = 1, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while file.read_text().count(text) < times:
+            assert time.monotonic() < deadline, f"{text!r} did not come: {file.read_text()}\n{self.err.read_text()}"
+            time.sleep(0.02)
+
+    def end(self, seconds: float = 60) -> int:
+        if self.process.stdin:
+            self.process.stdin.close()
+        return self.process.wait(seconds)
+
+
+@pytest.fixture
+def chat(tmp_path: Path):
+    started: list[Chat] = []
+
+    def start(*arguments: str, stdin: int = subprocess.PIPE, **variables: str) -> Chat:
+        started.append(Chat(tmp_path, *arguments, stdin=stdin, **variables))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.end()
+
+
+def wait_until_asked(server: Server) -> None:
+    deadline = time.monotonic() + 30
+    while not server.ready()["open"]:
+        assert time.monotonic() < deadline, "no request reached the server"
+        time.sleep(0.005)
+
+
+def test_one_question_one_answer(server: Server, chat: Callable[..., Chat]) -> None:
+    """A script could not use the answer: stdout would hold nothing, or more than it."""
+    one = chat("--url", server.url, "-m", QUESTION)
+    assert one.end() == 0
+    assert len(one.out.read_text().strip().splitlines()) == 1
+    assert "tokens/s" in one.err.read_text()
+
+
+def test_it_starts_a_server_of_its_own_and_stops_it(chat: Callable[..., Chat], tmp_path: Path) -> None:
+    """Without a running server there would be no answer, or a model would stay in memory afterwards."""
+    one = chat("-m", QUESTION)
+    assert one.end() == 0
+    assert one.out.read_text().strip()
+    assert not [p for p in Path("/proc").glob("[0-9]*") if _works_in(p, tmp_path)]
+
+
+def test_settings_reach_its_own_server(chat: Callable[..., Chat]) -> None:
+    """`chat --ctx` would be ignored, and a wrong model would be a stack trace."""
+    one = chat("--ctx", "128", "-m", QUESTION)
+    assert one.end() == 1
+    assert "exceeds the available context size (128 tokens)" in one.err.read_text()
+    two = chat("--model", "gone.gguf", "-m", QUESTION)
+    assert two.end() == 2
+    assert two.err.read_text().startswith("frontdesk: ")
+    assert "Traceback" not in two.err.read_text()
+
+
+def test_each_line_of_a_pipe_is_a_turn(server: Server, chat: Callable[..., Chat]) -> None:
+    """A script's questions would be merged, or the conversation forgotten between them."""
+    one = chat("--url", server.url)
+    one.type(f"{QUESTION}\n\nHow much is express shipping?\n/clear\n{QUESTION}\n/quit\nnever asked\n")
+    assert one.end() == 0
+    answers = one.out.read_text().splitlines()
+    prompts = [int(line.split()[0]) for line in one.err.read_text().splitlines() if "tokens/s" in line]
+    assert len(answers) == len(prompts) == 3
+    assert answers[0] == answers[2]
+    assert prompts[0] == prompts[2] < prompts[1]
+
+
+def test_instructions_can_be_set(server: Server, chat: Callable[..., Chat]) -> None:
+    """/system would be sent to the model as a question, or not at all."""
+    one = chat("--url", server.url)
+    one.type(f"{QUESTION}\n/clear\n/system Be brief.\n{QUESTION}\n/nonsense\n")
+    assert one.end() == 0
+    notes = one.err.read_text()
+    prompts = [int(line.split()[0]) for line in notes.splitlines() if "tokens/s" in line]
+    assert prompts[1] < prompts[0]
+    assert "/nonsense is no command" in notes
+
+
+def test_a_refused_turn_does_not_end_the_talk(server: Server, chat: Callable[..., Chat]) -> None:
+    """One message that is too long would end the program, or poison every later turn."""
+    one = chat("--url", server.url)
+    one.type(f"{LONG * 3}\n{QUESTION}\n")
+    assert one.end() == 1
+    assert "exceeds the available context size" in one.err.read_text()
+    assert one.out.read_text().strip()
+
+
+def test_ctrl_c_stops_the_reply_and_not_the_program(server: Server, chat: Callable[..., Chat]) -> None:
+    """A person who stops a long answer would lose the conversation, or the server would go on computing."""
+    one = chat("--url", server.url)
+    one.type(LONG + "\n")
+    wait_until_asked(server)
+    one.process.send_signal(signal.SIGINT)
+    one.wait_for(one.err, "stopped", seconds=20)
+    server.wait_idle()
+    one.type(QUESTION + "\n")
+    assert one.end() == 130
+    assert one.out.read_text().strip()
+    assert one.err.read_text().count("tokens/s") == 2
+
+
+def test_ctrl_c_in_a_pipe_before_any_question_leaves(server: Server, chat: Callable[..., Chat]) -> None:
+    """The program could not be stopped while it waits for input."""
+    one = chat("--url", server.url)
+    time.sleep(2)
+    one.process.send_signal(signal.SIGINT)
+    assert one.process.wait(10) not in (None, 0)
+    assert "Traceback" not in one.err.read_text()
+
+
+def test_a_dropped_connection_is_made_again(chat: Callable[..., Chat], start_server: Callable[..., Server]) -> None:
+    """A restart of the server would end the conversation of everybody who talks to it."""
+    first = start_server()
+    one = chat("--url", first.url)
+    one.type(QUESTION + "\n")
+    one.wait_for(one.err, "tokens/s")
+    first.stop()
+    start_server("--port", str(first.port))
+    one.type("How much is express shipping?\n")
+    assert one.end() == 0
+    assert "connection lost" in one.err.read_text()
+    assert one.err.read_text().count("tokens/s") == 2
+
+
+def test_a_terminal_has_a_prompt_and_a_history(server: Server, chat: Callable[..., Chat], tmp_path: Path) -> None:
+    """On a terminal nothing could be typed, Ctrl-C would end the program, or Ctrl-D would not."""
+    ours, theirs = pty.openpty()
+    one = chat("--url", server.url, stdin=theirs, TERM="xterm")
+    os.close(theirs)
+    one.wait_for(one.err, "Ask something")
+    time.sleep(1)
+    os.write(ours, b"not this\x03")  # Ctrl-C throws the line away
+    time.sleep(0.5)
+    os.write(ours, QUESTION.encode() + b"\r")
+    one.wait_for(one.err, "tokens/s")
+    time.sleep(0.5)
+    os.write(ours, b"\x04")
+    assert one.process.wait(20) == 0
+    os.close(ours)
+    history = tmp_path / "state/frontdesk/history"
+    assert QUESTION in history.read_text()
+    assert "not this" not in history.read_text()
+    assert history.stat().st_mode & 0o077 == 0
+
+
+def _works_in(process: Path, folder: Path) -> bool:
+    try:
+        return (process / "cwd").resolve() == folder
+    except OSError:
+        return False
