@@ -1,0 +1,139 @@
+"""A real server for tests: `python -m frontdesk serve` on a free port, with the shipped model, as its own process.
+
+`server` is shared by the whole run. `start_server` starts further ones with other flags and stops them at the test's
+end; `launch` is the same as a context manager, for fixtures of a wider scope.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+URL = re.compile(r"http://[\w.\[\]:]+:\d+")
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server. `url` has no path; `log` holds all that it printed."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def ws_url(self) -> str:
+        return self.url.replace("http", "ws", 1)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1])
+
+    @property
+    def engine_pid(self) -> int:
+        """Process id of the engine: the server's only child that runs Python."""
+        found = [pid for pid in children(self.process.pid) if b"frontdesk.worker" in command_line(pid)]
+        assert len(found) == 1, f"expected one engine process, found {found}"
+        return found[0]
+
+    def ready(self) -> dict[str, Any]:
+        """Body of /readyz, which counts open, running and waiting requests."""
+        return httpx2.get(self.url + "/readyz", timeout=5).json()
+
+    def wait_idle(self, seconds: float = 5.0) -> None:
+        """Wait until no request is open. Fails when one stays."""
+        deadline = time.monotonic() + seconds
+        while (body := self.ready())["open"]:
+            assert time.monotonic() < deadline, f"requests are still open after {seconds} s: {body}"
+            time.sleep(0.02)
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 30.0) -> int:
+        """Send a signal and wait for the end; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@contextmanager
+def running_server(log: Path, *flags: str, **variables: str) -> Iterator[Server]:
+    """`flags` go to `frontdesk serve`; `variables` become FRONTDESK_* in its environment."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRONTDESK_")}
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT / "backend")]))
+    settings = {f"FRONTDESK_{name.upper()}": value for name, value in variables.items()}
+    command = [sys.executable, "-m", "frontdesk", "serve", "--port", "0", *flags]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env={**inherited, "PYTHONPATH": path, **settings}, stdout=output, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, cwd=log.parent, start_new_session=True,
+        )  # fmt: skip
+    try:
+        server = Server(_printed_url(process, log), process, log)
+        _wait_until_ready(server)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _printed_url(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if found := URL.search(log.read_text(errors="replace")):
+            return found[0]
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    raise AssertionError(f"the server printed no URL:\n{log.read_text(errors='replace')}")
+
+
+def _wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while server.ready()["status"] != "ready":
+        assert server.process.poll() is None, f"the server ended:\n{server.log.read_text(errors='replace')}"
+        assert time.monotonic() < deadline, "the model did not load in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AbstractContextManager[Server]]:
+    """`with launch(*flags, **settings) as server`: another server."""
+
+    def start(*flags: str, **variables: str) -> AbstractContextManager[Server]:
+        return running_server(tmp_path_factory.mktemp("server") / "log.txt", *flags, **variables)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def server(launch: Callable[..., AbstractContextManager[Server]]) -> Iterator[Server]:
+    """The server that all tests share: default settings, the shipped model."""
+    with launch() as running:
+        yield running
+
+
+@pytest.fixture
+def start_server(launch: Callable[..., AbstractContextManager[Server]]) -> Iterator[Callable[..., Server]]:
+    """`start_server(*flags, **settings)`: another server, stopped when the test ends."""
+    with ExitStack() as stack:
+        yield lambda *flags, **variables: stack.enter_context(launch(*flags, **variables))

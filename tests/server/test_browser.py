@@ -1,0 +1,126 @@
+"""What a browser may be tricked into, and what keeps it from that: Origin, Host, CORS, policies, subprotocols."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+SHOP = "https://shop.example"
+FOREIGN = [
+    "http://evil.example",
+    "null",
+    "https://shop.example.evil.example",
+    "http://shop.example",
+    "",
+    "https://SHOP.example/",
+]
+BODY = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+
+
+@pytest.fixture(scope="module")
+def shop(launch: Callable[..., AbstractContextManager[Server]]) -> Iterator[Server]:
+    """A server that allows one origin."""
+    with launch("--origins", SHOP) as server:
+        yield server
+
+
+def own_origin(server: Server) -> str:
+    return server.url
+
+
+def post(server: Server, **headers: str) -> httpx2.Response:
+    return httpx2.post(server.url + "/v1/chat/completions", json=BODY, headers=headers, timeout=30)
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_foreign_pages_cannot_post(shop: Server, origin: str) -> None:
+    """If this fails, any web page can burn this machine's compute through a visitor's browser."""
+    response = post(shop, origin=origin)
+    assert response.status_code == 403
+    assert response.json()["error"]["code"] == "origin_not_allowed"
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_foreign_pages_cannot_open_a_socket(shop: Server, origin: str) -> None:
+    """If this fails, any web page can talk to the model and read the answers: CORS does not cover WebSockets."""
+    with pytest.raises(InvalidStatus) as refused:
+        connect(shop.ws_url + "/v1/responses", origin=Origin(origin), proxy=None)
+    assert refused.value.response.status_code == 403
+
+
+def test_listed_and_own_pages_may(shop: Server) -> None:
+    """If this fails, the widget on the shop's page, or our own demo page, stops working."""
+    for origin in (SHOP, own_origin(shop)):
+        response = post(shop, origin=origin)
+        assert response.status_code == 200
+        with connect(shop.ws_url + "/v1/responses", origin=Origin(origin), proxy=None):
+            pass
+    assert post(shop, origin=SHOP).headers["access-control-allow-origin"] == SHOP
+
+
+def test_a_rebound_name_is_not_our_own_page(shop: Server) -> None:
+    """If this fails, DNS rebinding makes any page "same origin" with a server on the loopback address."""
+    assert post(shop, origin=f"http://evil.example:{shop.port}", host=f"evil.example:{shop.port}").status_code == 403
+
+
+def test_preflight(shop: Server) -> None:
+    """If this fails, the listed page's POST is stopped by its browser, or a foreign page's is not."""
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type,authorization"}
+    allowed = httpx2.options(shop.url + "/v1/responses", headers={"origin": SHOP, **asked})
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == SHOP
+    foreign = httpx2.options(shop.url + "/v1/responses", headers={"origin": "http://evil.example", **asked})
+    assert foreign.status_code == 400
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_without_listed_origins_there_is_no_cors(server: Server) -> None:
+    """If this fails, a default installation lets pages read answers."""
+    response = httpx2.get(server.url + "/v1/models", headers={"origin": SHOP})
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("host", ["a b", "evil.example/..", "x@y", "<script>", "a" * 300])
+def test_bad_host(server: Server, host: str) -> None:
+    """If this fails, a made-up Host reaches code that builds addresses from it."""
+    assert httpx2.get(server.url + "/v1/models", headers={"host": host}).status_code == 400
+
+
+def test_security_headers_are_everywhere(server: Server) -> None:
+    """If this fails, an answer can be sniffed as HTML, framed or cached."""
+    for path in ("/v1/models", "/nothing", "/livez", "/docs", "/openapi.json"):
+        headers = httpx2.get(server.url + path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "server" not in headers
+
+
+def test_the_reference_page_needs_nothing_from_elsewhere(server: Server) -> None:
+    """If this fails, the page is blank under its own policy or without a network."""
+    page = httpx2.get(server.url + "/docs").text
+    assert not re.findall(r"<script|<link|<img|style=|https?://(?!127\.0\.0\.1)", page)
+    assert "/v1/chat/completions" in page
+
+
+def test_subprotocols(server: Server) -> None:
+    """If this fails, a browser's key is echoed into logs and proxies, or the browser drops the connection."""
+    url = server.ws_url + "/v1/responses"
+    key = Subprotocol("openai-insecure-api-key.ek_secret")
+    with connect(url, subprotocols=[Subprotocol("realtime"), key], proxy=None) as socket:
+        assert socket.subprotocol == "realtime"
+    with connect(url, subprotocols=[key, Subprotocol("chat.v1")], proxy=None) as socket:
+        assert socket.subprotocol == "chat.v1"
+    with connect(url, subprotocols=[key], proxy=None) as socket:
+        assert socket.subprotocol is None

@@ -1,0 +1,107 @@
+"""A client that leaves stops its work at once: seen through the count of open requests in /readyz."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+from websockets.sync.client import connect
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+LONG = {"messages": [{"role": "user", "content": "Tell me all you know."}], "max_tokens": 1500, "ignore_eos": True}
+
+
+def raw_request(server: Server, body: dict[str, object]) -> socket.socket:
+    data = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    connection.sendall(head.encode() + data)
+    return connection
+
+
+def wait_open(server: Server) -> None:
+    deadline = time.monotonic() + 5
+    while not server.ready()["open"]:
+        assert time.monotonic() < deadline, "the request never started"
+
+
+def reset(connection: socket.socket) -> None:
+    """Close with RST, as a crashed client does."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def test_leaving_a_stream(server: Server) -> None:
+    """If this fails, every closed browser tab goes on costing compute until its answer's end."""
+    with httpx2.stream(
+        "POST", server.url + "/v1/chat/completions", json={**LONG, "stream": True}, timeout=30
+    ) as answer:
+        chunks = answer.iter_raw()
+        next(chunks)
+        wait_open(server)
+    server.wait_idle(0.5)
+
+
+def test_leaving_while_waiting_for_the_whole_answer(server: Server) -> None:
+    """If this fails, clients with a short timeout and retries pile up work that nobody reads."""
+    connection = raw_request(server, LONG)
+    wait_open(server)
+    connection.close()
+    server.wait_idle(0.5)
+
+
+def test_leaving_with_several_choices(server: Server) -> None:
+    """If this fails, only the first of `n` replies is cancelled."""
+    body = {**LONG, "stream": True, "n": 3, "temperature": 1}
+    with httpx2.stream("POST", server.url + "/v1/chat/completions", json=body, timeout=30) as answer:
+        chunks = answer.iter_raw()
+        next(chunks)
+        wait_open(server)
+    server.wait_idle(0.5)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_reset_right_after_the_request(server: Server, stream: bool) -> None:
+    """If this fails, a client that leaves before the stream's first frame leaves its reply running."""
+    for pause in (0, 0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05):
+        for connection in [raw_request(server, {**LONG, "stream": stream}) for _ in range(4)]:
+            time.sleep(pause)
+            reset(connection)
+    server.wait_idle(2.0)
+
+
+def test_leaving_a_socket(server: Server) -> None:
+    """If this fails, a closed WebSocket's reply runs to its end."""
+    with connect(server.ws_url + "/v1/responses", proxy=None) as client:
+        client.send(json.dumps({"type": "response.create", "input": "Talk.", "ignore_eos": True}))
+        client.recv(10)
+        wait_open(server)
+    server.wait_idle(0.5)
+
+
+def test_a_reader_that_stops_reading_is_dropped(start_server: Callable[..., Server]) -> None:
+    """If this fails, stalled readers hold sockets and memory for ever."""
+    server = start_server(send_timeout="0.5", ping_seconds="0.1")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", server.port))
+    body = {**LONG, "stream": True, "logprobs": True, "top_logprobs": 20}  # about 4 kB a token
+    data = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+    connection.sendall(head.encode() + data)
+    wait_open(server)
+    server.wait_idle(20)
+    deadline = time.monotonic() + 20
+    while "reader stalled" not in server.log.read_text():
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.1)
+    assert "Traceback" not in server.log.read_text()
+    connection.close()

@@ -1,0 +1,164 @@
+"""Clients that are slow, silent, large or many: what the protocol guard does before there is a request.
+
+Raw sockets, since no well-behaved client can do this. The server runs with short deadlines.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.fixture(scope="module")
+def strict(launch: Callable[..., AbstractContextManager[Server]]) -> Iterator[Server]:
+    with launch(header_timeout="0.5", body_timeout="0.7", max_connections="20") as server:
+        yield server
+
+
+@pytest.fixture
+def connection(strict: Server) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+        yield connection
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Everything up to the end of the connection; a reset is an end."""
+    data = b""
+    try:
+        while part := connection.recv(65_536):
+            data += part
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def seconds_to_end(connection: socket.socket) -> tuple[float, bytes]:
+    began = time.monotonic()
+    data = read_all(connection)
+    return time.monotonic() - began, data
+
+
+def test_a_silent_connection_is_closed(connection: socket.socket) -> None:
+    """If this fails, connections that say nothing use up all file descriptors."""
+    seconds, data = seconds_to_end(connection)
+    assert seconds < 2
+    assert data == b""
+
+
+def test_half_a_head_is_answered_with_408(connection: socket.socket) -> None:
+    """If this fails, slowloris works: one byte now and then holds a connection for ever."""
+    connection.sendall(HEAD)
+    for _ in range(3):
+        time.sleep(0.1)
+        connection.sendall(b"X-A: b\r\n")
+    seconds, data = seconds_to_end(connection)
+    assert seconds < 2
+    assert data.startswith(b"HTTP/1.1 408")
+    assert b'"request_timeout"' in data
+
+
+def test_half_a_body_is_answered_with_408(connection: socket.socket) -> None:
+    """If this fails, slow POSTs hold a connection and a task for ever."""
+    connection.sendall(HEAD + b'Content-Length: 500\r\n\r\n{"messages"')
+    seconds, data = seconds_to_end(connection)
+    assert seconds < 2.5
+    assert data.startswith(b"HTTP/1.1 408")
+
+
+def test_the_second_request_has_deadlines_too(connection: socket.socket) -> None:
+    """If this fails, one good request buys a connection without limits."""
+    connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    answer = b""
+    while not answer.endswith(b"}"):
+        answer += connection.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 200")
+    time.sleep(1.0)  # an idle connection may stay
+    connection.sendall(b"GET /livez HTT")
+    seconds, data = seconds_to_end(connection)
+    assert seconds < 2
+    assert data.startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("line", [b"X-A: " + b"x" * 65_536, b"X-A: b\r\n" * 8000], ids=["long", "many"])
+def test_a_large_head_is_answered_with_431(connection: socket.socket, line: bytes) -> None:
+    """If this fails, headers of any size are collected in memory, without a key."""
+    connection.sendall(HEAD + line)
+    assert read_all(connection).startswith(b"HTTP/1.1 431")
+
+
+def test_an_endless_header_costs_no_memory(strict: Server) -> None:
+    """If this fails, sixty-four megabytes of header are sixty-four megabytes of the server's memory."""
+    before = resident(strict)
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+        try:
+            connection.sendall(HEAD + b"X-A: ")
+            for _ in range(1024):
+                connection.sendall(b"x" * 65_536)
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+    assert resident(strict) - before < 5_000_000
+
+
+def test_endless_trailers_are_cut(connection: socket.socket) -> None:
+    """If this fails, chunked trailers get around every limit on heads and bodies."""
+    connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-T: ")
+    try:
+        for _ in range(64):
+            connection.sendall(b"x" * 65_536)
+    except (ConnectionResetError, BrokenPipeError):
+        return
+    assert b"200" not in read_all(connection)[:20]
+
+
+def test_too_many_connections_get_503_and_the_server_recovers(strict: Server) -> None:
+    """If this fails, a crowd ends in resets or hangs instead of an answer that says when to come back."""
+    crowd = [socket.create_connection(("127.0.0.1", strict.port), timeout=5) for _ in range(25)]
+    time.sleep(0.1)
+    try:
+        crowd[-1].sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = read_all(crowd[-1])
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 2" in answer
+    finally:
+        for connection in crowd:
+            connection.close()
+    time.sleep(0.2)
+    assert httpx2.get(strict.url + "/livez").status_code == 200
+
+
+def test_slow_clients_do_not_slow_others(strict: Server) -> None:
+    """If this fails, ten bad clients are enough to stop the service for everybody."""
+    bad = [socket.create_connection(("127.0.0.1", strict.port)) for _ in range(10)]
+    for connection in bad:
+        connection.sendall(HEAD)
+    began = time.monotonic()
+    for _ in range(10):
+        assert httpx2.get(strict.url + "/livez").status_code == 200
+    assert time.monotonic() - began < 1
+    for connection in bad:
+        connection.close()
+
+
+def test_rubbish_gets_400(connection: socket.socket) -> None:
+    """If this fails, bytes that are no HTTP hang or crash the connection's task."""
+    connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not http\r\n\r\n")
+    assert read_all(connection).startswith(b"HTTP/1.1 400")
+
+
+def resident(server: Server) -> int:
+    """Bytes of memory that the server's process holds."""
+    status = Path(f"/proc/{server.process.pid}/status")
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
