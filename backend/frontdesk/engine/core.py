@@ -55,8 +55,10 @@ class Engine:
             top_logprobs=request.top_logprobs,
             tenant=request.tenant,
         )
-        if request.max_tokens and (finish := sequence.finish):
-            return SequenceOutput(request.id, (), finish)
+        if not sequence.tokens:
+            return SequenceOutput(request.id, (), "error")
+        if sequence.finish if request.max_tokens else len(sequence.tokens) >= self._window:
+            return SequenceOutput(request.id, (), sequence.finish)
         self._sequences[request.id] = sequence
         self.scheduler.add(sequence)
         return None
@@ -74,9 +76,10 @@ class Engine:
         try:
             sampled = self._runner.execute(batch)
         except OutOfCells:
+            before = len(self.scheduler.running)
             if not self.scheduler.shrink():
                 raise
-            return batch, []
+            return Batch(preempted=batch.preempted + before - len(self.scheduler.running)), []
         self.scheduler.update(batch, sampled)
         return batch, self._outputs(batch, sampled)
 

@@ -2,7 +2,7 @@
 
 A slot is a llama.cpp sequence id. It is running (has an owner), idle (its request ended; the KV is kept for the next
 one that begins the same way) or empty. In the unified layout all slots draw cells from one pool and may share them;
-with streams every slot has its own cells and a copied prefix is a real copy. Prefixes are only ever shared within a tenant.
+with streams every slot has its own cells and a copied prefix is a real copy. Only requests of one tenant share.
 
 Every method that changes the cache appends to `ops` what llama.cpp must do; the scheduler hands them to the runner.
 """
@@ -59,9 +59,9 @@ class KVCache:
         return self.cells - len(running)
 
     def match(self, tenant: int, tokens: Tokens[int]) -> tuple[int, int]:
-        """(slot, length) of the longest prefix of `tokens` held by any slot of this tenant; (-1, 0) if none.
+        """(slot, length) of the longest prefix of `tokens` held by any slot of this tenant that is worth sharing.
 
-        At most `len(tokens) - 1`: the last token is always computed, for its logits.
+        (-1, 0) if there is none. At most `len(tokens) - 1`: the last token is always computed, for its logits.
         """
         best, best_length = -1, 0
         for i, slot in enumerate(self.slots):
@@ -69,7 +69,7 @@ class KVCache:
                 length = common_prefix(slot.tokens, tokens, len(tokens) - 1)
                 if length > best_length or (length == best_length and length and slot.owner is None):
                     best, best_length = i, length
-        return best, best_length
+        return (best, best_length) if best_length >= MIN_SHARED else (-1, 0)
 
     def place(self, sequence: Sequence) -> int:
         """Give a waiting sequence a slot and as much of its prefix as is cached; returns the length of that prefix.
@@ -77,8 +77,6 @@ class KVCache:
         There must be a slot without owner. Idle slots may lose their contents, least recently used first.
         """
         match, length = self.match(sequence.tenant, sequence.tokens)
-        if length < MIN_SHARED:
-            match, length = -1, 0
         target = self._target(match, length)
         slot = self.slots[target]
         if target != match:
@@ -118,6 +116,13 @@ class KVCache:
                 return False
             self._trim(min(idle, key=lambda i: self.slots[i].used), 0)
         return True
+
+    def evict_all(self) -> bool:
+        """Empty every idle slot. False if there was none."""
+        idle = [i for i, slot in enumerate(self.slots) if slot.owner is None and slot.tokens]
+        for slot_id in idle:
+            self._trim(slot_id, 0)
+        return bool(idle)
 
     def compact(self) -> None:
         """Close holes: running sequences move to the lowest slots. For streams: neighbours are computed together."""

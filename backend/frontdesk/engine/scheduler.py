@@ -50,7 +50,9 @@ class Scheduler:
             if sequence.slot is not None and sequence.remaining > 1:
                 budget -= self._take(batch, wants, sequence, budget)
         while budget > 0 and (admitted := self._admit(wants)):
-            budget -= self._take(batch, wants, admitted, budget)
+            if not (taken := self._take(batch, wants, admitted, budget)):
+                break  # it had to step back: not before another step
+            budget -= taken
         batch.ops, self.cache.ops = self.cache.ops, []
         batch.chunks = sorted((self._to_chunk(s, n) for s, n in wants.items()), key=lambda chunk: chunk.slot)
         return batch
@@ -65,9 +67,11 @@ class Scheduler:
                 chunk.sequence.tokens.append(next(draws).token)
 
     def shrink(self) -> bool:
-        """Make room although the books say there is some: preempt the youngest. False if only one is left."""
+        """Make room although the books say there is some. False if there is nobody left who could make any."""
+        if self.cache.evict_all():
+            return True
         if len(self.running) < 2:
-            return self.cache.evict_idle(self.cache.cells)
+            return False
         self._preempt(self.running[-1])
         return True
 

@@ -1,0 +1,164 @@
+"""Runs an engine over the oracle and checks, at every step, what must hold whatever comes.
+
+`House` is one engine with its oracle; `submit`, `abort` and `step` are what a worker does. Every step is checked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests.engine.oracle import SAMPLING, Memory, Oracle, alone
+
+from frontdesk.engine.batch import Batch
+from frontdesk.engine.core import Engine, Interrupted, OutOfCells
+from frontdesk.engine.kv_cache import KVCache
+from frontdesk.engine.request import SequenceOutput, Submit
+from frontdesk.engine.scheduler import Scheduler
+from frontdesk.engine.sequence import Sequence
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an engine is set up. `cells` is for all slots together; without `unified` each slot has one window."""
+
+    slots: int = 4
+    idle: int = 4
+    window: int = 256
+    cells: int = 1024
+    chunk: int = 64
+    busy: int = 16
+    unified: bool = True
+
+
+@dataclass
+class Told:
+    """What a request heard."""
+
+    tokens: list[int] = field(default_factory=list)
+    finishes: list[str] = field(default_factory=list)
+    cached: list[int] = field(default_factory=list)
+
+
+class House:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        slots = plan.slots + plan.idle if plan.unified else plan.slots
+        cells = plan.cells if plan.unified else plan.window * plan.slots
+        self.cache = KVCache(slots, cells, unified=plan.unified)
+        memory = Memory([{} for _ in range(slots)], cells if plan.unified else plan.window, plan.unified)
+        self.oracle = Oracle(memory, plan.slots + max(plan.chunk, plan.busy))
+        self.scheduler = Scheduler(self.cache, slots=plan.slots, chunk=plan.chunk, chunk_busy=plan.busy)
+        self.engine = Engine(self.scheduler, self.oracle, plan.window)
+        self.requests: dict[int, Submit] = {}
+        self.told: dict[int, Told] = {}
+        self.aborted: set[int] = set()
+        self.preempted = 0
+        self.given_up = 0  # steps that found no way to make room
+
+    def submit(self, request: Submit) -> None:
+        self.requests[request.id] = request
+        self.told[request.id] = Told()
+        if output := self.engine.submit(request):
+            self._hear([output])
+
+    def ask(self, prompt: list[int], max_tokens: int = 8, **more: object) -> int:
+        """Submit a request with the next free id; returns the id."""
+        values = {"emitted": (), "stop_tokens": (), "sampling": SAMPLING, **more}
+        request = Submit(id=len(self.requests), prompt=tuple(prompt), max_tokens=max_tokens, **values)  # pyright: ignore[reportArgumentType]
+        self.submit(request)
+        return request.id
+
+    def abort(self, id: int) -> None:
+        self.aborted.add(id)
+        self.engine.abort(id)
+
+    def step(self) -> None:
+        """One step with all checks. A fault of the oracle is survived, as the worker does."""
+        before = self._line()
+        progress = [(s, len(s.tokens), s.computed) for s in before[:1]]
+        streams = [s for s in self.scheduler.running if s.remaining == 1]
+        faulty = self.oracle.fault is not None
+        try:
+            batch, outputs = self.engine.step()
+        except Interrupted:
+            assert faulty
+        except OutOfCells:
+            assert faulty
+            assert len(self.scheduler.running) == 1
+            self.given_up += 1
+        else:
+            self.preempted += batch.preempted
+            self._hear(outputs)
+            if not faulty:
+                for oldest, length, computed in progress:
+                    assert oldest not in self._line() or (len(oldest.tokens), oldest.computed) > (length, computed)
+                self._check_shares(batch, streams, {output.id for output in outputs})
+        self._check_books()
+
+    def run(self, steps: int = 5_000) -> None:
+        """Until nothing is left to do; by then everybody was heard."""
+        while self.engine.busy:
+            assert steps, "no end"
+            steps -= 1
+            self.step()
+        for id, request in self.requests.items():
+            tokens, finish = alone(request, self.plan.window)
+            told = self.told[id]
+            if id in self.aborted:
+                assert told.tokens == tokens[: len(told.tokens)]
+                assert len(told.finishes) <= 1
+            else:
+                assert (told.tokens, told.finishes) == (tokens, [finish]), f"request {id}"
+        self._check_nothing_leaked()
+
+    def run_to_end(self, id: int) -> None:
+        """Until this request is done."""
+        while not self.told[id].finishes:
+            self.step()
+
+    def _hear(self, outputs: list[SequenceOutput]) -> None:
+        for output in outputs:
+            told = self.told[output.id]
+            assert output.id not in self.aborted, "spoke after its abort"
+            assert not told.finishes, "spoke after its end"
+            told.tokens += output.tokens
+            told.finishes += [output.finish] if output.finish else []
+            if output.cached >= 0:
+                assert not told.cached, "cached was told twice"
+                told.cached.append(output.cached)
+
+    def _line(self) -> list[Sequence]:
+        """Everybody who is not done, oldest first; the order of arrival must hold."""
+        line = [*self.scheduler.running, *self.scheduler.waiting]
+        order = list(self.requests)
+        assert [s.id for s in line] == sorted((s.id for s in line), key=order.index), "somebody jumped the line"
+        return line
+
+    def _check_shares(self, batch: Batch, streams: list[Sequence], heard: set[int]) -> None:
+        prompts = sum(len(c.tokens) for c in batch.chunks if c.sequence not in streams)
+        decoding = [c for c in batch.chunks if c.sequence in streams]
+        assert prompts <= (self.plan.busy if decoding else self.plan.chunk), "the prompt's chunk is over its budget"
+        for stream in streams:
+            stepped_back = stream in self.scheduler.waiting
+            assert stream.id in heard or stepped_back or not stream.max_tokens, "a running stream got no token"
+
+    def _check_books(self) -> None:
+        memory = self.oracle.memory.copy()
+        for op in self.cache.ops:
+            memory.apply(op)
+        for i, slot in enumerate(self.cache.slots):
+            assert slot.tokens == memory.tokens(i), f"slot {i}: the books differ from the memory"
+            assert len(slot.cells) == len(slot.tokens)
+        counts = Counter(cell for slot in self.cache.slots for cell in slot.cells)
+        assert self.cache.used_cells == len(counts) == memory.used()
+        owners = [slot.owner for slot in self.cache.slots if slot.owner]
+        assert sorted(s.id for s in owners) == sorted(s.id for s in self.scheduler.running)
+        if not self.plan.unified:
+            assert all(s.slot is not None and s.slot < len(owners) for s in owners), "running slots are not neighbours"
+
+    def _check_nothing_leaked(self) -> None:
+        assert self.cache.evict_idle(self.cache.cells), "cells are lost"
+        self._check_books()
+        assert self.cache.used_cells == 0
+        assert sorted(self.cache._free) == list(range(self.cache.cells))

@@ -1,0 +1,136 @@
+"""A model of llama.cpp's memory that refuses every illegal batch, and draws tokens from what that memory holds.
+
+The next token is a pure function of the whole history in the KV cells of a sequence, not of what the engine believes
+to be there: a prefix that was copied wrong, trimmed too little or shared with a stranger changes the text. A token also
+carries its tenant here, so that sharing across tenants is seen even for equal tokens. Knows nothing of the scheduler.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Sampled, Swap, Trim
+from frontdesk.engine.core import Interrupted, OutOfCells
+from frontdesk.engine.request import SamplingParams, Submit
+
+VOCAB = 40
+SAMPLING = SamplingParams(0, 0, 1, 0, 1, 0, 0, 1, 0, (), 0)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Cell:
+    """One KV entry. Two slots share it when they hold the same object."""
+
+    token: int
+    tenant: int
+
+
+@dataclass(slots=True)
+class Memory:
+    """What llama.cpp holds: for each slot its cells by position. `cells` for all slots if unified, else for each."""
+
+    slots: list[dict[int, Cell]]
+    cells: int
+    unified: bool
+
+    def copy(self) -> Memory:
+        return Memory([dict(slot) for slot in self.slots], self.cells, self.unified)
+
+    def used(self) -> int:
+        return len({id(cell) for slot in self.slots for cell in slot.values()})
+
+    def tokens(self, slot: int) -> list[int]:
+        held = self.slots[slot]
+        assert sorted(held) == list(range(len(held))), f"slot {slot} has holes"
+        return [held[position].token for position in range(len(held))]
+
+    def apply(self, op: CacheOp) -> None:
+        match op:
+            case Trim(slot, length):
+                self.slots[slot] = {p: cell for p, cell in self.slots[slot].items() if p < length}
+            case Copy(src, dst, length):
+                assert src != dst
+                assert not self.slots[dst], "copied onto something"
+                assert len(self.slots[src]) >= length > 0, "copied more than there is"
+                part = {p: cell for p, cell in self.slots[src].items() if p < length}
+                if not self.unified:
+                    part = {p: Cell(cell.token, cell.tenant) for p, cell in part.items()}
+                self.slots[dst] = part
+            case Swap(a, b):
+                assert a != b
+                assert not self.unified, "llama.cpp has no cheap swap in one pool, and no need of one"
+                self.slots[a], self.slots[b] = self.slots[b], self.slots[a]
+        self.check_capacity()
+
+    def write(self, chunk: Chunk) -> None:
+        held = self.slots[chunk.slot]
+        assert chunk.start == len(held), "positions are not consecutive"
+        for position, token in enumerate(chunk.tokens, chunk.start):
+            held[position] = Cell(token, chunk.sequence.tenant)
+        self.check_capacity()
+
+    def check_capacity(self) -> None:
+        if self.unified:
+            assert self.used() <= self.cells, "more tokens than cells"
+        else:
+            assert all(len(slot) <= self.cells for slot in self.slots), "a stream is over its cells"
+
+
+@dataclass(slots=True)
+class Oracle:
+    """A `Runner`. `fault` makes the next `execute` fail after it has done a part of its work, as llama.cpp does."""
+
+    memory: Memory
+    most_rows: int
+    fault: type[Interrupted] | type[OutOfCells] | None = None
+    executed: list[Batch] = field(default_factory=list)
+
+    def execute(self, batch: Batch) -> list[Sampled]:
+        for op in batch.ops:
+            self.memory.apply(op)
+        self._check(batch)
+        if self.fault and batch.chunks:
+            fault, self.fault = self.fault, None
+            raise fault
+        self.executed.append(batch)
+        for chunk in batch.chunks:
+            self.memory.write(chunk)
+        return [Sampled(draw(self.memory.tokens(chunk.slot))) for chunk in batch.chunks if chunk.sample]
+
+    def _check(self, batch: Batch) -> None:
+        slots = [chunk.slot for chunk in batch.chunks]
+        assert slots == sorted(set(slots)), "rows are not in the order of slots, or a slot comes twice"
+        assert batch.rows <= self.most_rows, "more rows than the context was opened for"
+        for chunk in batch.chunks:
+            sequence = chunk.sequence
+            assert chunk.tokens, "an empty chunk"
+            assert chunk.slot == sequence.slot
+            assert self.memory.tokens(chunk.slot) == sequence.tokens[: chunk.start], "the KV is not this sequence's"
+            tenants = {cell.tenant for cell in self.memory.slots[chunk.slot].values()}
+            assert tenants <= {sequence.tenant}, "a prefix of another tenant"
+            assert chunk.tokens == sequence.tokens[chunk.start : chunk.start + len(chunk.tokens)]
+
+
+def draw(history: Iterable[int]) -> int:
+    """The token that follows a history: any bit of it matters."""
+    return zlib.crc32(array("i", history).tobytes()) % VOCAB
+
+
+def alone(request: Submit, window: int) -> tuple[list[int], str]:
+    """Tokens and finish of a request by the definition, without any engine."""
+    history = [*request.prompt, *request.emitted]
+    reply = list(request.emitted)
+
+    def finish() -> str:
+        if reply and reply[-1] in request.stop_tokens:
+            return "stop"
+        return "length" if len(reply) >= request.max_tokens or len(history) >= window else ""
+
+    while not (end := finish()):
+        token = draw(history)
+        history.append(token)
+        reply.append(token)
+    return reply[len(request.emitted) :], end
