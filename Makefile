@@ -17,7 +17,7 @@ test:  ## Run the tests
 
 check:  ## Lint and type-check, then run the tests
 	@$(PYTHON) requirements/install.py test
-	@.venv/bin/ruff check backend tests docs requirements
+	@.venv/bin/ruff check .
 	@.venv/bin/pyright
 	@exec .venv/bin/python -m pytest $(ARGS)
 
