@@ -53,6 +53,13 @@ class Server:
         """Body of /readyz, which counts open, running and waiting requests."""
         return httpx2.get(self.url + "/readyz", timeout=5).json()
 
+    def wait_for(self, count: str, least: int, seconds: float = 10.0) -> None:
+        """Wait until a count of /readyz ("open", "running", "waiting") is at least `least`."""
+        deadline = time.monotonic() + seconds
+        while (body := self.ready()).get(count, 0) < least:
+            assert time.monotonic() < deadline, f"{count} did not reach {least} in {seconds} s: {body}"
+            time.sleep(0.002)
+
     def wait_idle(self, seconds: float = 5.0) -> None:
         """Wait until no request is open. Fails when one stays."""
         deadline = time.monotonic() + seconds
@@ -60,7 +67,7 @@ class Server:
             assert time.monotonic() < deadline, f"requests are still open after {seconds} s: {body}"
             time.sleep(0.02)
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 30.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
         """Send a signal and wait for the end; the exit code."""
         self.process.send_signal(number)
         return self.process.wait(seconds)

@@ -7,7 +7,8 @@ client that leaves (its replies are cancelled within one engine step), and mergi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -86,19 +87,20 @@ def cancel(replies: Sequence[Reply]) -> None:
         reply.cancel()
 
 
-async def frames(encoder: Encoder, logs: Sequence[StreamLog]) -> AsyncIterator[bytes]:
+async def frames(encoder: Encoder, logs: Sequence[StreamLog]) -> AsyncGenerator[bytes, None]:
     """Bytes of the whole stream; everything that is there already goes into one chunk."""
     head = encoder.start()
-    async for batches in merged(logs):
-        chunk = head + b"".join([encoder.encode(choice, events) for choice, events in batches])
-        head = b""
-        if chunk:
-            yield chunk
+    async with aclosing(merged(logs)) as merging:
+        async for batches in merging:
+            chunk = head + b"".join([encoder.encode(choice, events) for choice, events in batches])
+            head = b""
+            if chunk:
+                yield chunk
     if tail := head + encoder.end():
         yield tail
 
 
-async def merged(logs: Sequence[StreamLog]) -> AsyncIterator[list[tuple[int, list[Event]]]]:
+async def merged(logs: Sequence[StreamLog]) -> AsyncGenerator[list[tuple[int, list[Event]]], None]:
     """Events of several logs in the order in which they come, each batch with its log's number."""
     if len(logs) == 1:
         async for events in logs[0].read():

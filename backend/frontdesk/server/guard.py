@@ -57,7 +57,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self._reading:
+        if not self._reading and self._answered:
             self._expect("head", self.header_timeout)
         self._wire += len(data)
         super().data_received(data)
@@ -65,6 +65,16 @@ class GuardedProtocol(HttpToolsProtocol):
             self._give_up(LARGE_HEAD)
         elif self._reading == "body" and self._wire - MAX_HEAD > FRAMING * (self._body + MAX_HEAD):
             self._give_up(LARGE_FRAMING)
+
+    @property
+    def _answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # What came while the answer was streaming had no deadline of its own, so as not to cut the stream.
+        if self._wire and not self._reading:
+            self._expect("head", self.header_timeout)
 
     def handle_websocket_upgrade(self) -> None:
         self._stop_timer()
@@ -125,8 +135,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         if self.transport.is_closing():
             return
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if (busy and self.cycle.response_started) or (self._reading == "head" and self._wire == 0):
+        if (not self._answered and self.cycle.response_started) or (self._reading == "head" and self._wire == 0):
             self.transport.abort()
             return
         self.transport.write(raw_refusal(error))

@@ -51,6 +51,7 @@ class Info:
         body: dict[str, Any] = {"status": state, "progress": self._lifetime.progress}
         if backend := self._pool.backend:
             body["open"] = backend.engine.open_requests
+            body |= {"restarts": backend.engine.restarts, "preempted": backend.engine.preempted}
             if stats := backend.engine.stats:  # as of the engine's last step; before the first there are none
                 body |= {"running": stats.running, "waiting": stats.waiting}
                 body["kv"] = {"used": stats.kv_used, "cells": stats.kv_cells}

@@ -7,6 +7,7 @@ Knows no terminal: whoever wants lines printed passes callbacks.
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,11 +20,12 @@ from starlette.applications import Starlette
 from frontdesk.config import Settings
 from frontdesk.errors import ConfigError, FrontdeskError
 from frontdesk.server.app import build_app
-from frontdesk.server.guard import GuardedWebSocket, guarded
+from frontdesk.server.guard import SPARE_CONNECTIONS, GuardedWebSocket, guarded
 from frontdesk.server.lifetime import Lifetime, Watch
 from frontdesk.server.middleware import is_loopback
 
 SEND_BUFFER = 64 * 1024  # bytes of kernel memory that a reader who does not read may hold; the default grows to 4 MB
+RESERVED_FILES = 64  # for everything that is no connection: the engine, the model's file, log files
 KEEP_ALIVE = 30  # seconds that an idle connection may be reused
 FLUSH_SECONDS = 5  # after the drain, for readers that have not yet taken their last bytes
 
@@ -38,7 +40,12 @@ class DrainingServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, lifetime: Lifetime) -> None:
         super().__init__(config)
+        self.on_listening: Callable[[], None] = lambda: None
         self._lifetime = lifetime
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
@@ -80,11 +87,25 @@ def url_of(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def connection_cap(wanted: int) -> int:
+    """Raise the limit of open files if need and right be; how many connections then fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # negative: no limit
+    needed = wanted + SPARE_CONNECTIONS + RESERVED_FILES
+    if 0 <= soft < needed:
+        soft = needed if hard < 0 else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if 0 <= soft < needed:
+        fits = max(1, soft - SPARE_CONNECTIONS - RESERVED_FILES)
+        log.warning("fewer connections than set: the limit of open files is low", connections=fits, files=soft)
+        return fits
+    return wanted
+
+
 def make_server(settings: Settings, app: Starlette) -> DrainingServer:
     """A server for `app`, which `build_app` made. Run it with `server.run(sockets=[bind(...)])`."""
     config = uvicorn.Config(
         app,
-        http=guarded(settings.header_timeout, settings.body_timeout, settings.max_connections),
+        http=guarded(settings.header_timeout, settings.body_timeout, connection_cap(settings.max_connections)),
         ws=GuardedWebSocket,
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,  # doubles the memory of an idle socket and gains nothing on token frames
@@ -100,7 +121,7 @@ def make_server(settings: Settings, app: Starlette) -> DrainingServer:
 
 
 def serve(settings: Settings, watch: Watch | None = None, on_bound: Callable[[str], None] | None = None) -> None:
-    """Serve until a signal. `on_bound` gets the URL as soon as it is listened on.
+    """Serve until a signal. `on_bound` gets the URL as soon as requests to it are answered.
 
     Raises `ConfigError` (port taken, unknown model) and `ModelLoadFailed`.
     """
@@ -116,9 +137,10 @@ def serve(settings: Settings, watch: Watch | None = None, on_bound: Callable[[st
         server = make_server(settings, build_app(settings, watch=replace(watch, failed=failed)))
         if not is_loopback(settings.host):
             log.warning("this server asks for no key and can be reached from other machines", host=settings.host)
-        sock.listen(2048)
         if on_bound:
-            on_bound(url_of(sock))
+            # Not before signals are handled: whoever reads the address may send one at once.
+            url = url_of(sock)
+            server.on_listening = lambda: on_bound(url)
         server.run(sockets=[sock])
     if failures:
         raise failures[0]

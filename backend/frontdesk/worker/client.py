@@ -3,8 +3,8 @@
 A request lives here, not in the engine: its prompt and the tokens that it already has are kept, so when the engine dies
 a new one continues every open reply behind its last token. Knows token ids only. Must be used from one event loop.
 
-Who is to blame for a death is found by trying: after a death without any progress, requests go to the next engine one
-at a time, each after the former has shown life; one that kills its engine alone `STRIKES` times fails.
+Who is to blame for a death is found by trying. Whoever had shown life in the dead engine goes to the next one at once;
+the others follow one at a time, each after the former has shown life. One that kills `STRIKES` engines so fails.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from frontdesk.errors import EngineDied, EngineNotReady, FrontdeskError, ModelLoadFailed
+from frontdesk.errors import EngineDied, EngineFailed, EngineNotReady, FrontdeskError, ModelLoadFailed
 from frontdesk.worker import protocol
 from frontdesk.worker.protocol import (
     Abort,
@@ -46,6 +46,7 @@ class Request:
     on_failed: Callable[[FrontdeskError], None]
     emitted: list[int] = field(default_factory=list)
     cached_told: bool = False
+    lively: bool = False  # the engine that has it now, or had it last, has said something of it
     strikes: int = 0
 
     def continuation(self) -> Submit:
@@ -70,8 +71,8 @@ class EngineClient:
         self._environment = environment
         self._ids = itertools.count(1)
         self._requests: dict[int, Request] = {}
-        self._suspects: list[int] = []  # ids that wait for the one before to show life
-        self._on_trial: int | None = None
+        self._suspects: list[int] = []  # ids that the engine does not get before all on trial have shown life
+        self._on_trial: set[int] = set()
         self._deaths = 0  # in a row, without progress
         self._progress = False
         self._process: asyncio.subprocess.Process | None = None
@@ -81,6 +82,7 @@ class EngineClient:
         self.ready: Ready | None = None
         self.stats: StepStats | None = None
         self.restarts = 0
+        self.preempted = 0
 
     @property
     def window(self) -> int:
@@ -121,7 +123,7 @@ class EngineClient:
         id = next(self._ids)
         message = Submit(id, prompt, (), max_tokens, stop_tokens, sampling, top_logprobs, tenant)
         self._requests[id] = Request(message, on_output, on_failed)
-        if self._suspects or self._on_trial is not None:
+        if self._suspects or self._on_trial or not self.alive:
             self._suspects.append(id)
         else:
             self._send(message)
@@ -151,6 +153,7 @@ class EngineClient:
         if self._supervisor:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
+        self._hang_up()
         await self._reap(kill=True)
         for id in list(self._requests):
             self._fail(id, EngineNotReady("the server is shutting down"))
@@ -160,13 +163,13 @@ class EngineClient:
     async def _spawn(self, on_progress: Callable[[float], None] | None = None) -> asyncio.StreamReader:
         """Start a process and wait until it is ready."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            command = (sys.executable, "-m", "frontdesk.worker.process", str(theirs.fileno()))
-            self._process = await asyncio.create_subprocess_exec(
-                *command, pass_fds=(theirs.fileno(),), env=self._environment, start_new_session=True
-            )
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=protocol.MAX_FRAME)
         try:
+            with theirs:
+                command = (sys.executable, "-m", "frontdesk.worker.process", str(theirs.fileno()))
+                self._process = await asyncio.create_subprocess_exec(
+                    *command, pass_fds=(theirs.fileno(),), env=self._environment, start_new_session=True
+                )
             writer.write(protocol.encode(self._load))
             while not isinstance(message := await _receive(reader), Ready):
                 if isinstance(message, Loading) and on_progress:
@@ -197,37 +200,39 @@ class EngineClient:
 
     async def _bury(self) -> None:
         """The engine is dead: note who might have done it."""
-        if self._writer:
-            self._writer.close()
-            self._writer = None
+        self._hang_up()
         await self._reap(kill=True)
         self.restarts += 1
         self._deaths = 0 if self._progress else self._deaths + 1
-        if (culprit := self._on_trial) is not None and (request := self._requests.get(culprit)):
+        alone, self._on_trial = self._on_trial, set()
+        if len(alone) == 1 and (request := self._requests.get(culprit := alone.pop())):
             request.strikes += 1
             if request.strikes >= STRIKES:
                 self._fail(culprit, EngineDied("the engine died every time it worked on this request"))
-        self._on_trial = None
-        self._suspects = list(self._requests) if self._deaths else []
+        self._suspects = [id for id, request in self._requests.items() if not request.lively]
 
     async def _respawn(self) -> asyncio.StreamReader:
         while True:
             await asyncio.sleep(BACKOFF[min(self._deaths, len(BACKOFF) - 1)])
             try:
                 reader = await self._spawn()
-            except ModelLoadFailed as error:
+            except (ModelLoadFailed, OSError) as error:
                 self._deaths += 1
                 if self._deaths >= len(BACKOFF):
                     for id in list(self._requests):
-                        self._fail(id, EngineDied(f"the engine cannot be started again: {error.message}"))
+                        self._fail(id, EngineDied(f"the engine cannot be started again: {error}"))
                 continue
             self._progress = False
-            if self._suspects:
-                self._try_next()
-            else:
-                for request in self._requests.values():
-                    self._send(request.continuation())
+            for request in self._requests.values():
+                if request.lively:
+                    self._try(request)
+            self._try_next()
             return reader
+
+    def _hang_up(self) -> None:
+        if self._writer:
+            self._writer.close()
+            self._writer = None
 
     async def _reap(self, *, kill: bool) -> None:
         if self._process and self._process.returncode is None:
@@ -242,12 +247,13 @@ class EngineClient:
         if not isinstance(message, Stepped):
             return
         self.stats = message.stats
+        self.preempted += message.stats.preempted
         for output in message.outputs:
             if request := self._requests.get(output.id):
                 self._output(request, output)
 
     def _output(self, request: Request, output: SequenceOutput) -> None:
-        self._progress = True
+        self._progress = request.lively = True
         request.strikes = 0
         request.emitted.extend(output.tokens)
         if request.cached_told and output.cached >= 0:
@@ -256,22 +262,36 @@ class EngineClient:
         if output.finish:
             del self._requests[output.id]
         self._acquit(output.id)
-        request.on_output(output)
+        try:
+            request.on_output(output)
+        except Exception as error:
+            self._report(error)
+            self.abort(output.id)
+            request.on_failed(EngineFailed("the engine's answer could not be used"))
+
+    def _report(self, error: Exception) -> None:
+        """A fault of ours in one reply must not end the others; asyncio's handler shows it to whoever keeps the log."""
+        asyncio.get_running_loop().call_exception_handler({"message": "a reply was broken off", "exception": error})
 
     def _acquit(self, id: int) -> None:
-        """The request on trial has shown life or is gone: the next suspect may come."""
-        if id == self._on_trial:
-            self._on_trial = None
+        """One on trial has shown life or is gone: after the last of them the next suspect may come."""
+        if id in self._on_trial:
+            self._on_trial.remove(id)
             self._try_next()
 
     def _try_next(self) -> None:
-        while self._suspects and self._on_trial is None:
-            if request := self._requests.get(self._suspects.pop(0)):
-                self._on_trial = request.submit.id
-                self._send(request.continuation())
+        if self._suspects and not self._on_trial and self.alive:
+            self._try(self._requests[self._suspects.pop(0)])
+
+    def _try(self, request: Request) -> None:
+        request.lively = False
+        self._on_trial.add(request.submit.id)
+        self._send(request.continuation())
 
     def _fail(self, id: int, error: FrontdeskError) -> None:
         if request := self._requests.pop(id, None):
+            if id in self._suspects:
+                self._suspects.remove(id)
             request.on_failed(error)
 
     def _send(self, message: Submit | Abort) -> None:

@@ -35,7 +35,10 @@ class Link:
         self._sock = sock
 
     def send(self, message: protocol.ToParent) -> None:
-        self._sock.sendall(protocol.encode(message))
+        try:
+            self._sock.sendall(protocol.encode(message))
+        except ConnectionError:
+            os._exit(0)
 
     def receive(self) -> protocol.ToChild:
         """The next message. Exits the process when the service is gone."""
@@ -44,7 +47,10 @@ class Link:
     def _exactly(self, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
-            part = self._sock.recv(size - len(data))
+            try:
+                part = self._sock.recv(size - len(data))
+            except ConnectionError:  # also when the service died with unread messages
+                part = b""
             if not part:
                 os._exit(0)  # from any thread, in the middle of a decode
             data += part
@@ -91,14 +97,18 @@ class Worker:
             try:
                 batch, outputs = self._engine.step()
             except Interrupted:
-                continue
+                batch, outputs = Batch(), []
             if batch.chunks or over:
                 stats = self._stats(batch, perf_counter() - begun)
                 self._link.send(Stepped((*over, *outputs), stats))
 
     def _read(self) -> None:
         while True:
-            message = self._link.receive()
+            try:
+                message = self._link.receive()
+            except ValueError as error:  # without its ears this process could not even be told to stop
+                print(f"engine: unreadable message: {error}", file=sys.stderr, flush=True)
+                os._exit(1)
             if isinstance(message, Submit | Abort):
                 self._inbox.put(message)
             if isinstance(message, Abort) and message.id in self._runner.prefilling:
@@ -111,6 +121,8 @@ class Worker:
             message = self._inbox.get()
             if isinstance(message, Abort):
                 self._engine.abort(message.id)
+                if not self._engine.busy:  # no step will tell it
+                    self._link.send(Stepped((), self._stats(Batch(), 0.0)))
             elif output := self._engine.submit(message):
                 over.append(output)
                 break

@@ -1,0 +1,85 @@
+"""What the acceptance tests send, and what a streaming client saw of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import openai
+from tests.conftest import Server
+
+MODEL = "frontdesk-small"
+FACTS = (
+    "Our shop is called Brindle Garden.",
+    "We are open from 9:30 to 18:30, Monday to Saturday.",
+    "The phone number is 555-0147.",
+    "Returns are accepted within 34 days.",
+    "Standard shipping costs $6.40 and takes 3-5 business days.",
+    "The warranty is 27 months.",
+    "The folding chair costs $58.",
+    "Gift wrapping costs $3.20.",
+)
+QUESTIONS = (
+    "When are you open?",
+    "What is your phone number?",
+    "How long can I return things?",
+    "What does shipping cost?",
+    "How long is the warranty?",
+    "What does the folding chair cost?",
+    "Can you gift wrap my order?",
+    "Can you tell me a joke?",
+)
+
+
+def conversation(index: int, lines: int) -> list[dict[str, str]]:
+    """A conversation of its own for each index; `lines` facts make its system prompt about 13 tokens longer each."""
+    facts = "\n".join(f"{number}. {FACTS[(number + index) % len(FACTS)]}" for number in range(1, lines + 1))
+    system = [{"role": "system", "content": f"Customer {index}.\n{facts}"}] if lines else []
+    return [*system, {"role": "user", "content": QUESTIONS[index % len(QUESTIONS)]}]
+
+
+@dataclass
+class Answer:
+    """What a streaming client saw."""
+
+    text: str = ""
+    finish: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    margins: list[float] = field(default_factory=list)  # log-probability between the best two tokens, per token
+    arrivals: list[float] = field(default_factory=list)  # seconds of the loop's clock, per chunk with text
+
+
+async def ask(client: openai.AsyncOpenAI, messages: list[dict[str, str]], **options: Any) -> Answer:
+    """Stream one greedy chat completion to its end."""
+    answer = Answer()
+    async for chunk in chat_stream(client, messages, **options):
+        if chunk.usage:
+            answer.prompt_tokens = chunk.usage.prompt_tokens
+            answer.completion_tokens = chunk.usage.completion_tokens
+            answer.cached_tokens = chunk.usage.prompt_tokens_details.cached_tokens
+        for choice in chunk.choices:
+            answer.finish = choice.finish_reason or answer.finish
+            if choice.delta.content:
+                answer.text += choice.delta.content
+                answer.arrivals.append(asyncio.get_running_loop().time())
+            for token in (choice.logprobs and choice.logprobs.content) or []:
+                best = [entry.logprob for entry in token.top_logprobs]
+                answer.margins.append(best[0] - best[1])
+    return answer
+
+
+async def chat_stream(client: openai.AsyncOpenAI, messages: list[dict[str, str]], **options: Any) -> AsyncIterator[Any]:
+    settings: dict[str, Any] = {"max_tokens": 60, "temperature": 0, **options}
+    async with await client.chat.completions.create(
+        model=MODEL, messages=messages, stream=True, stream_options={"include_usage": True}, **settings
+    ) as stream:  # pyright: ignore[reportCallIssue, reportArgumentType]
+        async for chunk in stream:
+            yield chunk
+
+
+def async_client(server: Server) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=120)
