@@ -5,7 +5,10 @@ Raw sockets, since no well-behaved client can do this. The server runs with shor
 
 from __future__ import annotations
 
+import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -23,7 +26,7 @@ HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 
 @pytest.fixture(scope="module")
 def strict(launch: Callable[..., AbstractContextManager[Server]]) -> Iterator[Server]:
-    with launch(header_timeout="0.5", body_timeout="0.7", max_connections="20") as server:
+    with launch(header_timeout="0.4", body_timeout="0.7", max_connections="20") as server:
         yield server
 
 
@@ -136,6 +139,46 @@ def test_too_many_connections_get_503_and_the_server_recovers(strict: Server) ->
             connection.close()
     time.sleep(0.2)
     assert httpx2.get(strict.url + "/livez").status_code == 200
+
+
+def test_what_follows_a_request_does_not_cut_its_stream(strict: Server) -> None:
+    """If this fails, a client that sends a stray line break after its request loses its answer at the deadline."""
+    body = b'{"stream": true, "ignore_eos": true, "max_tokens": 400, "n": 2, "prompt": "Once", "temperature": 1}'
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=60) as connection:
+        connection.sendall(head + body + b"\r\n")
+        began = time.monotonic()
+        data = b""
+        while b"[DONE]" not in data:
+            part = connection.recv(65_536)
+            assert part, f"cut after {time.monotonic() - began:.1f} s"
+            data += part
+
+
+def test_few_file_descriptors(tmp_path: Path) -> None:
+    """If this fails, a low limit of open files ends in a loop of failing accepts instead of a clear 503."""
+    command = f"ulimit -n 160; exec {sys.executable} -m frontdesk serve --port 0"
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(["sh", "-c", command], stdout=log, stderr=log, start_new_session=True)
+    crowd: list[socket.socket] = []
+    try:
+        port = printed_port(tmp_path / "log")
+        crowd = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(60)]
+        crowd[-1].sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert read_all(crowd[-1]).startswith(b"HTTP/1.1 503")
+    finally:
+        for connection in crowd:
+            connection.close()
+        process.kill()
+        process.wait()
+
+
+def printed_port(log: Path) -> int:
+    deadline = time.monotonic() + 30
+    while not (found := re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text())):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+    return int(found[1])
 
 
 def test_slow_clients_do_not_slow_others(strict: Server) -> None:

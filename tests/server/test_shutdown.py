@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CHAT = "/v1/chat/completions"
 LONG = {
     "messages": [{"role": "user", "content": "Tell me all you know."}],
-    "max_tokens": 600,
+    "max_tokens": 200,
     "ignore_eos": True,
     "stream": True,
 }
@@ -64,7 +64,7 @@ def test_new_requests_are_refused_while_it_ends(start_server: Callable[..., Serv
     server = start_server(drain_seconds="60")
     with ThreadPoolExecutor(2) as pool:
         began: list[int] = []
-        running = pool.submit(stream, server, {**LONG, "max_tokens": 1200}, lambda: began.append(1))
+        running = pool.submit(stream, server, {**LONG, "max_tokens": 600}, lambda: began.append(1))
         wait(lambda: bool(began))
         server.process.send_signal(signal.SIGTERM)
         wait(lambda: httpx2.get(server.url + "/readyz").status_code == 503)
@@ -81,7 +81,9 @@ def test_what_takes_too_long_ends_with_an_error(start_server: Callable[..., Serv
     server = start_server(drain_seconds="0.3")
     with ThreadPoolExecutor(1) as pool:
         began: list[int] = []
-        running = pool.submit(stream, server, {**LONG, "n": 8, "temperature": 1}, lambda: began.append(1))
+        running = pool.submit(
+            stream, server, {**LONG, "n": 8, "temperature": 1, "max_tokens": 1500}, lambda: began.append(1)
+        )
         wait(lambda: bool(began))
         before = time.monotonic()
         assert server.stop() == 0
