@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         "in the manifest says, else false.",
     )
     max_waiting: int = Field(
-        default=512, ge=1, le=100_000, description="Requests that may be open, running and waiting. One more gets 503."
+        default=512, ge=1, le=100_000, description="Requests that may be open, running and waiting. One more gets 429."
     )
     max_body_bytes: int = Field(
         default=1_048_576,

@@ -17,7 +17,7 @@ from frontdesk.engine.core import Interrupted, OutOfCells
 from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context
 from frontdesk.llamacpp.sampler import Sampler
 
-INTERRUPTIBLE: Final = 64  # rows; smaller steps are over before an interruption would be noticed
+MANY: Final = 64  # rows; smaller steps are over before an interruption would be noticed, and may use fewer threads
 NO_ROOM, ABORTED = 1, 2  # llama_decode's return codes
 
 
@@ -36,7 +36,8 @@ class LlamaRunner:
         self.cells_per_sequence: int = llama_cpp.llama_n_ctx_seq(self.context)
         self._memory: Any = llama_cpp.llama_get_memory(self.context)
         self._n_vocab: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
-        self._unified = plan.unified
+        self._plan = plan
+        self._threads = plan.threads_few
         self._sampler = Sampler()
         self._rows = _Rows(max(plan.rows, 64))
         self._callback = llama_cpp.ggml_abort_callback(lambda _: self.interrupt)
@@ -64,13 +65,19 @@ class LlamaRunner:
         llama_cpp.llama_free(self.context)
 
     def _decode(self, rows: int) -> int:
-        watched = rows >= INTERRUPTIBLE
+        watched = rows >= MANY
+        self._use_threads(self._plan.threads if watched else self._plan.threads_few)
         if watched:
             llama_cpp.llama_set_abort_callback(self.context, self._callback, ctypes.c_void_p(0))
         code = llama_cpp.llama_decode(self.context, self._rows.batch)
         if watched:
             llama_cpp.llama_set_abort_callback(self.context, self._no_callback, ctypes.c_void_p(0))
         return code
+
+    def _use_threads(self, count: int) -> None:
+        if count != self._threads:
+            self._threads = count
+            llama_cpp.llama_set_n_threads(self.context, self._plan.threads_single, count)
 
     def _undo(self, batch: Batch, code: int) -> None:
         """Forget what a broken-off step left behind: llama.cpp keeps the parts that were done."""
@@ -95,7 +102,7 @@ class LlamaRunner:
         match op:
             case Trim(slot, length):
                 llama_cpp.llama_memory_seq_rm(self._memory, slot, length, -1)
-            case Copy(src, dst, length) if self._unified:
+            case Copy(src, dst, length) if self._plan.unified:
                 llama_cpp.llama_memory_seq_cp(self._memory, src, dst, 0, length)
             case Copy(src, dst, length):
                 self._restore(dst, self._state(src))

@@ -16,6 +16,9 @@ from frontdesk.worker.protocol import Load
 
 BYTES = {"f16": 2.0, "f32": 4.0, "q8_0": 34 / 32}  # per number in the KV cache
 MEMORY_SHARE = 1 / 3
+FITS_CACHES = (
+    32 * 2**20
+)  # bytes; smaller weights are computed faster by one thread than by several that wait for each other
 
 
 def plan(settings: Settings, card: ModelCard) -> Load:
@@ -25,12 +28,15 @@ def plan(settings: Settings, card: ModelCard) -> Load:
     memory = usable_memory()
     cell = cell_bytes(read_metadata(card.path), settings.kv_type)
     fits = int(memory * MEMORY_SHARE / cell) if memory and cell else None
+    threads = settings.threads or usable_cores()
+    few = threads if settings.threads or card.path.stat().st_size > FITS_CACHES else 1
     return Load(
         path=str(card.path),
         window=window,
         kv_cells=settings.kv_cells(window, fits, exact=exact),
         slots=settings.slots,
-        threads=settings.threads or usable_cores(),
+        threads=threads,
+        threads_few=few,
         chunk=settings.chunk,
         chunk_busy=settings.chunk_busy,
         kv_type=settings.kv_type,
