@@ -60,7 +60,8 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=1024,
-        description="Compute threads. Unset: every core that the cgroup's quota and the CPU affinity allow.",
+        description="Compute threads. Unset: every core that the cgroup's quota and the CPU affinity allow; "
+        "a model of less than 32 MB uses them for prompts only.",
     )
     chunk: int = Field(
         default=512, ge=16, le=8192, description="Prompt tokens computed in one step while no reply streams."

@@ -20,6 +20,7 @@ from frontdesk.llamacpp.library import llama_cpp
 Row = NDArray[np.float32]
 CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 COLUMNS: Final = 32  # a large row is cut into this many parts to find its largest values
+COLDEST: Final = 1e-6  # below it logits divided by the temperature leave the range of a float
 LARGE: Final = 16_384  # entries; from here on the two-stage search pays
 
 
@@ -37,7 +38,8 @@ class Chain:
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_top_p(params.top_p, 1))
         if params.min_p > 0:
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
-        llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_temp(params.temperature))
+        temperature = max(params.temperature, COLDEST)
+        llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_temp(temperature))
 
     def apply(self, candidates: NDArray[np.void]) -> NDArray[np.void]:
         """Truncate and scale in place; returns the candidates that are left."""
@@ -102,10 +104,10 @@ def largest(row: Row, k: int) -> NDArray[np.int32]:
 
     A large row is first cut into columns: no entry below the k-th largest column maximum can be among the k largest.
     """
-    if len(row) >= LARGE:
-        width = len(row) // COLUMNS
+    width = len(row) // COLUMNS
+    if len(row) >= LARGE and k <= width:
         maxima = row[: width * COLUMNS].reshape(COLUMNS, width).max(axis=0)
-        bound = np.partition(maxima, -k)[-k] if k <= width else maxima.min()
+        bound = np.partition(maxima, -k)[-k]
     else:
         bound = np.partition(row, -k)[-k]
     return np.flatnonzero(row >= bound).astype(np.int32)
@@ -122,7 +124,7 @@ def adjust(row: Row, sequence: Sequence) -> Row:
         return row
     row = row.copy()
     for token, bias in params.logit_bias:
-        if token < len(row):
+        if 0 <= token < len(row):
             row[token] += bias
     if params.repeat_penalty != 1 and params.repeat_last_n:
         recent = np.unique(np.asarray(sequence.tokens[-params.repeat_last_n :], dtype=np.int64))

@@ -16,9 +16,7 @@ from frontdesk.worker.protocol import Load
 
 BYTES = {"f16": 2.0, "f32": 4.0, "q8_0": 34 / 32}  # per number in the KV cache
 MEMORY_SHARE = 1 / 3
-FITS_CACHES = (
-    32 * 2**20
-)  # bytes; smaller weights are computed faster by one thread than by several that wait for each other
+FITS_CACHES = 32 * 2**20  # bytes; on smaller weights one thread is faster than several that wait for each other
 
 
 def plan(settings: Settings, card: ModelCard) -> Load:
