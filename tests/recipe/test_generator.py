@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
+from recipe.drills import drill
 from recipe.generator import sample
 from recipe.phrases import expand
 from recipe.values import Values
@@ -110,6 +111,17 @@ def test_expand_resolves_nested_choices():
     rng = random.Random(0)
     texts = {expand(rng, "a {b|{c|d}} {X}", X="e") for _ in range(60)}
     assert texts == {"a b e", "a c e", "a d e"}
+
+
+def test_drills_copy_lines_of_their_prompt():
+    rng = random.Random(4)
+    for split in SPLITS:
+        for _ in range(50):
+            system, *turns = drill(rng, split)
+            for question, answer in zip(turns[::2], turns[1::2], strict=True):
+                assert answer["content"] in system["content"]
+                key = re.sub(r"(\?| please)$", "", question["content"])
+                assert f"{key}: {answer['content'].removeprefix(f'{key}: ')}" in system["content"]
 
 
 def test_system_prompts_come_in_several_layouts():

@@ -1,8 +1,9 @@
-"""Generates and encodes the training conversations of each level, and serves them as batches of like length.
+"""Generates and encodes the training conversations of each kind, and serves them as batches of like length.
 
-    python -m recipe.dataset --counts 16000 16000 5000
+    python -m recipe.dataset
 
-A data file holds all conversations of one level end to end, with offsets. This file does not know the model.
+There are four kinds: drills, and conversations of the generator's levels 0 (short prompts), 1 (usual) and 2 (long).
+A data file holds all conversations of one kind end to end, with offsets. This file does not know the model.
 """
 
 import argparse
@@ -15,8 +16,12 @@ import torch
 from tqdm import tqdm
 
 from recipe import paths, tokenizer
+from recipe.drills import drill
 from recipe.generator import sample
+from recipe.talk import Message
 
+COUNTS = {"drill": 16000, "short": 16000, "usual": 16000, "long": 5000}  # conversations of each kind
+LEVELS = {"short": 0, "usual": 1, "long": 2}
 LONGEST = 1536  # tokens; the few longer conversations are left out
 ROUND_TO = 32  # batch widths are multiples of this, so that few shapes occur
 POOL = 2000  # conversations sorted by length together
@@ -31,18 +36,22 @@ class Batch:
     tokens: int
 
 
-def build(level: int, count: int, seed: int) -> None:
-    """Writes the data file of one level."""
+def messages(rng: random.Random, kind: str) -> list[Message]:
+    return drill(rng, "train") if kind == "drill" else sample(rng, "train", LEVELS[kind]).messages
+
+
+def build(kind: str, count: int, seed: int) -> None:
+    """Writes the data file of one kind."""
     rng, bpe = random.Random(seed), tokenizer.load()
     ids, learned, offsets = [], [], [0]
-    for _ in tqdm(range(count), desc=f"level {level}", mininterval=5):
-        conversation_ids, flags = tokenizer.encode(bpe, sample(rng, "train", level).messages)
+    for _ in tqdm(range(count), desc=kind, mininterval=5):
+        conversation_ids, flags = tokenizer.encode(bpe, messages(rng, kind))
         if len(conversation_ids) > LONGEST:
             continue
         ids.append(np.array(conversation_ids, np.uint16))
         learned.append(np.array(flags, np.uint8))
         offsets.append(offsets[-1] + len(conversation_ids))
-    path = paths.dataset(level)
+    path = paths.dataset(kind)
     unfinished = path.with_suffix(".tmp.npz")
     np.savez(unfinished, ids=np.concatenate(ids), learned=np.concatenate(learned), offsets=np.array(offsets))
     unfinished.replace(path)
@@ -50,11 +59,11 @@ def build(level: int, count: int, seed: int) -> None:
     print(f"{path.name}: {offsets[-1] / 1e6:.2f} M tokens, {offsets[-1] / count:.0f} each, {share:.0%} the assistant's")
 
 
-class Level:
-    """The conversations of one level, grouped into batches of at most `budget` tokens (padding included)."""
+class Conversations:
+    """The conversations of one kind, grouped into batches of at most `budget` tokens (padding included)."""
 
-    def __init__(self, level: int, budget: int, seed: int) -> None:
-        data = np.load(paths.dataset(level))
+    def __init__(self, kind: str, budget: int, seed: int) -> None:
+        data = np.load(paths.dataset(kind))
         self.ids, self.learned, self.offsets = data["ids"], data["learned"], data["offsets"]
         self.lengths = np.diff(self.offsets)
         self.budget = budget
@@ -94,11 +103,12 @@ class Level:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--counts", type=int, nargs="+", default=[16000, 16000, 5000], help="conversations per level")
+    parser.add_argument("--kinds", choices=list(COUNTS), nargs="+", default=list(COUNTS))
     parser.add_argument("--seed", type=int, default=1000)
     options = parser.parse_args()
-    for level, count in enumerate(options.counts):
-        build(level, count, options.seed + level)
+    for index, (kind, count) in enumerate(COUNTS.items()):
+        if kind in options.kinds:
+            build(kind, count, options.seed + index)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ MANIFEST = WEIGHTS / "manifest.toml"
 PROMPTS = WEIGHTS.parent / "prompts"
 
 
-def dataset(level: int) -> Path:
-    return BUILD / f"level{level}.npz"
+def dataset(kind: str) -> Path:
+    return BUILD / f"{kind}.npz"
 
 
 def checkpoint(name: str) -> Path:

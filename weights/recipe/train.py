@@ -21,15 +21,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from recipe import paths
-from recipe.dataset import Batch, Level
+from recipe.dataset import COUNTS, Batch, Conversations
 from recipe.model import Config, Model
 from recipe.optimiser import Optimiser
 
-# Share of batches by level (short, usual, long prompts), until this part of the tokens is done.
+# Share of batches by kind (drill, short, usual, long), until this part of the tokens is done.
 CURRICULUM = (
-    (0.35, (0.90, 0.10, 0.00)),
-    (0.60, (0.45, 0.50, 0.05)),
-    (1.00, (0.20, 0.60, 0.20)),
+    (0.60, (0.40, 0.55, 0.05, 0.00)),
+    (0.80, (0.10, 0.45, 0.40, 0.05)),
+    (1.00, (0.05, 0.25, 0.55, 0.15)),
 )
 LOWEST_RATE = 0.02
 WARM_UP_STEPS = 40
@@ -51,16 +51,16 @@ def rate_factor(step: int, tokens: int, total: float, decay: float) -> float:
 
 
 def shares(done: float) -> tuple[float, ...]:
-    return next(levels for until, levels in CURRICULUM if done <= until or until == 1.0)
+    return next(kinds for until, kinds in CURRICULUM if done <= until or until == 1.0)
 
 
 def batches(progress: Progress, options: argparse.Namespace, rank: int) -> Iterator[Batch]:
     """Batches by curriculum. A resumed run shuffles anew; it need not repeat the order of an unbroken one."""
     seed = options.seed + 1000 * progress.step + rank
-    levels = [iter(Level(level, options.batch, seed)) for level in range(len(CURRICULUM[0][1]))]
-    rng = np.random.default_rng(options.seed + progress.step)  # the same on all ranks: they share a level's cost
+    kinds = [iter(Conversations(kind, options.batch, seed)) for kind in COUNTS]
+    rng = np.random.default_rng(options.seed + progress.step)  # the same on all ranks: they wait for each other
     while True:
-        yield next(levels[rng.choice(len(levels), p=shares(progress.tokens / options.tokens))])
+        yield next(kinds[rng.choice(len(kinds), p=shares(progress.tokens / options.tokens))])
 
 
 def average(model: Model, *numbers: float) -> list[float]:
@@ -109,6 +109,9 @@ def work(rank: int, options: argparse.Namespace) -> None:
     model = Model(Config())
     optimiser = Optimiser(model, options.muon_rate, options.adam_rate)
     progress = resume(options.name, model, optimiser)
+    if not options.eager:  # one block's code serves all blocks: a third faster for half a minute's compilation
+        for block in model.blocks:
+            block.compile(dynamic=True)
     earlier, started, losses = progress.seconds, time.monotonic(), []
     if rank == 0:
         print(f"{model.size / 1e6:.2f} M parameters, from token {progress.tokens}", flush=True)
@@ -152,15 +155,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=float, default=12e6, help="tokens at the end, all runs together")
     parser.add_argument("--decay", type=float, default=0.4, help="part of the tokens over which the rate falls")
-    parser.add_argument("--batch", type=int, default=3072, help="tokens of one rank's batch")
+    parser.add_argument("--batch", type=int, default=2048, help="tokens of one rank's batch")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--name", default="model", help="the checkpoint's name")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=3e-3)
     parser.add_argument("--fp32", action="store_true", help="no bfloat16: for a CPU without AVX512-BF16")
+    parser.add_argument("--eager", action="store_true", help="no torch.compile: for a machine without a C++ compiler")
     parser.add_argument("--log-every", type=int, default=20)
-    parser.add_argument("--save-every", type=int, default=60)
+    parser.add_argument("--save-every", type=int, default=40)
     parser.add_argument("--port", type=int, default=29577)
     options = parser.parse_args()
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(options.port)

@@ -1,0 +1,43 @@
+"""Drills: tiny conversations that are nothing but looking up a key and copying its value.
+
+Copying is what a small model learns last and needs most. Among ordinary conversations its signal is thin, because most
+of a reply is phrasing; in a drill nearly every learned token is copied. Drills are for training only: nobody evaluates
+them, and no shop looks like them.
+"""
+
+import random
+from collections.abc import Callable
+
+from recipe.talk import Message
+from recipe.values import Values
+from recipe.words import Split
+
+PAIRS = (2, 6)
+TURNS = (4, 8)
+
+
+def key_makers(values: Values) -> tuple[Callable[[], str], ...]:
+    return (values.topic, values.product, values.invented_name, values.pseudo_word, values.order_number)
+
+
+def value_makers(values: Values) -> tuple[Callable[[], str], ...]:
+    numbers = (values.days, values.price, values.phone, values.span, values.date, values.hours, values.order_number)
+    texts = (values.email, values.address, values.full_name, values.topic_rule, values.promo_code, values.carrier)
+    return numbers + texts
+
+
+def drill(rng: random.Random, split: Split) -> list[Message]:
+    """A list of pairs as the system prompt, then keys asked and answered, mostly as 'key: value'."""
+    values = Values(rng, split)
+    keys, makers = key_makers(values), value_makers(values)
+    pairs = {rng.choice(keys)(): rng.choice(makers)() for _ in range(rng.randint(*PAIRS))}
+    bullet = rng.choice(("- ", "- ", "* ", ""))
+    lines = [f"{bullet}{key}: {value}" for key, value in pairs.items()]
+    messages = [{"role": "system", "content": "\n".join(lines)}]
+    whole = rng.random() < 0.6
+    for _ in range(rng.randint(*TURNS)):
+        key = rng.choice(list(pairs))
+        asked = key + rng.choice(("", "?", "?", " please"))
+        messages.append({"role": "user", "content": asked})
+        messages.append({"role": "assistant", "content": f"{key}: {pairs[key]}" if whole else pairs[key]})
+    return messages
