@@ -1,0 +1,245 @@
+"""An engine may die at any instruction: no reader notices more than a pause. Real processes, real kills."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from frontdesk.errors import EngineDied, EngineFailed, EngineNotReady, ModelLoadFailed
+from frontdesk.worker.client import BACKOFF, STRIKES, EngineClient
+from frontdesk.worker.protocol import Load, SamplingParams, SequenceOutput
+
+if TYPE_CHECKING:
+    from tests.worker.conftest import Asking, Heard
+
+StartEngine = Callable[..., Awaitable["Asking"]]
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "weights" / "frontdesk-small-q8_0.gguf"
+POISON = (10**6, 10**6)  # no such tokens: the service refuses them, llama.cpp gives up and the engine's process ends
+
+
+def prompt(seed: int, length: int) -> tuple[int, ...]:
+    return tuple(300 + (seed * 7919 + i * i * 31) % 1700 for i in range(length))
+
+
+def sampled(seed: int) -> SamplingParams:
+    return SamplingParams(1.0, 40, 0.95, 0.05, 1.0, 0.0, 0.0, 1.0, 64, (), seed)
+
+
+def kill(asking: Asking) -> None:
+    assert asking.client.pid
+    os.kill(asking.client.pid, signal.SIGKILL)
+
+
+def ask_eight(asking: Asking) -> list[Heard]:
+    """Half of them greedy, half drawn; prompts of 5 to 300 tokens."""
+    return [
+        asking.ask(prompt(i, 5 + 42 * i), 60, sampled(i) if i % 2 else None, tenant=i)  # own tenants: nothing cached
+        for i in range(8)
+    ]
+
+
+async def tokens_of(replies: list[Heard]) -> list[list[int]]:
+    return [(await reply.end()).tokens for reply in replies]
+
+
+@pytest.mark.parametrize("spoken", [1, 40, 200])
+async def test_a_killed_engine_is_only_a_pause(start_engine: StartEngine, spoken: int) -> None:
+    """After a crash readers would see tokens twice, miss some, or read another text."""
+    asking = await start_engine()
+    undisturbed = await tokens_of(ask_eight(asking))
+    replies = ask_eight(asking)
+    await asking.until(lambda: sum(len(reply.tokens) for reply in replies) >= spoken)
+    kill(asking)
+    assert await tokens_of(replies) == undisturbed
+    assert asking.client.restarts == 1
+    assert all(len(reply.cached) == 1 and reply.finish == "length" for reply in replies)
+
+
+async def test_killed_in_prefill_and_again_while_loading(start_engine: StartEngine) -> None:
+    """A second misfortune during recovery would lose the replies that survived the first."""
+    asking = await start_engine(chunk=4)
+    undisturbed = await tokens_of([asking.ask(prompt(1, 490), 10, tenant=1)])
+    replies = [asking.ask(prompt(1, 490), 10, tenant=2)]
+    await asyncio.sleep(0.01)
+    assert not replies[0].tokens
+    first = asking.client.pid
+    kill(asking)
+    await asking.until(lambda: asking.client.pid != first and not asking.client.alive)
+    kill(asking)
+    assert await tokens_of(replies) == undisturbed
+
+
+async def test_requests_that_come_while_the_engine_is_dead_are_answered(start_engine: StartEngine) -> None:
+    """Whoever asks during a restart would wait for ever."""
+    asking = await start_engine()
+    kill(asking)
+    await asking.until(lambda: not asking.client.alive)
+    replies = [asking.ask(prompt(i, 20), 5) for i in range(5)]
+    asking.client.abort(replies[0].ticket)
+    asking.client.abort(replies[3].ticket)
+    await tokens_of([replies[1], replies[2], replies[4]])
+    assert not replies[0].tokens
+    assert asking.client.open_requests == 0
+
+
+async def test_a_request_that_kills_its_engine_fails_alone(start_engine: StartEngine) -> None:
+    """One bad request would take the replies of all others down with it, again and again."""
+    asking = await start_engine()
+    undisturbed = await tokens_of(ask_eight(asking))
+    replies = ask_eight(asking)
+    await asking.until(lambda: sum(len(reply.tokens) for reply in replies) >= 20)
+    poison = asking.ask(POISON)
+    late = asking.ask(prompt(50, 20), 5)
+    await poison.end()
+    assert isinstance(poison.error, EngineDied)
+    assert await tokens_of(replies) == undisturbed
+    assert len((await late.end()).tokens) == 5
+    assert asking.client.restarts == 1 + STRIKES
+
+
+async def test_the_culprit_is_found_among_the_silent(start_engine: StartEngine) -> None:
+    """Innocent requests that never got their turn would fail in place of the one that kills."""
+    asking = await start_engine()
+    before = [asking.ask(prompt(i, 30), 5) for i in range(3)]
+    poison = asking.ask(POISON)
+    after = [asking.ask(prompt(i, 30), 5) for i in range(3, 6)]
+    assert isinstance((await poison.end()).error, EngineDied)
+    assert all(len(tokens) == 5 for tokens in await tokens_of(before + after))
+
+
+async def test_restarts_back_off(start_engine: StartEngine) -> None:
+    """An engine that dies as soon as it is up would be started as fast as the machine can."""
+    asking = await start_engine()
+    began = time.monotonic()
+    for restarts in (1, 2):
+        kill(asking)
+        await asking.until(lambda restarts=restarts: asking.client.restarts == restarts and asking.client.alive)
+    assert time.monotonic() - began >= BACKOFF[1] + BACKOFF[2]
+
+
+@pytest.mark.parametrize("chunk", [64, 2000])
+async def test_abort_frees_the_slot_of_a_long_prefill(start_engine: StartEngine, chunk: int) -> None:
+    """Whoever waits for the slot would wait until a prompt is computed that nobody wants any more."""
+    asking = await start_engine(slots=1, window=2048, kv_cells=2048, chunk=chunk)
+    long = asking.ask(prompt(1, 1990), 5)
+    await asyncio.sleep(0.03)
+    asking.client.abort(long.ticket)
+    await asking.ask(prompt(2, 10), 5).end()
+    assert not long.tokens
+    assert asking.client.stats is not None
+    assert asking.client.stats.kv_used < 1500  # what was computed stays as a prefix
+
+
+async def test_abort_is_final(start_engine: StartEngine) -> None:
+    """A cancelled reply would go on to speak, or keep its slot."""
+    asking = await start_engine(slots=2, kv_cells=1024)
+    replies = [asking.ask(prompt(i, 10), 400) for i in range(4)]
+    await asking.until(lambda: len(replies[1].tokens) > 3)
+    for reply in replies[:2]:
+        asking.client.abort(reply.ticket)
+        asking.client.abort(reply.ticket)
+    heard = [len(reply.tokens) for reply in replies[:2]]
+    await tokens_of(replies[2:])
+    assert [len(reply.tokens) for reply in replies[:2]] == heard
+
+
+async def test_a_fault_in_one_reader_harms_no_other(start_engine: StartEngine) -> None:
+    """A bug in what is done with one reply's tokens would silence all replies for good."""
+    asking = await start_engine()
+    seen: list[dict[str, Any]] = []
+    failed: list[Exception] = []
+
+    def broken(_output: SequenceOutput) -> None:
+        raise ValueError("a bug")
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: seen.append(context))
+    try:
+        asking.client.submit(
+            prompt(1, 5), sampling=sampled(1), max_tokens=9, stop_tokens=(), top_logprobs=-1, tenant=0,
+            on_output=broken, on_failed=failed.append,
+        )  # fmt: skip
+        assert len((await asking.ask(prompt(2, 5), 9).end()).tokens) == 9
+    finally:
+        loop.set_exception_handler(None)
+    assert [type(error) for error in failed] == [EngineFailed]
+    assert len(seen) == 1
+    assert asking.client.restarts == 0
+
+
+async def test_closing_fails_what_is_open(start_engine: StartEngine) -> None:
+    """A server that stops would leave its readers waiting, or its engine running."""
+    asking = await start_engine()
+    reply = asking.ask(prompt(1, 10), 400)
+    pid = asking.client.pid
+    await asking.client.close()
+    assert isinstance((await reply.end()).error, EngineNotReady)
+    assert pid
+    assert not alive(pid)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "missing"])
+async def test_a_model_that_cannot_be_opened_is_told(tmp_path: Path, damage: str) -> None:
+    """A broken download would look like a server that starts for ever."""
+    file = tmp_path / "model.gguf"
+    if damage == "garbage":
+        file.write_bytes(b"GGUF" + bytes(range(256)) * 40)
+    elif damage == "truncated":
+        file.write_bytes(SHIPPED.read_bytes()[:3_000_000])
+    client = EngineClient(Load(str(file), 512, 512, slots=1, threads=1, threads_few=1, chunk=64, chunk_busy=16))
+    with pytest.raises(ModelLoadFailed):
+        await client.start()
+    assert client.pid
+    assert not alive(client.pid)
+
+
+PARENT = """
+import asyncio, sys
+from frontdesk.worker.client import EngineClient
+from frontdesk.worker.protocol import Load, SamplingParams
+
+async def main(path, busy):
+    client = EngineClient(Load(path, 512, 512, slots=1, threads=1, threads_few=1, chunk=64, chunk_busy=16))
+    await client.start()
+    if busy:
+        params = SamplingParams(0, 0, 1, 0, 1, 0, 0, 1, 0, (), 0)
+        client.submit(tuple(range(300, 310)), sampling=params, max_tokens=500, stop_tokens=(), top_logprobs=-1,
+                      tenant=0, on_output=lambda _: None, on_failed=lambda _: None)
+    print(client.pid, flush=True)
+    import time; time.sleep(60)  # reads nothing any more
+
+asyncio.run(main(sys.argv[1], sys.argv[2] == "busy"))
+"""
+
+
+@pytest.mark.parametrize("state", ["busy", "idle"])
+def test_no_engine_outlives_its_service(state: str) -> None:
+    """Every crash of a server would leave a process behind that holds the model's memory."""
+    with subprocess.Popen([sys.executable, "-c", PARENT, str(SHIPPED), state], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        engine = int(parent.stdout.readline())
+        if state == "busy":
+            time.sleep(1.0)  # let it finish, with its answers unread
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while alive(engine):
+        assert time.monotonic() < deadline, "the engine lives on"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """A zombie that nobody collects is dead."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
