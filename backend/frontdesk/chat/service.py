@@ -115,7 +115,7 @@ class Reply:
             return
         self._append(self._decoder.feed(output.tokens, self._logprobs(output)))
         if self._decoder.stopped is not None:
-            self._completion += self._decoder.tokens_used
+            self._completion = self._decoder.tokens_used
             self._backend.engine.abort(self._ticket)
             self._finish("stop")
             return
@@ -168,7 +168,7 @@ class ChatService:
         if not tokens:
             raise InvalidRequest("the prompt is empty", param="messages" if request.messages is not None else "prompt")
         if len(tokens) >= window:
-            raise ContextLengthExceeded(len(tokens), window, param="messages" if request.messages else "prompt")
+            raise ContextLengthExceeded(len(tokens), window, param="messages" if request.messages is not None else "prompt")
         return Prompt(backend, tuple(tokens), window - len(tokens))
 
     async def start(self, request: GenerationRequest, *, n: int = 1, tenant: str = "") -> list[Reply]:
