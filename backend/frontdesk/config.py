@@ -61,7 +61,7 @@ class Settings(BaseSettings):
         ge=1,
         le=1024,
         description="Compute threads. Unset: every core that the cgroup's quota and the CPU affinity allow; "
-        "a model of less than 32 MB uses them for prompts only.",
+        "a model of less than 32 MB takes one of them where that is faster.",
     )
     chunk: int = Field(
         default=512, ge=16, le=8192, description="Prompt tokens computed in one step while no reply streams."

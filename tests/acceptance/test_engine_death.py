@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import openai
 from tests.acceptance.asking import MODEL, async_client, conversation
@@ -16,7 +17,7 @@ async def reply(client: openai.AsyncOpenAI, index: int, seen: asyncio.Event) -> 
     """Stream one Responses reply: joined deltas, final text, sequence numbers, output tokens."""
     messages = conversation(index, 6)
     text, numbers, final = "", [], None
-    stream = await client.responses.create(
+    stream: Any = await client.responses.create(  # pyright: ignore[reportCallIssue]
         model=MODEL,
         input=messages,  # pyright: ignore[reportArgumentType]
         temperature=0 if index % 2 else 0.8,

@@ -26,7 +26,7 @@ LONG = tuple(range(300, 400))
 async def open_service(slots: int = 4, max_waiting: int = 512) -> ChatService:
     pool = Pool(card_for_file(SHIPPED))
     load = Load(
-        str(SHIPPED), 512, 512 * slots, slots=slots, threads=1, threads_few=1, chunk=64, chunk_busy=32, exact=True
+        str(SHIPPED), 512, 512 * slots, slots=slots, threads=1, threads_least=1, chunk=64, chunk_busy=32, exact=True
     )
     await pool.start(load)
     return ChatService(pool, {}, max_waiting=max_waiting)

@@ -56,7 +56,7 @@ class Lab:
             sequences=slots,
             rows=slots + chunk,
             threads=threads,
-            threads_few=threads,
+            threads_least=threads,
             kv_type="f16",
             unified=unified,
             exact=exact,

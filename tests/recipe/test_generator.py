@@ -31,18 +31,21 @@ def conversations(split, level, count=60, seed=1):
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_same_seed_gives_the_same_conversations(split, level):
+    """Breaks if a seed no longer fixes the data: nobody could make the shipped model again."""
     first, second = conversations(split, level, 10), conversations(split, level, 10)
     assert [talk.messages for talk in first] == [talk.messages for talk in second]
     assert [talk.cases for talk in first] == [talk.cases for talk in second]
 
 
 def test_another_seed_gives_other_conversations():
+    """Breaks if the seed is ignored: every file of data would hold the same conversations."""
     assert conversations("train", 0, 3, seed=1) != conversations("train", 0, 3, seed=2)
 
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_generators_own_answer_passes_its_own_case(split, level):
+    """Breaks if a case expects what its own reference answer does not say: the evaluation would be wrong."""
     for talk in conversations(split, level):
         for case in talk.cases:
             assert talk.messages[case.index]["role"] == "assistant"
@@ -52,7 +55,7 @@ def test_the_generators_own_answer_passes_its_own_case(split, level):
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_expected_value_was_stated_before(split, level):
-    """In the system prompt or, for what customers tell about themselves, by the user."""
+    """Breaks if an answer holds a value that nobody stated: not the prompt and, for a customer's own, not the user."""
     for talk in conversations(split, level):
         for case in talk.cases:
             answer = talk.messages[case.index]["content"]
@@ -71,12 +74,14 @@ def parts_of(value, skill):
 
 @pytest.mark.parametrize("name", SPLIT_LISTS)
 def test_word_lists_of_the_splits_share_nothing(name):
+    """Breaks if held-out words occur in training: the evaluation would measure memory, not copying."""
     entry = load("words")[name]
     assert not set(entry["train"]) & set(entry["held_out"])
 
 
 @pytest.mark.parametrize("name", load("questions"))
 def test_questions_of_the_splits_share_nothing(name):
+    """Breaks if a held-out phrasing occurs in training, or a skill has no phrasing at all."""
     entry = load("questions")[name]
     assert entry["train"]
     assert entry["held_out"]
@@ -85,6 +90,7 @@ def test_questions_of_the_splits_share_nothing(name):
 
 @pytest.mark.parametrize("name", load("facts"))
 def test_facts_are_complete_and_split(name):
+    """Breaks if a kind of fact lacks a label, a sentence, an answer or its value, or leaks a held-out question."""
     fact = load("facts")[name]
     assert not set(fact["questions"]) & set(fact["held_out"])
     assert hasattr(Values, fact["value"])
@@ -94,6 +100,7 @@ def test_facts_are_complete_and_split(name):
 
 
 def test_numbers_belong_to_one_split():
+    """Breaks if the same number can be asked for in training and in evaluation."""
     for split in SPLITS:
         values = Values(random.Random(5), split)
         for _ in range(200):
@@ -101,6 +108,7 @@ def test_numbers_belong_to_one_split():
 
 
 def test_templates_leave_no_slot_and_no_choice_behind():
+    """Breaks if the model is trained on unfilled slots such as {v}."""
     for split in SPLITS:
         for talk in conversations(split, 2, 150):
             for message in talk.messages:
@@ -108,12 +116,14 @@ def test_templates_leave_no_slot_and_no_choice_behind():
 
 
 def test_expand_resolves_nested_choices():
+    """Breaks if nested choices are lost: phrasings would never be generated."""
     rng = random.Random(0)
     texts = {expand(rng, "a {b|{c|d}} {X}", X="e") for _ in range(60)}
     assert texts == {"a b e", "a c e", "a d e"}
 
 
 def test_drills_copy_lines_of_their_prompt():
+    """Breaks if a drill asks for something that its prompt does not hold."""
     rng = random.Random(4)
     for split in SPLITS:
         for _ in range(50):
@@ -125,6 +135,7 @@ def test_drills_copy_lines_of_their_prompt():
 
 
 def test_system_prompts_come_in_several_layouts():
+    """Breaks if the model sees one layout only and fails on every other persona."""
     prompts = [talk.messages[0]["content"] for talk in conversations("train", 1, 200)]
     assert any("## " in prompt for prompt in prompts)
     assert any("**" in prompt for prompt in prompts)

@@ -83,8 +83,8 @@ class Asking:
 
 def load(**changes: object) -> Load:
     values: dict[str, object] = {
-        "path": str(SHIPPED), "window": 512, "kv_cells": 4096, "slots": 8, "threads": 1, "threads_few": 1, "chunk": 64,
-        "chunk_busy": 32, "exact": True, **changes,
+        "path": str(SHIPPED), "window": 512, "kv_cells": 4096, "slots": 8, "threads": 1, "threads_least": 1,
+        "chunk": 64, "chunk_busy": 32, "exact": True, **changes,
     }  # fmt: skip
     return Load(**values)  # pyright: ignore[reportArgumentType]
 

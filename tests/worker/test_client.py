@@ -196,7 +196,7 @@ async def test_a_model_that_cannot_be_opened_is_told(tmp_path: Path, damage: str
         file.write_bytes(b"GGUF" + bytes(range(256)) * 40)
     elif damage == "truncated":
         file.write_bytes(SHIPPED.read_bytes()[:3_000_000])
-    client = EngineClient(Load(str(file), 512, 512, slots=1, threads=1, threads_few=1, chunk=64, chunk_busy=16))
+    client = EngineClient(Load(str(file), 512, 512, slots=1, threads=1, threads_least=1, chunk=64, chunk_busy=16))
     with pytest.raises(ModelLoadFailed):
         await client.start()
     assert client.pid
@@ -209,7 +209,7 @@ from frontdesk.worker.client import EngineClient
 from frontdesk.worker.protocol import Load, SamplingParams
 
 async def main(path, busy):
-    client = EngineClient(Load(path, 512, 512, slots=1, threads=1, threads_few=1, chunk=64, chunk_busy=16))
+    client = EngineClient(Load(path, 512, 512, slots=1, threads=1, threads_least=1, chunk=64, chunk_busy=16))
     await client.start()
     if busy:
         params = SamplingParams(0, 0, 1, 0, 1, 0, 0, 1, 0, (), 0)

@@ -32,7 +32,7 @@ SAMPLING = st.builds(
 )  # fmt: skip
 SUBMITS = st.builds(Submit, COUNTS, TOKENS, TOKENS, COUNTS, TOKENS, SAMPLING, st.integers(-1, 20), COUNTS)
 LOADS = st.builds(
-    Load, path=st.text(), window=COUNTS, kv_cells=COUNTS, slots=IDS, threads=IDS, threads_few=IDS, chunk=IDS,
+    Load, path=st.text(), window=COUNTS, kv_cells=COUNTS, slots=IDS, threads=IDS, threads_least=IDS, chunk=IDS,
     chunk_busy=IDS, kv_type=st.sampled_from(["f16", "q8_0"]), exact=st.booleans(),
 )  # fmt: skip
 LOGPROBS = st.builds(Logprobs, NUMBERS, TOKENS, st.lists(NUMBERS, max_size=5).map(tuple))

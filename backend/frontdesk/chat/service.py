@@ -168,7 +168,9 @@ class ChatService:
         if not tokens:
             raise InvalidRequest("the prompt is empty", param="messages" if request.messages is not None else "prompt")
         if len(tokens) >= window:
-            raise ContextLengthExceeded(len(tokens), window, param="messages" if request.messages is not None else "prompt")
+            raise ContextLengthExceeded(
+                len(tokens), window, param="messages" if request.messages is not None else "prompt"
+            )
         return Prompt(backend, tuple(tokens), window - len(tokens))
 
     async def start(self, request: GenerationRequest, *, n: int = 1, tenant: str = "") -> list[Reply]:

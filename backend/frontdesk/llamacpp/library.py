@@ -52,15 +52,10 @@ class ContextPlan:
     sequences: int
     rows: int  # most rows of one step
     threads: int
-    threads_few: int  # for steps of few rows
+    threads_least: int  # see `llamacpp.threads`
     kv_type: str
     unified: bool
     exact: bool
-
-    @property
-    def threads_single(self) -> int:
-        """Threads for a single row; see `open_context`."""
-        return 1 if self.exact else self.threads_few
 
 
 def open_model(path: str, on_progress: Callable[[float], None]) -> Any:
@@ -91,8 +86,8 @@ def open_context(model: Any, plan: ContextPlan) -> Any:
     params.n_seq_max = plan.sequences
     params.n_batch = max(plan.rows, 64)
     params.n_ubatch = EXACT_UBATCH if plan.exact else 512
-    params.n_threads = plan.threads_single
-    params.n_threads_batch = plan.threads_few
+    params.n_threads = 1 if plan.exact else plan.threads
+    params.n_threads_batch = plan.threads
     params.type_k = params.type_v = KV_TYPES[plan.kv_type]
     params.flash_attn_type = FLASH_ON if plan.exact or plan.kv_type == "q8_0" else FLASH_AUTO
     params.kv_unified = plan.unified

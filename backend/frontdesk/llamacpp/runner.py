@@ -16,8 +16,9 @@ from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Sampled, Swap, T
 from frontdesk.engine.core import Interrupted, OutOfCells
 from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context
 from frontdesk.llamacpp.sampler import Sampler
+from frontdesk.llamacpp.threads import ThreadChoice
 
-MANY: Final = 64  # rows; smaller steps are over before an interruption would be noticed, and may use fewer threads
+INTERRUPTIBLE: Final = 64  # rows; smaller steps are over before an interruption would be noticed
 NO_ROOM, ABORTED = 1, 2  # llama_decode's return codes
 
 
@@ -37,7 +38,8 @@ class LlamaRunner:
         self._memory: Any = llama_cpp.llama_get_memory(self.context)
         self._n_vocab: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
         self._plan = plan
-        self._threads = plan.threads_few
+        self._threads = plan.threads
+        self._choice = ThreadChoice(plan.threads_least, plan.threads)
         self._sampler = Sampler()
         self._rows = _Rows(max(plan.rows, 64))
         self._callback = llama_cpp.ggml_abort_callback(lambda _: self.interrupt)
@@ -52,9 +54,7 @@ class LlamaRunner:
         rows = self._rows.fill(batch.chunks)
         self.interrupt = False
         self.prefilling = frozenset(c.sequence.id for c in batch.chunks if len(c.tokens) > 1)
-        begun = perf_counter()
-        code = self._decode(rows)
-        self.decode_seconds = perf_counter() - begun
+        code = self._timed(rows)
         self.prefilling = frozenset()
         if code:
             self._undo(batch, code)
@@ -64,9 +64,18 @@ class LlamaRunner:
     def close(self) -> None:
         llama_cpp.llama_free(self.context)
 
+    def _timed(self, rows: int) -> int:
+        """Decode with as many threads as proved best for so many rows."""
+        threads = self._choice.choose(rows)
+        self._use_threads(threads)
+        begun = perf_counter()
+        code = self._decode(rows)
+        self.decode_seconds = perf_counter() - begun
+        self._choice.note(rows, threads, self.decode_seconds)
+        return code
+
     def _decode(self, rows: int) -> int:
-        watched = rows >= MANY
-        self._use_threads(self._plan.threads if watched else self._plan.threads_few)
+        watched = rows >= INTERRUPTIBLE
         if watched:
             llama_cpp.llama_set_abort_callback(self.context, self._callback, ctypes.c_void_p(0))
         code = llama_cpp.llama_decode(self.context, self._rows.batch)
@@ -77,7 +86,7 @@ class LlamaRunner:
     def _use_threads(self, count: int) -> None:
         if count != self._threads:
             self._threads = count
-            llama_cpp.llama_set_n_threads(self.context, self._plan.threads_single, count)
+            llama_cpp.llama_set_n_threads(self.context, 1 if self._plan.exact else count, count)
 
     def _undo(self, batch: Batch, code: int) -> None:
         """Forget what a broken-off step left behind: llama.cpp keeps the parts that were done."""

@@ -16,7 +16,7 @@ from frontdesk.worker.protocol import Load
 
 BYTES = {"f16": 2.0, "f32": 4.0, "q8_0": 34 / 32}  # per number in the KV cache
 MEMORY_SHARE = 1 / 3
-FITS_CACHES = 32 * 2**20  # bytes; on smaller weights one thread is faster than several that wait for each other
+FITS_CACHES = 32 * 2**20  # bytes; on smaller weights one thread may be faster than several (see `llamacpp.threads`)
 
 
 def plan(settings: Settings, card: ModelCard) -> Load:
@@ -27,14 +27,14 @@ def plan(settings: Settings, card: ModelCard) -> Load:
     cell = cell_bytes(read_metadata(card.path), settings.kv_type)
     fits = int(memory * MEMORY_SHARE / cell) if memory and cell else None
     threads = settings.threads or usable_cores()
-    few = threads if settings.threads or card.path.stat().st_size > FITS_CACHES else 1
+    least = threads if settings.threads or card.path.stat().st_size > FITS_CACHES else 1
     return Load(
         path=str(card.path),
         window=window,
         kv_cells=settings.kv_cells(window, fits, exact=exact),
         slots=settings.slots,
         threads=threads,
-        threads_few=few,
+        threads_least=least,
         chunk=settings.chunk,
         chunk_busy=settings.chunk_busy,
         kv_type=settings.kv_type,

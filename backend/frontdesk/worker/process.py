@@ -70,7 +70,7 @@ class Worker:
         per_stream = -(-load.window // CELL_PADDING) * CELL_PADDING
         cells = load.kv_cells if unified else per_stream * load.slots
         rows = load.slots + max(load.chunk, load.chunk_busy)
-        plan = ContextPlan(cells, sequences, rows, load.threads, load.threads_few, load.kv_type, unified, load.exact)
+        plan = ContextPlan(cells, sequences, rows, load.threads, load.threads_least, load.kv_type, unified, load.exact)
         self._runner = LlamaRunner(model, plan)
         self._cache = KVCache(sequences, cells, unified=unified)
         scheduler = Scheduler(self._cache, slots=load.slots, chunk=load.chunk, chunk_busy=load.chunk_busy)

@@ -51,7 +51,7 @@ class Load(msgspec.Struct, array_like=True, tag=True, frozen=True):
     kv_cells: int
     slots: int
     threads: int
-    threads_few: int  # for steps of few rows; fewer than `threads` where the weights fit into the caches
+    threads_least: int  # steps take this many threads or `threads`, whichever turns out to be faster
     chunk: int  # prompt tokens per step when nothing else runs
     chunk_busy: int  # prompt tokens per step beside running streams
     kv_type: str = "f16"  # f16 | f32 | q8_0

@@ -1,0 +1,56 @@
+"""The choice of threads, against machines that are written down as tables of seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frontdesk.llamacpp.threads import LAST_PROBE, ThreadChoice
+
+Cost = Callable[[int, int], float]  # (rows, threads) -> seconds
+
+
+def run(choice: ThreadChoice, cost: Cost, rows: int, steps: int) -> list[int]:
+    """The counts of threads that were chosen."""
+    chosen = []
+    for _ in range(steps):
+        threads = choice.choose(rows)
+        choice.note(rows, threads, cost(rows, threads))
+        chosen.append(threads)
+    return chosen
+
+
+@given(one=st.floats(1e-4, 1), many=st.floats(1e-4, 1), rows=st.integers(1, 600))
+def test_the_faster_count_is_found_and_kept(one: float, many: float, rows: int) -> None:
+    """Breaks if steps are computed with the slower number of threads more often than probing needs."""
+    faster = 1 if one <= many else 2
+    chosen = run(ThreadChoice(1, 2), lambda _, threads: one if threads == 1 else many, rows, 500)
+    if abs(one - many) > 0.01 * max(one, many):
+        assert chosen[2:].count(faster) >= 490
+
+
+def test_it_changes_its_mind_when_the_machine_does() -> None:
+    """Breaks if a busy neighbour slows two threads down for ever, or the second core is never tried again."""
+    choice = ThreadChoice(1, 2)
+    run(choice, lambda _, threads: (0.002, 0.001)[threads - 1], 8, 100)
+    busy = run(choice, lambda _, threads: (0.002, 0.050)[threads - 1], 8, 200)
+    assert busy[10:].count(2) <= 6
+    quiet = run(choice, lambda _, threads: (0.002, 0.001)[threads - 1], 8, 3 * LAST_PROBE)
+    assert quiet[-100:].count(2) >= 98
+
+
+def test_sizes_are_judged_apart() -> None:
+    """Breaks if what is best for a prompt of 128 tokens decides about single tokens, or the other way round."""
+    choice = ThreadChoice(1, 2)
+    for _ in range(50):
+        assert set(run(choice, lambda rows, threads: rows / threads if rows > 4 else threads, 128, 4)) <= {1, 2}
+        run(choice, lambda rows, threads: rows / threads if rows > 4 else threads, 1, 4)
+    assert choice.choose(1) == 1
+    assert choice.choose(128) == 2
+
+
+def test_nothing_to_choose() -> None:
+    """Breaks if a model that needs every core is ever computed with fewer."""
+    assert set(run(ThreadChoice(4, 4), lambda _, threads: 1.0 / threads, 8, 50)) == {4}
