@@ -144,6 +144,7 @@ def test_system_prompts_come_in_several_layouts():
 
 
 def test_the_demo_shop_is_not_in_the_training_data():
+    """Breaks if the demo's answers could come from memory: the demo would show nothing."""
     demo = (Path(__file__).parents[2] / "prompts" / "demo_shop.md").read_text()
     names = re.findall(r"^- ([A-Z]\w+(?: [A-Z]\w+)+): \$", demo, re.MULTILINE)
     shop = re.search(r"assistant of ([A-Z]\w+)", demo)

@@ -27,9 +27,9 @@ from recipe.optimiser import Optimiser
 
 # Share of batches by kind (drill, short, usual, long), until this part of the tokens is done.
 CURRICULUM = (
-    (0.60, (0.40, 0.55, 0.05, 0.00)),
-    (0.80, (0.10, 0.45, 0.40, 0.05)),
-    (1.00, (0.05, 0.25, 0.55, 0.15)),
+    (0.74, (0.60, 0.35, 0.05, 0.00)),
+    (0.86, (0.20, 0.40, 0.38, 0.02)),
+    (1.00, (0.05, 0.30, 0.55, 0.10)),
 )
 LOWEST_RATE = 0.02
 WARM_UP_STEPS = 40
