@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontdesk.llamacpp.threads import LAST_PROBE, ThreadChoice
+from frontdesk.llamacpp.threads import LAST_PAUSE, TRIAL, ThreadChoice
 
 Cost = Callable[[int, int], float]  # (rows, threads) -> seconds
 
@@ -17,7 +17,7 @@ def run(choice: ThreadChoice, cost: Cost, rows: int, steps: int) -> list[int]:
     chosen = []
     for _ in range(steps):
         threads = choice.choose(rows)
-        choice.note(rows, threads, cost(rows, threads))
+        choice.note(rows, cost(rows, threads))
         chosen.append(threads)
     return chosen
 
@@ -28,7 +28,7 @@ def test_the_faster_count_is_found_and_kept(one: float, many: float, rows: int) 
     faster = 1 if one <= many else 2
     chosen = run(ThreadChoice(1, 2), lambda _, threads: one if threads == 1 else many, rows, 500)
     if abs(one - many) > 0.01 * max(one, many):
-        assert chosen[2:].count(faster) >= 490
+        assert chosen.count(faster) >= 500 - 6 * TRIAL
 
 
 def test_it_changes_its_mind_when_the_machine_does() -> None:
@@ -36,9 +36,9 @@ def test_it_changes_its_mind_when_the_machine_does() -> None:
     choice = ThreadChoice(1, 2)
     run(choice, lambda _, threads: (0.002, 0.001)[threads - 1], 8, 100)
     busy = run(choice, lambda _, threads: (0.002, 0.050)[threads - 1], 8, 200)
-    assert busy[10:].count(2) <= 6
-    quiet = run(choice, lambda _, threads: (0.002, 0.001)[threads - 1], 8, 3 * LAST_PROBE)
-    assert quiet[-100:].count(2) >= 98
+    assert busy[20:].count(2) <= 6
+    quiet = run(choice, lambda _, threads: (0.002, 0.001)[threads - 1], 8, 4 * LAST_PAUSE)
+    assert quiet[-100:].count(2) >= 100 - TRIAL
 
 
 def test_sizes_are_judged_apart() -> None:

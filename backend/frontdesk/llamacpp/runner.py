@@ -66,12 +66,11 @@ class LlamaRunner:
 
     def _timed(self, rows: int) -> int:
         """Decode with as many threads as proved best for so many rows."""
-        threads = self._choice.choose(rows)
-        self._use_threads(threads)
+        self._use_threads(self._choice.choose(rows))
         begun = perf_counter()
         code = self._decode(rows)
         self.decode_seconds = perf_counter() - begun
-        self._choice.note(rows, threads, self.decode_seconds)
+        self._choice.note(rows, self.decode_seconds)
         return code
 
     def _decode(self, rows: int) -> int:

@@ -9,21 +9,26 @@ does not (`library.open_context`). Knows no clock: it is told the seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Final
 
 WEIGHT: Final = 0.2  # of a new measurement in the running mean
-FIRST_PROBE: Final = 32  # steps until the other count is tried again; doubles while it keeps losing
-LAST_PROBE: Final = 1024
+TRIAL: Final = 6  # steps in a row that a trial of the other count takes: the first wakes threads and does not count
+HOPELESS: Final = 4.0  # times slower than the mean: a trial is broken off, or one is made soon
+SOON: Final = 3  # steps
+FIRST_PAUSE: Final = 32  # steps until the other count is tried again; doubles while it keeps losing
+LAST_PAUSE: Final = 1024
 
 
 @dataclass(slots=True)
 class _Size:
-    """What is known of steps of one size: mean seconds a row for each count of threads."""
+    """What is known of steps of one size. `mean` is of the count in use, in seconds a row."""
 
-    means: dict[int, float] = field(default_factory=dict)
-    best: int = 0
-    until_probe: int = 0
-    interval: int = FIRST_PROBE
+    threads: int
+    mean: float = 0.0
+    wait: int = TRIAL  # steps until the next trial
+    pause: int = FIRST_PAUSE
+    trial: list[float] | None = field(default=None)
 
 
 class ThreadChoice:
@@ -35,35 +40,37 @@ class ThreadChoice:
         self._sizes: dict[int, _Size] = {}
 
     def choose(self, rows: int) -> int:
-        """Threads for a step of this many rows."""
-        if self._least == self._most:
-            return self._most
-        size = self._sizes.setdefault(rows.bit_length(), _Size())
-        if len(size.means) < 2:
-            return self._most if self._most not in size.means else self._least
-        return self._other(size.best) if size.until_probe <= 0 else size.best
+        """Threads for a step of this many rows. `note` must follow."""
+        size = self._size(rows)
+        return size.threads if size.trial is None else self._other(size.threads)
 
-    def note(self, rows: int, threads: int, seconds: float) -> None:
-        """A step of this many rows took this long. Call it after every `choose`."""
-        if self._least == self._most:
+    def note(self, rows: int, seconds: float) -> None:
+        """The step took this long, with the number of threads that was chosen."""
+        size, cost = self._size(rows), seconds / rows
+        if size.trial is not None:
+            self._try(size, size.trial, cost)
             return
-        size = self._sizes.setdefault(rows.bit_length(), _Size())
-        probing = len(size.means) == 2 and threads != size.best
-        weight = 1.0 if probing else WEIGHT  # what is known of the count that was not used is old
-        mean = size.means.get(threads, seconds / rows)
-        size.means[threads] = mean + weight * (seconds / rows - mean)
-        size.until_probe -= 1
-        if len(size.means) == 2:
-            self._judge(size, probing)
+        if size.mean and cost > HOPELESS * size.mean:  # the machine has changed: do not wait for the end of the pause
+            size.wait = min(size.wait, SOON)
+        size.mean += (cost - size.mean) * (WEIGHT if size.mean else 1.0)
+        size.wait -= 1
+        if size.wait <= 0 and self._least != self._most:
+            size.trial = []
 
-    def _judge(self, size: _Size, probed: bool) -> None:
-        best = min(size.means, key=lambda threads: size.means[threads])
-        if best != size.best:
-            size.best, size.interval = best, FIRST_PROBE
-            size.until_probe = size.interval
-        elif probed:
-            size.interval = min(2 * size.interval, LAST_PROBE)
-            size.until_probe = size.interval
+    def _try(self, size: _Size, trial: list[float], cost: float) -> None:
+        trial.append(cost)
+        if len(trial) == TRIAL or cost > HOPELESS * size.mean:
+            self._judge(size, median(trial[1:] or trial))
+
+    def _judge(self, size: _Size, cost: float) -> None:
+        if cost < size.mean:
+            size.threads, size.mean, size.pause = self._other(size.threads), cost, FIRST_PAUSE
+        else:
+            size.pause = min(2 * size.pause, LAST_PAUSE)
+        size.wait, size.trial = size.pause, None
+
+    def _size(self, rows: int) -> _Size:
+        return self._sizes.setdefault(rows.bit_length(), _Size(self._most))
 
     def _other(self, threads: int) -> int:
         return self._least if threads == self._most else self._most
