@@ -18,6 +18,7 @@ from tqdm import tqdm
 from recipe import paths
 from recipe.generator import sample
 from recipe.llama import Llama
+from recipe.talk import contains
 from recipe.words import Split, load
 from recipe.world import SIZES
 
@@ -53,7 +54,7 @@ def demo(llama: Llama) -> list[tuple[str, str, bool]]:
     system, rows = {"role": "system", "content": persona("demo_shop")}, []
     for question in load("demo")["question"]:
         reply = llama.reply([system, {"role": "user", "content": question["ask"]}])
-        right = any(all(part.lower() in reply.lower() for part in parts) for parts in question["any"])
+        right = any(all(contains(reply, part) for part in parts) for parts in question["any"])
         rows.append((question["ask"], reply, right))
     return rows
 

@@ -5,6 +5,7 @@ evaluation later judges a reply without knowing any skill.
 """
 
 import random
+import re
 from dataclasses import dataclass, field
 
 from recipe.phrases import as_typed, question, reply, signs
@@ -13,6 +14,11 @@ from recipe.words import Split
 from recipe.world import Order, World
 
 Message = dict[str, str]
+
+
+def contains(text: str, value: str) -> bool:
+    """Whether a text holds a value whole: '$85' is not in '$85.50', nor '2 days' in '12 days'."""
+    return bool(re.search(rf"(?<!\w){re.escape(value)}(?!\w|\.\d)", text, re.IGNORECASE))
 
 
 @dataclass(frozen=True)
@@ -25,9 +31,8 @@ class Case:
     signs: tuple[str, ...] = ()
 
     def holds(self, text: str) -> bool:
-        lowered = text.lower()
-        has_all = all(part.lower() in lowered for part in self.expected)
-        return has_all and (not self.signs or any(sign.lower() in lowered for sign in self.signs))
+        has_all = all(contains(text, part) for part in self.expected)
+        return has_all and (not self.signs or any(contains(text, sign) for sign in self.signs))
 
 
 @dataclass
