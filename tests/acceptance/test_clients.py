@@ -52,6 +52,20 @@ async def test_async_openai_streams_both_apis(server: Server) -> None:
     assert [event.sequence_number for event in events] == list(range(len(events)))
 
 
+@pytest.mark.parametrize(
+    ("question", "fact"),
+    [
+        ("What is your phone number?", "555-0147"),
+        ("When are you open?", "9:30"),
+        ("How long is the warranty?", "12 years"),
+    ],
+)
+def test_the_demo_answers_from_its_prompt(sync_client: openai.OpenAI, question: str, fact: str) -> None:
+    """Breaks if a newcomer's first question gets a wrong answer: the facts stand in prompts/demo_shop.md."""
+    answer = sync_client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": question}])
+    assert fact in (answer.choices[0].message.content or "")
+
+
 def test_openai_responses_without_stream(sync_client: openai.OpenAI) -> None:
     """Breaks if the whole Response lacks what the package's types require, or usage is wrong."""
     response = sync_client.responses.create(model=MODEL, input=QUESTION, instructions="Be brief.")

@@ -113,8 +113,10 @@ class ModelFacts:
 def facts(model: Any) -> ModelFacts:
     buffer = ctypes.create_string_buffer(256)
     llama_cpp.llama_model_desc(model, buffer, len(buffer))
+    parameters = llama_cpp.llama_model_n_params(model)
     return ModelFacts(
         n_vocab=llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)),
         n_ctx_train=llama_cpp.llama_model_n_ctx_train(model),
-        description=buffer.value.decode("utf-8", "replace"),
+        # llama.cpp names the sizes that it knows; a question mark is no help.
+        description=buffer.value.decode("utf-8", "replace").replace("?B", f"{parameters / 1e6:.1f}M"),
     )

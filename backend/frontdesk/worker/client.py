@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+
 from frontdesk.errors import EngineDied, EngineFailed, EngineNotReady, FrontdeskError, ModelLoadFailed
 from frontdesk.worker import protocol
 from frontdesk.worker.protocol import (
@@ -35,6 +37,9 @@ from frontdesk.worker.protocol import (
 
 STRIKES: Final = 2  # deaths that one request may cause before it fails
 BACKOFF: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the n-th restart in a row without progress
+
+
+log = structlog.stdlib.get_logger("frontdesk.worker")
 
 
 @dataclass(slots=True)
@@ -190,18 +195,25 @@ class EngineClient:
         return reader
 
     async def _supervise(self, reader: asyncio.StreamReader) -> None:
-        """Hand out messages; when the engine dies, start another and go on."""
-        while True:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
-                while True:
-                    self._deliver(await _receive(reader))
-            await self._bury()
-            reader = await self._respawn()
+        """Hand out messages; when the engine dies, start another and go on. A bug in here ends every reply, aloud."""
+        try:
+            while True:
+                with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
+                    while True:
+                        self._deliver(await _receive(reader))
+                await self._bury()
+                reader = await self._respawn()
+        except Exception as error:
+            self._report(error)
+            self._hang_up()
+            self._fail_all("the engine's supervision failed")
 
     async def _bury(self) -> None:
         """The engine is dead: note who might have done it."""
         self._hang_up()
         await self._reap(kill=True)
+        code = self._process.returncode if self._process else None
+        log.warning("engine died, starting another", exit_code=code, open=len(self._requests), restarts=self.restarts)
         self.restarts += 1
         self._deaths = 0 if self._progress else self._deaths + 1
         alone, self._on_trial = self._on_trial, set()
@@ -216,11 +228,11 @@ class EngineClient:
             await asyncio.sleep(BACKOFF[min(self._deaths, len(BACKOFF) - 1)])
             try:
                 reader = await self._spawn()
-            except (ModelLoadFailed, OSError) as error:
+            except (ModelLoadFailed, OSError, ValueError) as error:
                 self._deaths += 1
+                log.warning("engine could not be started", error=str(error), attempts=self._deaths)
                 if self._deaths >= len(BACKOFF):
-                    for id in list(self._requests):
-                        self._fail(id, EngineDied(f"the engine cannot be started again: {error}"))
+                    self._fail_all(f"the engine cannot be started again: {error}")
                 continue
             self._progress = False
             for request in self._requests.values():
@@ -292,7 +304,14 @@ class EngineClient:
         if request := self._requests.pop(id, None):
             if id in self._suspects:
                 self._suspects.remove(id)
-            request.on_failed(error)
+            try:
+                request.on_failed(error)
+            except Exception as bug:
+                self._report(bug)
+
+    def _fail_all(self, message: str) -> None:
+        for id in list(self._requests):
+            self._fail(id, EngineDied(message))
 
     def _send(self, message: Submit | Abort) -> None:
         """Send now, or not at all: a dead engine's requests are sent to the next one."""

@@ -98,7 +98,7 @@ class Worker:
                 batch, outputs = self._engine.step()
             except Interrupted:
                 batch, outputs = Batch(), []
-            if batch.chunks or over:
+            if batch.chunks or batch.preempted or over:
                 stats = self._stats(batch, perf_counter() - begun)
                 self._link.send(Stepped((*over, *outputs), stats))
 
