@@ -140,7 +140,7 @@ class ResponsesSocket:
                 case "response.cancel":
                     return self._cancel(validated(CancelEvent, event).response_id)
                 case "response.steer":
-                    return [Refuse([_steer_failed(validated(SteerEvent, event))])]
+                    return [Refuse([_steer_failed(validated(SteerEvent, event), lane)])]
             raise InvalidRequest(
                 "'type' should be 'response.create', 'response.cancel' or 'response.steer'", param="type"
             )
@@ -254,14 +254,14 @@ def _frame(data: dict[str, Any], lane: str | None) -> str:
     return json_bytes(data).decode()
 
 
-def _steer_failed(event: SteerEvent) -> str:
+def _steer_failed(event: SteerEvent, lane: str | None) -> str:
     error = {
         "type": "invalid_request_error",
         "code": "steering_not_supported",
         "message": "steering is not supported: cancel the response and send a new one",
     }
     return _frame(
-        {"type": "response.steer.failed", "sequence_number": 0, "error": error, "steer": _steer_echo(event)}, None
+        {"type": "response.steer.failed", "sequence_number": 0, "error": error, "steer": _steer_echo(event)}, lane
     )
 
 
