@@ -21,6 +21,11 @@ QUESTION = "When are you open?"
 LONG = "Tell me about every product again. " * 180  # a prompt that takes long enough to be interrupted
 
 
+def _hear_ctrl_c() -> None:
+    """A shell starts its background jobs, and with them everything below, with Ctrl-C ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Chat:
     """A running `frontdesk chat`; what it prints is in two files."""
 
@@ -31,8 +36,9 @@ class Chat:
         with self.out.open("wb") as out, self.err.open("wb") as err:
             command = [sys.executable, "-m", "frontdesk", "chat", *arguments]
             self.process = subprocess.Popen(
-                command, stdin=stdin, stdout=out, stderr=err, env=environment, cwd=folder, start_new_session=True
-            )
+                command, stdin=stdin, stdout=out, stderr=err, env=environment, cwd=folder, start_new_session=True,
+                preexec_fn=_hear_ctrl_c,
+            )  # fmt: skip
 
     def type(self, text: str) -> None:
         assert self.process.stdin

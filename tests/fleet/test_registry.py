@@ -96,7 +96,7 @@ def test_any_file_gets_a_card(tmp_path: Path) -> None:
     path = tmp_path / "My Model (v2) Q8.gguf"
     path.symlink_to(ROOT / "weights" / "frontdesk-small-q8_0.gguf")
     card = card_for_file(path)
-    assert (card.name, card.context, card.persona, card.sha256) == ("my-model-v2-q8", 2048, None, "")
+    assert (card.name, card.context, card.persona, card.sha256) == ("my-model-v2-q8", 4096, None, "")
     verify(card)
     path = tmp_path / "text.gguf"
     path.write_text("hello")

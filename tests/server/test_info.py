@@ -26,7 +26,7 @@ def test_models(server: Server) -> None:
     assert client.models.retrieve(model.id).id == model.id == "frontdesk-small"
     assert model.owned_by
     assert model.created > 1_600_000_000
-    assert get(server, "/v1/models")["data"][0]["context_window"] == 2048
+    assert get(server, "/v1/models")["data"][0]["context_window"] == 4096
 
 
 def test_health(server: Server) -> None:
