@@ -9,57 +9,81 @@ from dataclasses import dataclass
 from recipe.phrases import expand, question, reply
 from recipe.talk import Talk
 from recipe.values import join_and
-from recipe.words import load, shared
+from recipe.words import facts, shared
 
 
 @dataclass(frozen=True)
 class Asked:
-    """`keep` are parts of the question that typing must not roughen; `short` is the bare value, if there is one."""
+    """`keep` are parts of the question that typing must not roughen; `short` is the bare value, if there is one;
+    `about` names the subject in a summary; `topic` is what a short follow-up may refer to."""
 
     question: str
     answer: str
     expected: tuple[str, ...]
+    about: str
     keep: tuple[str, ...] = ()
     short: str | None = None
+    topic: tuple[str, str] | None = None
+
+    @property
+    def note(self) -> str:
+        return f"The customer asked about {self.about}{f' ({self.short})' if self.short else ''}."
 
 
 def lower_maybe(talk: Talk, text: str) -> str:
     return text.lower() if talk.values.chance(0.4) else text
 
 
+def typed_product(talk: Talk, name: str) -> str:
+    """What a customer calls a product: its name, or its last words where those single it out."""
+    parts = name.split()
+    if len(parts) > 1 and talk.values.chance(0.3):
+        short = " ".join(parts[-talk.rng.randint(1, len(parts) - 1) :])
+        if sum(short.lower() in other.lower() for other in talk.world.products) == 1:
+            return lower_maybe(talk, short)
+    return lower_maybe(talk, name)
+
+
 def ask_fact(talk: Talk) -> Asked:
     key = talk.rng.choice(list(talk.world.facts))
-    value, fact = talk.world.facts[key], load("facts")[key]
-    asked = fact_question(talk, key)
-    return Asked(asked, expand(talk.rng, talk.rng.choice(fact["answers"]), v=value), (value,), short=value)
+    value, fact = talk.world.facts[key], facts()[key]
+    answer = expand(talk.rng, fact["answers"][0], v=value)
+    return Asked(fact_question(talk, key), answer, (value,), fact["name"], short=value)
 
 
 def fact_question(talk: Talk, key: str) -> str:
-    fact = load("facts")[key]
-    return expand(talk.rng, talk.rng.choice(fact["questions" if talk.split == "train" else "held_out"]))
+    return expand(talk.rng, talk.rng.choice(facts()[key]["questions" if talk.split == "train" else "held_out"]))
 
 
 def ask_topic(talk: Talk) -> Asked:
     topic = talk.rng.choice(list(talk.world.topics))
     rule = talk.world.topics[topic]
     answer = reply(talk.rng, "topic", K=topic[:1].upper() + topic[1:], V=rule)
-    return Asked(question(talk.rng, talk.split, "topic", T=topic), answer, (rule,), (topic,), rule)
+    return Asked(question(talk.rng, talk.split, "topic", T=topic), answer, (rule,), topic, (topic,), rule)
+
+
+def product_answer(talk: Talk, name: str, kind: str) -> tuple[str, str]:
+    """The answer and its value; `kind` is product_price, product_stock or product_sold."""
+    product = talk.world.products[name]
+    value = product.stock if kind == "product_stock" else product.price
+    return reply(talk.rng, "product_left" if value[0].isdigit() and kind == "product_stock" else kind, P=name, V=value), value
 
 
 def ask_product(talk: Talk) -> Asked:
     name = talk.rng.choice(list(talk.world.products))
-    product, typed = talk.world.products[name], lower_maybe(talk, name)
     kind = talk.rng.choice(("product_price", "product_price", "product_stock", "product_sold"))
-    value = product.stock if kind == "product_stock" else product.price
-    reply_kind = "product_left" if value.endswith("left") else kind
-    answer = reply(talk.rng, reply_kind, P=name, V=value)
-    return Asked(question(talk.rng, talk.split, kind, P=typed), answer, (value,), (typed,), value)
+    typed = typed_product(talk, name)
+    answer, value = product_answer(talk, name, kind)
+    asked, what = question(talk.rng, talk.split, kind, P=typed), "stock" if kind == "product_stock" else "price"
+    short = None if kind == "product_sold" else value
+    return Asked(asked, answer, (value,), f"the {what} of the {name}", (typed,), short, (kind, name))
 
 
 def ask_product_list(talk: Talk) -> Asked:
+    kind = talk.rng.choice(("product_list", "product_list", "product_cheapest", "product_dearest"))
     listed = [f"{name} ({product.price})" for name, product in talk.world.products.items()]
     answer = reply(talk.rng, "product_list", V=join_and(listed))
-    return Asked(question(talk.rng, talk.split, "product_list"), answer, tuple(talk.world.products))
+    return Asked(question(talk.rng, talk.split, kind), answer, tuple(listed), "our products")
 
 
 def ask_one_shipping(talk: Talk) -> Asked:
@@ -67,36 +91,71 @@ def ask_one_shipping(talk: Talk) -> Asked:
     kind = talk.rng.choice(("shipping_time", "shipping_cost"))
     value = method.time if kind == "shipping_time" else method.cost
     asked = question(talk.rng, talk.split, kind, M=lower_maybe(talk, method.method))
-    return Asked(asked, reply(talk.rng, kind, M=method.method, V=value), (value,), short=value)
+    answer, what = reply(talk.rng, kind, M=method.method, V=value), "time" if kind == "shipping_time" else "cost"
+    about = f"the {what} of {method.method} shipping"
+    return Asked(asked, answer, (value,), about, short=value, topic=(kind, method.method))
 
 
 def ask_all_shipping(talk: Talk) -> Asked:
     methods = talk.world.shipping
     listed = join_and([f"{item.method} ({item.time}, {item.cost})" for item in methods])
     expected = tuple(part for item in methods for part in (item.time, item.cost))
-    return Asked(question(talk.rng, talk.split, "shipping_all"), reply(talk.rng, "shipping_all", V=listed), expected)
+    asked = question(talk.rng, talk.split, "shipping_all")
+    return Asked(asked, reply(talk.rng, "shipping_all", V=listed), expected, "shipping options")
+
+
+def day_answer(day: str, value: str) -> str:
+    return f"We're closed on {day}s." if value == "closed" else f"We're open {value} on {day}s."
 
 
 def ask_hours(talk: Talk) -> Asked:
-    assert talk.world.hours
-    week, weekend = talk.world.hours
-    if talk.values.chance(0.6):
-        answer = reply(talk.rng, "hours", A=week, B=weekend)
-        return Asked(question(talk.rng, talk.split, "hours"), answer, (week, weekend))
-    answer = reply(talk.rng, "weekend_hours", B=weekend)
-    return Asked(question(talk.rng, talk.split, "weekend_hours"), answer, (weekend,), short=weekend)
+    """All hours, those of the week or of the weekend, or those of one day."""
+    hours, rng = talk.world.hours, talk.rng
+    assert hours
+    kind = rng.choice(("hours", "hours", "weekday_hours", "weekend_hours", "day_hours", "day_hours"))
+    about = "opening hours"
+    if kind == "day_hours":
+        day = rng.choice(shared("weekdays"))
+        value = {"Saturday": hours.saturday, "Sunday": hours.sunday}.get(day, hours.week)
+        asked = question(rng, talk.split, kind, D=lower_maybe(talk, day))
+        return Asked(asked, day_answer(day, value), (value,), f"the hours on {day}", short=value, topic=("hours", day))
+    week = f"We're open {hours.week} on weekdays"
+    if hours.same_weekend:
+        weekend = "closed on weekends" if hours.saturday == "closed" else f"open {hours.saturday} on weekends"
+        ends = (hours.saturday,)
+    else:
+        sunday = "closed on Sundays" if hours.sunday == "closed" else f"{hours.sunday} on Sundays"
+        weekend, ends = f"open {hours.saturday} on Saturdays and {sunday}", (hours.saturday, hours.sunday)
+    if kind == "weekday_hours":
+        return Asked(question(rng, talk.split, kind), week + ".", (hours.week,), about, short=hours.week, topic=("hours", ""))
+    if kind == "weekend_hours":
+        kind = rng.choice(("weekend_hours", "weekend_open"))
+        return Asked(question(rng, talk.split, kind), f"We're {weekend}.", ends, "weekend hours")
+    joined = weekend.removeprefix("open ") if hours.same_weekend and hours.saturday != "closed" else weekend
+    answer = f"{week} and {joined}."
+    return Asked(question(rng, talk.split, kind), answer, (hours.week, *ends), about, topic=("hours", ""))
 
 
 def ask_payment(talk: Talk) -> Asked:
     accepted = talk.world.payments
-    if talk.values.chance(0.5):
+    if talk.values.chance(0.4):
         answer = reply(talk.rng, "payment_all", V=join_and(accepted))
-        return Asked(question(talk.rng, talk.split, "payment_all"), answer, tuple(accepted))
-    method = talk.rng.choice(accepted if talk.values.chance(0.5) else shared("payment_methods"))
-    asked = question(talk.rng, talk.split, "payment_one", M=method)
+        return Asked(question(talk.rng, talk.split, "payment_all"), answer, tuple(accepted), "payment methods")
+    others = [method for method in shared("payment_methods") if method not in accepted]
+    method = talk.rng.choice(accepted if talk.values.chance(0.5) else others)
+    return payment_question(talk, method)
+
+
+def payment_question(talk: Talk, method: str) -> Asked:
+    accepted = talk.world.payments
+    typed = lower_maybe(talk, method)
+    asked = question(talk.rng, talk.split, "payment_one", M=typed)
+    about, topic = f"paying with {method}", ("payment", method)
     if method in accepted:
-        return Asked(asked, reply(talk.rng, "payment_yes", M=method), ("Yes", method), (method,))
-    return Asked(asked, reply(talk.rng, "payment_no", M=method, V=join_and(accepted)), ("No", method), (method,))
+        answer = reply(talk.rng, "payment_yes", M=method)
+        return Asked(asked, answer, ("Yes", method), about, (typed,), topic=topic)
+    answer = reply(talk.rng, "payment_no", M=method, V=join_and(accepted))
+    return Asked(asked, answer, ("No", method), about, (typed,), topic=topic)
 
 
 Maker = Callable[[Talk], Asked]
@@ -106,14 +165,14 @@ def possible(talk: Talk) -> dict[Maker, float]:
     """What can be asked of this world, with weights."""
     world = talk.world
     return {
-        ask_fact: 5.0 if world.facts else 0.0,
-        ask_topic: 1.5 if world.topics else 0.0,
+        ask_fact: 7.0 if world.facts else 0.0,
+        ask_topic: 1.2 if world.topics else 0.0,
         ask_product: 3.0 if world.products else 0.0,
-        ask_product_list: 0.4 if world.products else 0.0,
+        ask_product_list: 0.6 if 0 < len(world.products) <= 6 else 0.0,
         ask_one_shipping: 2.0 if world.shipping else 0.0,
         ask_all_shipping: 0.8 if world.shipping else 0.0,
-        ask_hours: 1.5 if world.hours else 0.0,
-        ask_payment: 1.5 if world.payments else 0.0,
+        ask_hours: 2.0 if world.hours else 0.0,
+        ask_payment: 1.7 if world.payments else 0.0,
     }
 
 

@@ -2,7 +2,7 @@
 
     python -m recipe.dataset
 
-There are four kinds: drills, and conversations of the generator's levels 0 (short prompts), 1 (usual) and 2 (long).
+There are five kinds: drills, and conversations of the generator's levels 0 (short prompts) to 3 (long ones).
 A data file holds all conversations of one kind end to end, with offsets. This file does not know the model.
 """
 
@@ -20,16 +20,16 @@ from recipe.drills import drill
 from recipe.generator import sample
 from recipe.talk import Message
 
-COUNTS = {"drill": 16000, "short": 16000, "usual": 16000, "long": 5000}  # conversations of each kind
-LEVELS = {"short": 0, "usual": 1, "long": 2}
-LONGEST = 1536  # tokens; the few longer conversations are left out
+COUNTS = {"drill": 8000, "short": 40000, "usual": 26000, "large": 16000, "long": 4500}  # conversations of each kind
+LEVELS = {"short": 0, "usual": 1, "large": 2, "long": 3}
+LONGEST = 4000  # tokens; the few longer conversations are left out
 ROUND_TO = 32  # batch widths are multiples of this, so that few shapes occur
 POOL = 2000  # conversations sorted by length together
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`weight` is 1 where a token is to be predicted; `tokens` counts the real tokens, without padding."""
+    """`weight` is above 0 where a token is to be predicted; `tokens` counts the real tokens, without padding."""
 
     ids: torch.Tensor
     weight: torch.Tensor
@@ -55,7 +55,7 @@ def build(kind: str, count: int, seed: int) -> None:
     unfinished = path.with_suffix(".tmp.npz")
     np.savez(unfinished, ids=np.concatenate(ids), learned=np.concatenate(learned), offsets=np.array(offsets))
     unfinished.replace(path)
-    share = float(np.concatenate(learned).mean())
+    share = float((np.concatenate(learned) > 0).mean())
     print(f"{path.name}: {offsets[-1] / 1e6:.2f} M tokens, {offsets[-1] / count:.0f} each, {share:.0%} the assistant's")
 
 

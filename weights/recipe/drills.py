@@ -12,7 +12,7 @@ from recipe.talk import Message
 from recipe.values import Values
 from recipe.words import Split
 
-PAIRS = (2, 6)
+PAIRS = (2, 10)
 TURNS = (4, 8)
 
 
@@ -21,8 +21,8 @@ def key_makers(values: Values) -> tuple[Callable[[], str], ...]:
 
 
 def value_makers(values: Values) -> tuple[Callable[[], str], ...]:
-    numbers = (values.days, values.price, values.phone, values.span, values.date, values.hours, values.order_number)
-    texts = (values.email, values.address, values.full_name, values.topic_rule, values.promo_code, values.carrier)
+    numbers = (values.days, values.price, values.phone, values.span, values.date, values.opening, values.order_number)
+    texts = (values.email, values.address, values.full_name, values.topic_rule, values.code, values.carrier)
     return numbers + texts
 
 

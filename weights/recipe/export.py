@@ -2,8 +2,8 @@
 
     python -m recipe.export
 
-The chat template is plain ChatML. It takes any role, and a message whose content is absent or null is an empty one, so
-that an assistant message that only calls tools does not break it. No BOS token; a reply ends with <|im_end|>.
+The chat template is plain ChatML, with tools and tool calls as `tools.py` writes them. It takes any role, and a message
+whose content is absent or null is an empty one. No BOS token; a reply ends with <|im_end|>.
 """
 
 import argparse
@@ -18,12 +18,28 @@ import torch
 from recipe import paths
 from recipe.model import Config
 from recipe.tokenizer import END, PAD, SPECIALS
+from recipe.tools import HEAD
 
 NAME = "frontdesk-small"
 CHAT_TEMPLATE = (
+    "{% macro tool_block() %}"
+    "{% raw %}" + HEAD + "{% endraw %}"
+    + "{% for tool in tools %}{% set function = tool.function %}"
+    "{{ '\\n- ' + function.name }}({{ (function.parameters or {}).get('properties', {}) | join(', ') }})"
+    ": {{ function.description or '' }}{% endfor %}{% endmacro %}"
+    "{% if tools and messages[0].role != 'system' %}"
+    "{{ '<|im_start|>system\\n' + tool_block() + '<|im_end|>\\n' }}{% endif %}"
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' }}"
     "{% if message['content'] is string %}{{ message['content'] }}{% endif %}"
+    "{% if tools and loop.first and message['role'] == 'system' %}"
+    "{{ ('\\n\\n' if message['content'] else '') + tool_block() }}{% endif %}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "{% set arguments = call.function.arguments %}"
+    "{% if not loop.first %}{{ '\\n' }}{% endif %}"
+    "{{ '<tool_call>{\"name\": \"' + call.function.name + '\", \"arguments\": ' }}"
+    "{% if arguments is string %}{{ arguments }}{% else %}{{ arguments | tojson }}{% endif %}"
+    "{{ '}</tool_call>' }}{% endfor %}"
     "{{ '<|im_end|>\\n' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"

@@ -9,67 +9,112 @@ conversation shows and how often; it knows nothing about tokens.
 import argparse
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, field
+from typing import Any, get_args
 
-from recipe import orders, skills, smalltalk
+from recipe import choices, memory, orders, skills, smalltalk, summary, tools
 from recipe.layout import system_prompt
+from recipe.phrases import expand
 from recipe.talk import Case, Message, Talk
 from recipe.values import Values
-from recipe.words import Split
+from recipe.words import Split, load
 from recipe.world import SIZES, World, make_world
 
 Skill = Callable[[Talk], bool]
 
-PLAIN_SHARE = 0.05  # conversations without a shop
-GREETING_SHARE = 0.15
-TURNS = (2, 8)
+PLAIN_SHARE = 0.04  # conversations without a shop
+TOOLS_SHARE, JUDGE_SHARE, TRANSCRIPT_SHARE = 0.17, 0.09, 0.04
+GREETING_SHARE = 0.12
+TURNS = (4, 12)
 WEIGHTS: dict[Skill, float] = {
     skills.fact: 34,
-    skills.two_facts: 7,
-    skills.briefly: 4,
+    skills.several: 9,
+    skills.briefly: 3,
     skills.as_list: 2,
-    skills.unknown: 11,
+    skills.follow_up: 30,
+    skills.repeat: 0.7,
+    skills.unclear: 1.5,
+    skills.unknown: 15,
     skills.plain_unknown: 5,
-    skills.off_topic: 5,
-    orders.order: 10,
-    orders.order_without_number: 4,
+    skills.off_topic: 6,
+    orders.order: 6,
+    orders.order_without_number: 2.5,
     orders.order_follow_up: 4,
-    orders.mention_order_number: 1.5,
-    orders.recall_order_number: 3,
-    smalltalk.thanks: 2,
-    smalltalk.goodbye: 1,
-    smalltalk.how_are_you: 1,
-    smalltalk.who_are_you: 1.5,
-    smalltalk.human: 2,
-    smalltalk.give_name: 4,
-    smalltalk.recall_name: 3.5,
+    orders.mention_order_number: 1,
+    orders.recall_order_number: 2,
+    memory.tell_something: 6,
+    memory.recall: 7,
+    smalltalk.thanks: 1,
+    smalltalk.goodbye: 0.6,
+    smalltalk.how_are_you: 0.6,
+    smalltalk.who_are_you: 0.8,
+    smalltalk.acknowledge: 0.7,
+    smalltalk.compliment: 0.6,
+    smalltalk.complaint: 1.3,
+    smalltalk.nonsense: 0.6,
+    smalltalk.human: 1.6,
+    choices.choose: 3,
+    summary.asked: 1.2,
 }
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A finished conversation and how to judge each of its assistant messages."""
+    """A finished conversation and how to judge each of its assistant messages.
+
+    `tools` are in OpenAI's form; the system message holds them already, as the chat template would write them.
+    """
 
     messages: list[Message]
     cases: list[Case]
     world: World
+    tools: list[dict[str, Any]] = field(default_factory=list)
 
 
 def sample(rng: random.Random, split: Split, level: int, turns: int | None = None) -> Conversation:
     """One conversation of at least one turn; the system message is absent where the prompt is empty."""
-    values = Values(rng, split)
+    values, form = Values(rng, split), rng.random()
+    if form < JUDGE_SHARE:
+        messages, cases = choices.judge(Talk(values, World()))
+        return Conversation(messages, cases, World())
+    if form < JUDGE_SHARE + TRANSCRIPT_SHARE:
+        return of_transcript(values, level, turns)
+    with_tools = form < JUDGE_SHARE + TRANSCRIPT_SHARE + TOOLS_SHARE
     world = World() if rng.random() < PLAIN_SHARE else make_world(values, level)
+    drawn = tools.draw_tools(values, rng.randint(1, 3 + level)) if with_tools else []
+    if drawn:
+        world.orders.clear()  # they are looked up by a tool, or not at all
     talk = Talk(values, world)
     prompt = system_prompt(values, world)
+    if drawn:
+        prompt += "\n\n" * bool(prompt) + tools.prompt_block(drawn)
     if prompt:
         talk.messages.append({"role": "system", "content": prompt})
-    wanted = turns or rng.randint(*TURNS)
+    converse(talk, drawn, turns or rng.randint(*TURNS))
+    return Conversation(talk.messages, talk.cases, world, [tool.schema for tool in drawn])
+
+
+def converse(talk: Talk, drawn: list[tools.Tool], wanted: int) -> None:
+    """Exchanges until the talk has the wanted length, of tools half the time where there are any."""
+    rng = talk.rng
     done = int(rng.random() < GREETING_SHARE and smalltalk.greeting(talk))
     while done < wanted:
+        if drawn and rng.random() < 0.5:
+            done += tools.use_tool(talk, drawn)
+            continue
         skill = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        if drawn and skill.__module__ == orders.__name__:
+            continue  # what a tool may do is not refused
         done += skill(talk)
-    return Conversation(talk.messages, talk.cases, world)
+
+
+def of_transcript(values: Values, level: int, turns: int | None) -> Conversation:
+    """A talk that only its transcript shows, and the summary of it."""
+    talk = Talk(values, make_world(values, min(level, 1)))
+    converse(talk, [], min(turns or 6, values.rng.randint(2, 6)))
+    system = expand(values.rng, values.rng.choice(load("summaries")["systems"][values.split]))
+    messages, cases = summary.from_transcript(talk, system)
+    return Conversation(messages, cases, talk.world)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 RMSNorm before each half of a block, grouped-query attention with normalised queries and keys, rotate-half RoPE (the
 order llama.cpp expects, so nothing is permuted on export), SwiGLU, and an output head tied to the embedding.
-This file knows neither data nor optimiser.
+Matrix products run in `dtype`, the residual stream in float32. This file knows neither data nor optimiser.
 """
 
 import math
@@ -11,6 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from recipe import attention
+from recipe.attention import CausalAttention
+
+EMBEDDING_SCALE = 0.3  # large beside what a new block writes, so that a token stays visible in the residual stream
+FINAL_NORM = 0.1  # keeps the first logits small all the same
 
 
 @dataclass(frozen=True)
@@ -21,9 +27,9 @@ class Config:
     heads: int = 4
     kv_heads: int = 2
     head_width: int = 64
-    feed_forward: int = 704
+    feed_forward: int = 512
     context: int = 4096
-    rope_base: float = 10000.0
+    rope_base: float = 1e7  # over half of a head's dimensions then hardly turn within the context: they match content
     norm_epsilon: float = 1e-6
 
 
@@ -31,9 +37,12 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     return nn.Linear(inputs, outputs, bias=False)
 
 
+def rope_frequencies(config: Config) -> Tensor:
+    return config.rope_base ** (-torch.arange(0, config.head_width, 2).float() / config.head_width)
+
+
 def rope_table(config: Config) -> tuple[Tensor, Tensor]:
-    frequencies = config.rope_base ** (-torch.arange(0, config.head_width, 2).float() / config.head_width)
-    angles = torch.outer(torch.arange(config.context).float(), frequencies)
+    angles = torch.outer(torch.arange(config.context).float(), rope_frequencies(config))
     return angles.cos(), angles.sin()
 
 
@@ -42,29 +51,19 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return torch.cat((first * cosine - second * sine, second * cosine + first * sine), -1)
 
 
+def project(x: Tensor, layer: nn.Linear) -> Tensor:
+    return functional.linear(x, layer.weight.to(x.dtype))
+
+
 class Attention(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.config = config
         self.query = linear(config.width, config.heads * config.head_width)
         self.key = linear(config.width, config.kv_heads * config.head_width)
         self.value = linear(config.width, config.kv_heads * config.head_width)
         self.output = linear(config.heads * config.head_width, config.width)
         self.query_norm = nn.RMSNorm(config.head_width, config.norm_epsilon)
         self.key_norm = nn.RMSNorm(config.head_width, config.norm_epsilon)
-
-    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        config = self.config
-        rows, length, _ = x.shape
-        query = self.query(x).view(rows, length, config.heads, config.head_width)
-        key = self.key(x).view(rows, length, config.kv_heads, config.head_width)
-        value = self.value(x).view(rows, length, config.kv_heads, config.head_width).transpose(1, 2)
-        query = rotate(self.query_norm(query.float()).transpose(1, 2), cosine, sine).to(value.dtype)
-        key = rotate(self.key_norm(key.float()).transpose(1, 2), cosine, sine).to(value.dtype)
-        repeat = config.heads // config.kv_heads
-        key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
-        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return self.output(mixed.transpose(1, 2).reshape(rows, length, config.heads * config.head_width))
 
 
 class FeedForward(nn.Module):
@@ -74,29 +73,56 @@ class FeedForward(nn.Module):
         self.up = linear(config.width, config.feed_forward)
         self.down = linear(config.feed_forward, config.width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(functional.silu(self.gate(x)) * self.up(x))
-
 
 class Block(nn.Module):
-    def __init__(self, config: Config) -> None:
+    """`inputs` and `rest` are the parts before and after the attention proper; each is compiled by itself."""
+
+    def __init__(self, config: Config, dtype: torch.dtype) -> None:
         super().__init__()
+        self.config, self.dtype = config, dtype
         self.attention_norm = nn.RMSNorm(config.width, config.norm_epsilon)
         self.attention = Attention(config)
         self.feed_forward_norm = nn.RMSNorm(config.width, config.norm_epsilon)
         self.feed_forward = FeedForward(config)
 
+    def inputs(self, x: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values as `CausalAttention` wants them."""
+        config, own = self.config, self.attention
+        rows, length, _ = x.shape
+        groups, heads, width = config.kv_heads, config.heads // config.kv_heads, config.head_width
+        x = self.attention_norm(x).to(self.dtype)
+        query = project(x, own.query).view(rows, length, groups, heads, width).permute(0, 2, 3, 1, 4)
+        key = project(x, own.key).view(rows, length, groups, width).transpose(1, 2)
+        value = project(x, own.value).view(rows, length, groups, width).transpose(1, 2)
+        query = rotate(own.query_norm(query.float()), cosine, sine) / math.sqrt(width)
+        key = rotate(own.key_norm(key.float()), cosine, sine)
+        return (
+            query.to(self.dtype).reshape(rows * groups, heads, length, width),
+            key.to(self.dtype).reshape(rows * groups, length, width),
+            value.reshape(rows * groups, length, width),
+        )
+
+    def rest(self, x: Tensor, mixed: Tensor) -> Tensor:
+        config, own = self.config, self.feed_forward
+        rows, length, _ = x.shape
+        groups, heads, width = config.kv_heads, config.heads // config.kv_heads, config.head_width
+        mixed = mixed.view(rows, groups, heads, length, width).permute(0, 3, 1, 2, 4)
+        x = x + project(mixed.reshape(rows, length, config.heads * width), self.attention.output)
+        normed = self.feed_forward_norm(x).to(self.dtype)
+        inner = functional.silu(project(normed, own.gate).float()) * project(normed, own.up).float()
+        return x + project(inner.to(self.dtype), own.down)
+
     def forward(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), cosine, sine)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        mixed = CausalAttention.apply(*self.inputs(x, cosine, sine))
+        return self.rest(x, mixed)
 
 
 class Model(nn.Module):
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.dtype = config, dtype
         self.embedding = nn.Embedding(config.vocabulary, config.width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, dtype) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width, config.norm_epsilon)
         cosine, sine = rope_table(config)
         self.register_buffer("cosine", cosine, persistent=False)
@@ -105,30 +131,40 @@ class Model(nn.Module):
 
     def initialise(self) -> None:
         """Unit-variance matrices; those that write into the residual stream are scaled down by the depth."""
+        nn.init.constant_(self.norm.weight, FINAL_NORM)
         for name, parameter in self.named_parameters():
             if name.startswith("embedding"):
-                nn.init.normal_(parameter, std=0.02)
+                nn.init.normal_(parameter, std=EMBEDDING_SCALE)
             elif parameter.ndim == 2:
                 depth = math.sqrt(2 * self.config.layers) if name.endswith(("output.weight", "down.weight")) else 1.0
                 nn.init.normal_(parameter, std=1 / (math.sqrt(parameter.shape[1]) * depth))
 
+    def compile_blocks(self) -> None:
+        """One block's code serves all blocks: much faster, for half a minute's compilation."""
+        attention.scores_gradient = torch.compile(attention.scores_gradient, dynamic=True)
+        for block in self.blocks:
+            block.inputs = torch.compile(block.inputs, dynamic=True)
+            block.rest = torch.compile(block.rest, dynamic=True)
+
     def hidden(self, ids: Tensor) -> Tensor:
         length = ids.shape[1]
-        x = self.embedding(ids)
+        x = self.embedding(ids).float()
         for block in self.blocks:
             x = block(x, self.cosine[:length], self.sine[:length])
-        return self.norm(x)
+        return self.norm(x).to(self.dtype)
 
     def forward(self, ids: Tensor) -> Tensor:
         """The logits at every position."""
-        return functional.linear(self.hidden(ids), self.embedding.weight)
+        return functional.linear(self.hidden(ids), self.embedding.weight.to(self.dtype))
 
     def loss(self, ids: Tensor, weight: Tensor) -> Tensor:
-        """Mean loss over the weighted positions; the head runs on those alone."""
+        """Weighted mean of the loss; the head runs on the positions with a weight alone."""
         wanted = weight[:, 1:] > 0
+        weights = weight[:, 1:][wanted]
         hidden = self.hidden(ids[:, :-1])[wanted]
-        logits = functional.linear(hidden, self.embedding.weight)
-        return functional.cross_entropy(logits.float(), ids[:, 1:][wanted])
+        logits = functional.linear(hidden, self.embedding.weight.to(self.dtype))
+        losses = functional.cross_entropy(logits.float(), ids[:, 1:][wanted], reduction="none")
+        return (losses * weights).sum() / weights.sum()
 
     @property
     def size(self) -> int:

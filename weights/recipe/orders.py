@@ -4,6 +4,7 @@ from recipe.talk import Talk
 from recipe.world import Order
 
 STATUS, ETA, CARRIER = "order_status", "order_eta", "order_carrier"
+NAMES = {STATUS: "the status", ETA: "the delivery date", CARRIER: "the carrier"}
 
 
 def tell(talk: Talk, skill: str, kind: str, number: str, order: Order) -> None:
@@ -11,6 +12,7 @@ def tell(talk: Talk, skill: str, kind: str, number: str, order: Order) -> None:
     expected = {STATUS: (order.status, order.carrier, order.eta), ETA: (order.eta,), CARRIER: (order.carrier,)}[kind]
     slots = {"I": number, "S": order.status, "C": order.carrier, "E": order.eta}
     talk.answer_kind(skill, kind, expected, **slots)
+    talk.note(f"The customer asked about {NAMES[kind]} of order {number}.")
     talk.order_number, talk.order = number, order
 
 
@@ -23,12 +25,13 @@ def order(talk: Talk) -> bool:
         if number in talk.world.orders:
             return False
         talk.ask_kind(STATUS, (number,), I=number)
-        talk.answer_kind("unknown order", "order_unknown", (number,), kind="order_unknown", I=number)
+        talk.answer_kind("orders", "order_unknown", (number,), kind="order_unknown", I=number)
+        talk.note(f"The customer asked about order {number}, which could not be found.")
         return True
     number = talk.rng.choice(list(talk.world.orders))
     kind = talk.rng.choice((STATUS, STATUS, ETA, CARRIER))
     talk.ask_kind(kind, (number,), I=number)
-    tell(talk, "order", kind, number, talk.world.orders[number])
+    tell(talk, "orders", kind, number, talk.world.orders[number])
     return True
 
 
@@ -36,17 +39,26 @@ def order_without_number(talk: Talk) -> bool:
     """The customer asks about 'my order': ask for the number, then answer; or say that orders cannot be seen here."""
     if talk.order_number:
         return False
-    if not talk.world.orders:
-        talk.ask_kind("order_no_number")
-        kind = "order_impossible" if talk.has_shop else "plain_order"
-        talk.answer_kind("no orders", kind, kind="order_impossible")
-        return True
     talk.ask_kind("order_no_number")
-    talk.answer_kind("asks number", "order_ask", kind="order_ask")
-    number = talk.rng.choice(list(talk.world.orders))
+    if not talk.has_shop:
+        talk.answer_kind("orders", "plain_order", kind="order_impossible")
+        return True
+    talk.answer_kind("asks the number", "order_ask", kind="order_ask")
+    known = list(talk.world.orders)
+    number = talk.rng.choice(known) if known else talk.values.order_number()
     talk.ask_kind("order_number_given", (number,), wrap=False, I=number)
-    tell(talk, "order", STATUS, number, talk.world.orders[number])
+    if known:
+        tell(talk, "orders", STATUS, number, talk.world.orders[number])
+    else:
+        no_table(talk, number)
     return True
+
+
+def no_table(talk: Talk, number: str) -> None:
+    """The number is known, but this assistant sees no orders."""
+    talk.answer_kind("orders", "order_impossible", kind="order_impossible", I=number)
+    talk.note(f"The customer asked about order {number}, which I could not look up.")
+    talk.order_number = number
 
 
 def order_follow_up(talk: Talk) -> bool:
@@ -60,23 +72,21 @@ def order_follow_up(talk: Talk) -> bool:
 
 
 def mention_order_number(talk: Talk) -> bool:
-    """Without a table: the customer gives a number that matters only to memory."""
-    if talk.world.orders or talk.order_number:
+    """Without a table: the customer gives a number all the same."""
+    if talk.world.orders or talk.order_number or not talk.has_shop:
         return False
     number = talk.values.order_number()
-    talk.ask_kind("order_number_mentioned", (number,), I=number)
-    kind = "order_impossible" if talk.has_shop else "plain_order"
-    talk.answer_kind("no orders", kind, kind="order_impossible")
-    talk.order_number = number
+    talk.ask_kind(talk.rng.choice(("order_number_mentioned", STATUS)), (number,), I=number)
+    no_table(talk, number)
     return True
 
 
 def recall_order_number(talk: Talk) -> bool:
-    if not talk.order_number and talk.values.chance(0.6):
+    if not talk.order_number and talk.values.chance(0.7):
         return False
     talk.ask_kind("order_number_asked", wrap=False)
     if talk.order_number:
         talk.answer_kind("memory", "order_number_known", (talk.order_number,), I=talk.order_number)
     else:
-        talk.answer_kind("memory", "order_number_missing", kind="missing")
+        talk.answer_kind("memory", "told_nothing", kind="missing")
     return True

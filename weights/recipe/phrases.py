@@ -23,8 +23,9 @@ def expand(rng: random.Random, template: str, **slots: str) -> str:
 
 
 def question(rng: random.Random, split: Split, kind: str, **slots: str) -> str:
-    """A bare question of a kind in `data/questions.toml`."""
-    return expand(rng, rng.choice(load("questions")[kind][split]), **slots)
+    """A bare question of a kind in `data/questions.toml` or `data/follow_ups.toml`."""
+    kinds = load("follow_ups") if kind in load("follow_ups") else load("questions")
+    return expand(rng, rng.choice(kinds[kind][split]), **slots)
 
 
 def reply(rng: random.Random, kind: str, **slots: str) -> str:

@@ -1,15 +1,32 @@
-"""What the assistant can do about the shop itself: answer, answer twice, answer briefly, as a list, or admit it cannot.
+"""What the assistant can do about the shop itself: answer, answer several questions, briefly, as a list, after a short
+follow-up, or admit that it cannot.
 
-A skill adds one exchange (or a short run of them) to a talk and says whether it could. `orders.py` and `smalltalk.py`
-hold the others.
+A skill adds one exchange (or a short run of them) to a talk and says whether it could. `orders.py`, `memory.py` and
+`smalltalk.py` hold the others.
 """
 
-from recipe.asking import fact_question, lower_maybe, some_question
-from recipe.phrases import question
+from recipe.asking import (
+    Asked,
+    day_answer,
+    fact_question,
+    lower_maybe,
+    payment_question,
+    product_answer,
+    some_question,
+    typed_product,
+)
+from recipe.phrases import expand, question
 from recipe.talk import Talk
 from recipe.values import join_and
-from recipe.words import load, shared
+from recipe.words import facts, shared
 from recipe.world import shipping_methods
+
+UNKNOWN_LATER = 0.15  # share of several questions where the last cannot be answered
+
+
+def tell(talk: Talk, skill: str, asked: Asked) -> None:
+    talk.answer(skill, asked.answer, asked.expected, topic=asked.topic)
+    talk.note(asked.note)
 
 
 def fact(talk: Talk) -> bool:
@@ -17,20 +34,29 @@ def fact(talk: Talk) -> bool:
         return False
     asked = some_question(talk)
     talk.ask(asked.question, asked.keep)
-    talk.answer("fact", asked.answer, asked.expected)
+    tell(talk, "fact", asked)
     return True
 
 
-def two_facts(talk: Talk) -> bool:
-    """Two questions in one message, answered in their order."""
+def several(talk: Talk) -> bool:
+    """Two or three questions in one message, answered in their order; now and then the last one cannot be."""
     if not talk.has_shop:
         return False
-    first, second = some_question(talk), some_question(talk)
-    if first.answer == second.answer or set(first.expected) & set(second.expected):
+    asked = [some_question(talk) for _ in range(talk.rng.choice((2, 2, 2, 3)))]
+    values = [value for item in asked for value in item.expected]
+    if len(set(values)) < len(values) or len({item.about for item in asked}) < len(asked):
         return False
-    joint = talk.rng.choice((" and ", " and ", "? also, ", "? "))
-    talk.ask(first.question.rstrip("?") + joint + second.question, first.keep + second.keep)
-    talk.answer("two facts", f"{first.answer} {second.answer}", first.expected + second.expected)
+    texts, answers = [item.question for item in asked], [item.answer for item in asked]
+    expected = tuple(values)
+    missing = unknown_question(talk) if talk.values.chance(UNKNOWN_LATER) else None
+    if missing:
+        texts, answers = [texts[0], missing[0]], [answers[0], talk.worded("unknown")]
+        expected = asked[0].expected
+    joint = talk.rng.choice((" and ", " and ", "? also, ", "? ", "? and ", ", and ", ". ", " plus ", "?\n", "? oh and "))
+    talk.ask(joint.join(text.rstrip("?") for text in texts) + talk.rng.choice(("?", "?", "")), sum((i.keep for i in asked), ()))
+    talk.answer("several questions", " ".join(answers), expected, kind="unknown" if missing else None)
+    for item in asked[: 1 if missing else None]:
+        talk.note(item.note)
     return True
 
 
@@ -42,7 +68,8 @@ def briefly(talk: Talk) -> bool:
     if not asked.short:
         return False
     talk.ask(asked.question.rstrip("?") + "? " + question(talk.rng, talk.split, "briefly"), asked.keep, wrap=False)
-    talk.answer("briefly", asked.short[:1].upper() + asked.short[1:], asked.expected)
+    talk.answer("style", asked.short[:1].upper() + asked.short[1:], asked.expected, topic=asked.topic)
+    talk.note(asked.note)
     return True
 
 
@@ -52,31 +79,105 @@ def as_list(talk: Talk) -> bool:
     lists = {
         "shipping_all": [f"{item.method}: {item.time}, {item.cost}" for item in world.shipping],
         "payment_all": world.payments,
-        "product_list": [f"{name}: {product.price}" for name, product in world.products.items()],
+        "product_list": [f"{name}: {product.price}" for name, product in list(world.products.items())],
     }
-    kinds = [kind for kind, items in lists.items() if items]
+    kinds = [kind for kind, items in lists.items() if 0 < len(items) <= 7]
     if not kinds:
         return False
     kind = rng.choice(kinds)
     asked = question(rng, talk.split, kind) + " " + question(rng, talk.split, "as_list")
     talk.ask(asked, wrap=False)
     bullets = tuple(f"- {item}" for item in lists[kind])
-    talk.answer("as a list", "\n".join(bullets), bullets)
+    talk.answer("style", "\n".join(bullets), bullets)
+    names = {"shipping_all": "shipping options", "payment_all": "payment methods", "product_list": "our products"}
+    talk.note(f"The customer asked about {names[kind]}.")
     return True
 
 
-def unknown_question(talk: Talk) -> str | None:
-    """A question about something that other shops state and this one does not."""
+def follow_up(talk: Talk) -> bool:
+    """A fragment that only makes sense after the question before: 'and express?', 'is it in stock?'"""
+    if talk.topic is None:
+        return False
+    kind, subject = talk.topic
     world, rng = talk.world, talk.rng
-    missing = [key for key in load("facts") if key not in world.facts]
-    absent = [kind for kind, part in (("hours", world.hours), ("payment_all", world.payments)) if not part]
-    if not world.shipping:
-        absent.append("shipping_all")
-    if talk.values.chance(0.35):
+    if kind in ("product_price", "product_stock", "product_sold"):
+        others = [name for name in world.products if name != subject]
+        if others and talk.values.chance(0.5):
+            name, text = rng.choice(others), "and_other"
+            typed = typed_product(talk, name)
+        else:
+            name, typed = subject, ""
+            kind = "product_stock" if kind != "product_stock" else "product_price"
+            text = "and_stock" if kind == "product_stock" else "and_price"
+        answer, value = product_answer(talk, name, kind)
+        talk.ask_kind(text, (typed,), wrap=False, X=typed)
+        talk.answer("follow-up", answer, (value,), topic=(kind, name))
+        return True
+    if kind in ("shipping_time", "shipping_cost"):
+        others = [item for item in world.shipping if item.method != subject]
+        if others and talk.values.chance(0.5):
+            item, text = rng.choice(others), "and_other"
+        else:
+            item = next(item for item in world.shipping if item.method == subject)
+            kind = "shipping_cost" if kind == "shipping_time" else "shipping_time"
+            text = "and_price" if kind == "shipping_cost" else "and_time"
+        value = item.cost if kind == "shipping_cost" else item.time
+        talk.ask_kind(text, wrap=False, X=lower_maybe(talk, item.method))
+        talk.answer("follow-up", talk.worded(kind, M=item.method, V=value), (value,), topic=(kind, item.method))
+        return True
+    if kind == "hours" and world.hours:
+        day = rng.choice([day for day in shared("weekdays") if day != subject])
+        value = {"Saturday": world.hours.saturday, "Sunday": world.hours.sunday}.get(day, world.hours.week)
+        typed = lower_maybe(talk, day)
+        talk.ask_kind("and_other", wrap=False, X=rng.choice((f"on {typed}", f"on {typed}s", typed)))
+        talk.answer("follow-up", day_answer(day, value), (value,), topic=("hours", day))
+        return True
+    if kind == "payment":
+        method = rng.choice([method for method in shared("payment_methods") if method != subject])
+        asked = payment_question(talk, method)
+        talk.ask_kind("and_other", wrap=False, X=lower_maybe(talk, method))
+        talk.answer("follow-up", asked.answer, asked.expected, topic=asked.topic)
+        return True
+    return False
+
+
+def repeat(talk: Talk) -> bool:
+    """The last answer again."""
+    if len(talk.messages) < 3 or talk.messages[-1]["role"] != "assistant" or not talk.cases[-1].expected:
+        return False
+    last, topic = talk.messages[-1]["content"], talk.topic
+    if not isinstance(last, str) or len(last) > 200:
+        return False
+    talk.ask_kind("repeat", wrap=False)
+    talk.answer("follow-up", last, talk.cases[-1].expected, topic=topic)
+    return True
+
+
+def unclear(talk: Talk) -> bool:
+    """A fragment with nothing before it that it could refer to."""
+    if not talk.has_shop or any(message["role"] == "assistant" for message in talk.messages):
+        return False
+    talk.ask_kind("unclear", wrap=False)
+    talk.answer_kind("small talk", "unclear", kind="unclear")
+    return True
+
+
+def unknown_question(talk: Talk) -> tuple[str, str] | None:
+    """A question about something that other shops state and this one does not, and what it is about."""
+    world, rng = talk.world, talk.rng
+    missing = [key for key in facts() if key not in world.facts]
+    absent = {"hours": "opening hours"} if not world.hours else {}
+    absent |= {"payment_all": "payment methods"} if not world.payments else {}
+    absent |= {"shipping_all": "shipping options"} if not world.shipping else {}
+    form = rng.random()
+    if form < 0.2:
         topic = talk.values.topic()
-        return None if topic in world.topics else question(rng, talk.split, "topic", T=topic)
-    key = rng.choice(missing + absent)
-    return question(rng, talk.split, key) if key in absent else fact_question(talk, key)
+        return None if topic in world.topics else (question(rng, talk.split, "topic", T=topic), topic)
+    if absent and form < 0.4:
+        kind = rng.choice(list(absent))
+        return question(rng, talk.split, kind), absent[kind]
+    key = rng.choice(missing)
+    return fact_question(talk, key), facts()[key]["name"]
 
 
 def unknown(talk: Talk) -> bool:
@@ -84,34 +185,43 @@ def unknown(talk: Talk) -> bool:
     if not talk.has_shop:
         return False
     form = talk.rng.random()
-    if form < 0.7:
+    if form < 0.75:
         asked = unknown_question(talk)
         if asked is None:
             return False
-        talk.ask(asked)
-        talk.answer_kind("unknown", "unknown", kind="unknown")
-    elif form < 0.88:
+        talk.ask(asked[0])
+        talk.answer_kind("abstention", "unknown", kind="unknown")
+        talk.note(f"The customer asked about {asked[1]}, which I could not answer.")
+    elif form < 0.9:
         product = talk.values.product()
         kind = talk.rng.choice(("product_sold", "product_price", "product_stock"))
         typed = lower_maybe(talk, product)
+        if any(typed.lower() in name.lower() for name in talk.world.products):
+            return False
         talk.ask_kind(kind, (typed,), P=typed)
-        talk.answer_kind("unknown", "product_unknown", kind="unknown", P=typed)
+        talk.answer_kind("abstention", "product_unknown", kind="unknown", P=typed)
+        talk.note(f"The customer asked about the {typed}, which we do not list.")
     else:
         known = [item.method for item in talk.world.shipping]
         if not known:
             return False
         method = talk.rng.choice([name for name in shipping_methods(talk.values) if name not in known])
         talk.ask_kind(talk.rng.choice(("shipping_time", "shipping_cost")), M=lower_maybe(talk, method))
-        talk.answer_kind("unknown", "shipping_unknown", kind="unknown", M=method, V=join_and(known))
+        talk.answer_kind("abstention", "shipping_unknown", kind="unknown", M=method, V=join_and(known))
+        talk.note(f"The customer asked about {method} shipping, which we do not offer.")
     return True
 
 
 def off_topic(talk: Talk) -> bool:
-    topic = talk.values.word("off_topics")
-    country = talk.rng.choice(shared("countries"))
-    city = talk.rng.choice(shared("cities"))
-    talk.ask_kind("off_topic", T=topic, N=country, C=city, D=str(talk.values.number(2, 99)))
+    """Something that has nothing to do with a shop, or an attempt to talk the assistant out of its role."""
+    kind = "injection" if talk.values.chance(0.3) else "off_topic"
+    if kind == "off_topic" and talk.values.chance(0.25):
+        text = question(talk.rng, talk.split, "off_topic_about", T=talk.values.listed("off_topics"))
+    else:
+        text = question(talk.rng, talk.split, kind)
+    talk.ask(expand(talk.rng, text))
     talk.answer_kind("off topic", talk.either("off_topic"), kind="off_topic")
+    talk.note("The customer asked for something off topic.")
     return True
 
 
@@ -121,8 +231,8 @@ def plain_unknown(talk: Talk) -> bool:
         return False
     kind = talk.rng.choice(("fact", "fact", "product_price", "hours", "shipping_all"))
     if kind == "fact":
-        talk.ask(fact_question(talk, talk.rng.choice(list(load("facts")))))
+        talk.ask(fact_question(talk, talk.rng.choice(list(facts()))))
     else:
         talk.ask_kind(kind, P=talk.values.product())
-    talk.answer_kind("unknown", "plain_unknown", kind="unknown")
+    talk.answer_kind("abstention", "plain_unknown", kind="unknown")
     return True

@@ -1,32 +1,39 @@
-"""Everything around the business: greetings, thanks, names, who are you, a human please."""
+"""Everything around the business: greetings, thanks, moods, who are you, a human please."""
 
 from recipe.talk import Talk
 
 
 def greeting(talk: Talk) -> bool:
-    if len(talk.messages) > 1:
+    if any(message["role"] != "system" for message in talk.messages):
         return False
     talk.ask_kind("greeting", wrap=False)
     talk.answer_kind("small talk", talk.either("greeting"), kind="greeting")
     return True
 
 
-def thanks(talk: Talk) -> bool:
-    talk.ask_kind("thanks", wrap=False)
-    talk.answer_kind("small talk", talk.either("thanks"), kind="thanks")
-    return True
+def simple(kind: str, note: str | None = None, *, once: bool = False):
+    """A skill of one fixed question kind and one reply kind of the same name."""
+
+    def skill(talk: Talk) -> bool:
+        if once and note in talk.notes:
+            return False
+        talk.ask_kind(kind, wrap=False)
+        talk.answer_kind("small talk", talk.either(kind), kind=kind)
+        if note:
+            talk.note(note)
+        return True
+
+    skill.__name__ = kind
+    return skill
 
 
-def goodbye(talk: Talk) -> bool:
-    talk.ask_kind("goodbye", wrap=False)
-    talk.answer_kind("small talk", talk.either("goodbye"), kind="goodbye")
-    return True
-
-
-def how_are_you(talk: Talk) -> bool:
-    talk.ask_kind("how_are_you", wrap=False)
-    talk.answer_kind("small talk", "how_are_you", kind="how_are_you")
-    return True
+thanks = simple("thanks")
+goodbye = simple("goodbye")
+how_are_you = simple("how_are_you")
+acknowledge = simple("acknowledge")
+compliment = simple("compliment")
+nonsense = simple("nonsense")
+complaint = simple("complaint", "The customer complained.", once=True)
 
 
 def who_are_you(talk: Talk) -> bool:
@@ -40,6 +47,7 @@ def human(talk: Talk) -> bool:
     """Hands over; names the phone or the e-mail address where the shop has one."""
     talk.ask_kind("human")
     facts = talk.world.facts
+    talk.note("The customer asked for a human agent.")
     if not talk.has_shop:
         talk.answer_kind("human", "plain_human", kind="plain_human")
     elif "phone" in facts:
@@ -48,26 +56,4 @@ def human(talk: Talk) -> bool:
         talk.answer_kind("human", "human_email", (facts["email"],), kind="human", V=facts["email"])
     else:
         talk.answer_kind("human", "human", kind="human")
-    return True
-
-
-def give_name(talk: Talk) -> bool:
-    if talk.name:
-        return False
-    name = talk.values.person()
-    typed = name if talk.values.chance(0.7) else name.lower()
-    talk.ask_kind("name_given", (typed,), wrap=False, N=typed)
-    talk.name = name
-    talk.answer_kind("memory", "name_given", (name,), N=name)
-    return True
-
-
-def recall_name(talk: Talk) -> bool:
-    if not talk.name and talk.values.chance(0.6):
-        return False
-    talk.ask_kind("name_asked", wrap=False)
-    if talk.name:
-        talk.answer_kind("memory", "name_known", (talk.name,), N=talk.name)
-    else:
-        talk.answer_kind("memory", "name_missing", kind="missing")
     return True

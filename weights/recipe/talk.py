@@ -7,13 +7,14 @@ evaluation later judges a reply without knowing any skill.
 import random
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from recipe.phrases import as_typed, question, reply, signs
 from recipe.values import Values
-from recipe.words import Split
+from recipe.words import Split, load
 from recipe.world import Order, World
 
-Message = dict[str, str]
+Message = dict[str, Any]  # role, content and, on an assistant's message, tool_calls as OpenAI's API has them
 
 
 def contains(text: str, value: str) -> bool:
@@ -23,25 +24,37 @@ def contains(text: str, value: str) -> bool:
 
 @dataclass(frozen=True)
 class Case:
-    """The message at `index` is right if it holds all of `expected` and, where there are any, one of `signs`."""
+    """How to judge the assistant's message at `index`.
+
+    Right is a reply that equals `exact`, where that is set; otherwise one that holds all of `expected` and, where there
+    are any, one of `signs`. `skill` is what the result is counted under.
+    """
 
     index: int
     skill: str
     expected: tuple[str, ...] = ()
     signs: tuple[str, ...] = ()
+    exact: str | None = None
 
     def holds(self, text: str) -> bool:
+        if self.exact is not None:
+            return text.strip() == self.exact
         has_all = all(contains(text, part) for part in self.expected)
         return has_all and (not self.signs or any(contains(text, sign) for sign in self.signs))
 
 
 @dataclass
 class Talk:
+    """`told` is what the customer said about themselves, by kind; `notes` are the sentences of a later summary;
+    `topic` is what a short follow-up ("and express?") would refer to."""
+
     values: Values
     world: World
     messages: list[Message] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
-    name: str | None = None
+    told: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    topic: tuple[str, str] | None = None
     order_number: str | None = None
     order: Order | None = None
 
@@ -57,24 +70,43 @@ class Talk:
     def has_shop(self) -> bool:
         return self.world.shop is not None
 
+    @property
+    def name(self) -> str | None:
+        return self.told.get("name")
+
     def ask(self, text: str, keep: tuple[str, ...] = (), wrap: bool = True) -> None:
         self.messages.append({"role": "user", "content": as_typed(self.rng, self.split, text, keep, wrap)})
 
     def ask_kind(self, kind: str, keep: tuple[str, ...] = (), wrap: bool = True, **slots: str) -> None:
         self.ask(question(self.rng, self.split, kind, **slots), keep, wrap)
 
-    def answer(self, skill: str, text: str, expected: tuple[str, ...] = (), kind: str | None = None) -> None:
+    def answer(
+        self,
+        skill: str,
+        text: str,
+        expected: tuple[str, ...] = (),
+        kind: str | None = None,
+        exact: str | None = None,
+        topic: tuple[str, str] | None = None,
+    ) -> None:
         """Adds the assistant's message; `kind` names the signs that tell a right reply without a value."""
         self.messages.append({"role": "assistant", "content": text})
-        self.cases.append(Case(len(self.messages) - 1, skill, expected, signs(kind) if kind else ()))
+        self.cases.append(Case(len(self.messages) - 1, skill, expected, signs(kind) if kind else (), exact))
+        self.topic = topic
 
     def answer_kind(
         self, skill: str, reply_kind: str, expected: tuple[str, ...] = (), kind: str | None = None, **slots: str
     ) -> None:
-        slots.setdefault("S", self.world.shop or "")
-        slots.setdefault("N", f", {self.name}" if self.name else "")
-        self.answer(skill, reply(self.rng, reply_kind, **slots), expected, kind)
+        self.answer(skill, self.worded(reply_kind, **slots), expected, kind)
+
+    def worded(self, reply_kind: str, **slots: str) -> str:
+        """One of the assistant's sentences, in this shop."""
+        return reply(self.rng, reply_kind, **{"S": self.world.shop or "", **slots})
 
     def either(self, shop_kind: str) -> str:
-        """The reply kind that fits this world: plain assistants have replies of their own."""
-        return shop_kind if self.has_shop else f"plain_{shop_kind}"
+        """The reply kind that fits this world: plain assistants have some replies of their own."""
+        plain = f"plain_{shop_kind}"
+        return plain if not self.has_shop and plain in load("replies") else shop_kind
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)

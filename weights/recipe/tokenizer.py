@@ -19,6 +19,7 @@ from recipe.talk import Message
 from recipe.world import SIZES
 
 VOCABULARY = 4096
+FULL_LENGTH, HEAVIEST = 16, 8  # tokens from which a reply's tokens weigh 1; the most that a token weighs
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 PAD, START, END = 0, 1, 2
 QWEN2_PATTERN = (
@@ -55,7 +56,8 @@ def load() -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], list[int]]:
-    """Token ids of a ChatML conversation, and 1 for each token that the assistant has to predict."""
+    """Token ids of a ChatML conversation, and the weight of each token in the loss: 0 where the assistant does not
+    predict it. The few tokens of a short reply weigh more: a letter would hardly count beside whole sentences."""
     ids: list[int] = []
     learned: list[int] = []
     pieces = tokenizer.encode_batch([f"{message['role']}\n{message['content']}" for message in messages])
@@ -63,9 +65,10 @@ def encode(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], li
     newline = tokenizer.encode("\n").ids
     for message, piece in zip(messages, pieces, strict=True):
         head = heads[message["role"]]
-        flag = int(message["role"] == "assistant")
+        length = len(piece.ids) - head + 1
+        weight = min(HEAVIEST, max(1, FULL_LENGTH // length)) if message["role"] == "assistant" else 0
         ids += [START, *piece.ids, END, *newline]
-        learned += [0] * (1 + head) + [flag] * (len(piece.ids) - head + 1) + [0] * len(newline)
+        learned += [0] * (1 + head) + [weight] * length + [0] * len(newline)
     return ids, learned
 
 

@@ -20,16 +20,17 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from recipe import paths
+from recipe import induction, paths
 from recipe.dataset import COUNTS, Batch, Conversations
 from recipe.model import Config, Model
 from recipe.optimiser import Optimiser
 
-# Share of batches by kind (drill, short, usual, long), until this part of the tokens is done.
+# Share of tokens by kind (drill, short, usual, large, long), until this part of the tokens is done.
 CURRICULUM = (
-    (0.74, (0.60, 0.35, 0.05, 0.00)),
-    (0.86, (0.20, 0.40, 0.38, 0.02)),
-    (1.00, (0.05, 0.30, 0.55, 0.10)),
+    (0.12, (0.20, 0.60, 0.20, 0.00, 0.00)),
+    (0.40, (0.04, 0.30, 0.46, 0.20, 0.00)),
+    (0.80, (0.01, 0.20, 0.39, 0.30, 0.10)),
+    (1.00, (0.00, 0.15, 0.37, 0.31, 0.17)),
 )
 LOWEST_RATE = 0.02
 WARM_UP_STEPS = 40
@@ -106,22 +107,25 @@ def work(rank: int, options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     patience = datetime.timedelta(hours=12)  # a rank may be stopped for long while others measure
     dist.init_process_group("gloo", rank=rank, world_size=options.ranks, timeout=patience)
-    model = Model(Config())
-    optimiser = Optimiser(model, options.muon_rate, options.adam_rate)
+    model = Model(Config(), torch.float32 if options.fp32 else torch.bfloat16)
+    induction.build_in(model)
+    optimiser = Optimiser(model, options.muon_rate, options.adam_rate, rank, options.ranks)
     progress = resume(options.name, model, optimiser)
-    if not options.eager:  # one block's code serves all blocks: a third faster for half a minute's compilation
-        for block in model.blocks:
-            block.compile(dynamic=True)
+    if not options.eager:
+        model.compile_blocks()
     earlier, started, losses = progress.seconds, time.monotonic(), []
     if rank == 0:
         print(f"{model.size / 1e6:.2f} M parameters, from token {progress.tokens}", flush=True)
-    for batch in batches(progress, options, rank):
+    stream = batches(progress, options, rank)
+    while progress.tokens < options.tokens:
         factor = rate_factor(progress.step, progress.tokens, options.tokens, options.decay)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not options.fp32):
-            loss = model.loss(batch.ids, batch.weight)
         optimiser.zero_grad()
-        loss.backward()
-        loss_sum, tokens = average(model, loss.item(), float(batch.tokens))
+        loss_sum, tokens = 0.0, 0
+        for batch in (next(stream) for _ in range(options.accumulate)):
+            loss = model.loss(batch.ids, batch.weight) / options.accumulate
+            loss.backward()
+            loss_sum, tokens = loss_sum + loss.item(), tokens + batch.tokens
+        loss_sum, tokens = average(model, loss_sum, float(tokens))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step(factor)
         progress.step += 1
@@ -134,8 +138,6 @@ def work(rank: int, options: argparse.Namespace) -> None:
             losses.clear()
         if rank == 0 and (progress.step % options.save_every == 0 or finished):
             save(options.name, model, optimiser, progress)
-        if finished:
-            break
     dist.barrier()
     dist.destroy_process_group()
 
@@ -153,9 +155,10 @@ def report(progress: Progress, options: argparse.Namespace, losses: list[float],
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=float, default=12e6, help="tokens at the end, all runs together")
-    parser.add_argument("--decay", type=float, default=0.4, help="part of the tokens over which the rate falls")
+    parser.add_argument("--tokens", type=float, default=45e6, help="tokens at the end, all runs together")
+    parser.add_argument("--decay", type=float, default=0.6, help="part of the tokens over which the rate falls")
     parser.add_argument("--batch", type=int, default=2048, help="tokens of one rank's batch")
+    parser.add_argument("--accumulate", type=int, default=2, help="batches of one rank between two steps")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--name", default="model", help="the checkpoint's name")
     parser.add_argument("--seed", type=int, default=0)

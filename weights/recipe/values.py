@@ -7,9 +7,10 @@ brands), because only copying gets those right. This file does not know which fa
 import random
 import re
 
-from recipe.words import Split, is_held_out, load, shared, words
+from recipe.words import Split, filler, is_held_out, load, shared, words
 
 LETTERS = "ABCDEFGHKMNPRSTWX"
+SLOT = re.compile(r"\{([a-z_]+)(?::(\d+)-(\d+))?\}")
 
 
 def join_and(items: list[str]) -> str:
@@ -18,7 +19,7 @@ def join_and(items: list[str]) -> str:
 
 
 class Values:
-    """Draws values of one split from one random generator. Method names are what `data/facts.toml` calls `value`."""
+    """Draws values of one split from one random generator. Method names are the slots of value templates."""
 
     def __init__(self, rng: random.Random, split: Split) -> None:
         self.rng = rng
@@ -27,7 +28,7 @@ class Values:
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability
 
-    def word(self, kind: str) -> str:
+    def listed(self, kind: str) -> str:
         return self.rng.choice(words(kind, self.split))
 
     def number(self, low: int, high: int) -> int:
@@ -40,6 +41,25 @@ class Values:
 
     def digits(self, count: int) -> str:
         return "".join(self.rng.choice("0123456789") for _ in range(count))
+
+    def fill(self, template: str) -> str:
+        """Puts a drawn value into each slot of a value template: {days}, {price}, {number:2-60}."""
+
+        def drawn(slot: re.Match[str]) -> str:
+            if slot[2]:
+                return str(self.number(int(slot[2]), int(slot[3])))
+            return str(getattr(self, "pseudo_word" if slot[1] == "word" else slot[1])())
+
+        return SLOT.sub(drawn, template)
+
+    def filler(self, kind: str) -> str:
+        """A piece of a system prompt that is no fact, its value slots filled; {S} and {K} stay for the shop."""
+        return self.fill(self.rng.choice(filler(kind, self.split)))
+
+    def fillers(self, kind: str, count: int) -> list[str]:
+        """So many different pieces, or all there are."""
+        pieces = filler(kind, self.split)
+        return [self.fill(piece) for piece in self.rng.sample(pieces, min(count, len(pieces)))]
 
     # names
 
@@ -58,18 +78,18 @@ class Values:
         return self.pseudo_word().capitalize()
 
     def shop(self) -> str:
-        first = self.word("shop_adjectives") if self.chance(0.4) else self.invented_name()
+        first = self.listed("shop_adjectives") if self.chance(0.4) else self.invented_name()
         form = self.rng.random()
         if form < 0.7:
-            return f"{first} {self.word('shop_kinds')}"
+            return f"{first} {self.listed('shop_kinds')}"
         if form < 0.8:
-            return f"{first}'s {self.word('shop_kinds')}"
+            return f"{first}'s {self.listed('shop_kinds')}"
         if form < 0.9:
             return f"{first} & {self.invented_name()}"
         return first
 
     def product(self) -> str:
-        noun, adjective, form = self.word("product_nouns"), self.word("product_adjectives"), self.rng.random()
+        noun, adjective, form = self.listed("product_nouns"), self.listed("product_adjectives"), self.rng.random()
         if form < 0.3:
             name = f"{self.invented_name()} {noun}"
         elif form < 0.65:
@@ -84,28 +104,30 @@ class Values:
         return name.title() if case < 0.9 else name.lower()
 
     def person(self) -> str:
-        return self.word("first_names") if self.chance(0.5) else self.invented_name()
+        return self.listed("first_names") if self.chance(0.5) else self.invented_name()
 
     def full_name(self) -> str:
         return f"{self.person()} {self.invented_name()}"
 
     def carrier(self) -> str:
         if self.chance(0.7):
-            return self.word("carriers")
+            return self.listed("carriers")
         return self.invented_name() + self.rng.choice((" Express", " Logistics", " Freight", " Couriers", ""))
 
     def topic(self) -> str:
         form = self.rng.random()
         if form < 0.7:
-            return self.word("topics")
+            return self.listed("topics")
         if form < 0.85:
             return f"{self.pseudo_word()} {self.rng.choice(('service', 'card', 'plan', 'club', 'kit', 'pass', 'fee'))}"
-        return f"{self.word('product_nouns')} {self.rng.choice(('repair', 'rental', 'cleaning', 'insurance'))}"
+        return f"{self.listed('product_nouns')} {self.rng.choice(('repair', 'rental', 'cleaning', 'insurance'))}"
 
     # money, time, places
 
     def money(self, low: int, high: int) -> str:
-        currency = "$" if self.chance(0.85) else self.rng.choice("€£")
+        currency = "$" if self.chance(0.75) else self.rng.choice("€£")
+        if high > 500 and self.chance(0.08):
+            return f"{currency}{self.number(1, 9)},{self.digits(3)}{self.rng.choice(('', '', '.00', '.50'))}"
         form = self.rng.random()
         if form < 0.4:
             return f"{currency}{self.number(low, high)}"
@@ -122,14 +144,28 @@ class Values:
         return self.money(10, 300)
 
     def days(self) -> str:
-        form = self.rng.random()
-        if form < 0.7:
-            return f"{self.number(3, 400)} days"
-        if form < 0.8:
-            return f"{self.number(2, 26)} weeks"
-        if form < 0.9:
-            return f"{self.number(2, 24)} months"
-        return f"{self.number(2, 40)} business days"
+        return f"{self.number(3, 400 if self.chance(0.2) else 90)} days"
+
+    def weeks(self) -> str:
+        return f"{self.number(2, 26)} weeks"
+
+    def months(self) -> str:
+        return f"{self.number(2, 60)} months"
+
+    def years(self) -> str:
+        return f"{self.number(2, 30)} years"
+
+    def business_days(self) -> str:
+        return f"{self.number(2, 40)} {self.rng.choice(('business', 'business', 'working'))} days"
+
+    def hours_n(self) -> str:
+        return f"{self.number(2, 96)} hours"
+
+    def minutes(self) -> str:
+        return f"{self.number(5, 120)} minutes"
+
+    def percent(self) -> str:
+        return f"{self.number(3, 70)}%"
 
     def span(self) -> str:
         first = self.number(1, 20)
@@ -138,29 +174,18 @@ class Values:
         form = self.rng.random()
         if form < 0.5:
             return f"{first}-{last} {unit}"
-        if form < 0.8:
-            return f"{first} to {last} {unit}"
-        if form < 0.93:
-            return f"{max(2, first)} {unit}"
-        return self.rng.choice(("next day", "same day", "next business day"))
+        return f"{first} to {last} {unit}" if form < 0.85 else f"{max(2, first)} {unit}"
 
-    def warranty(self) -> str:
+    def shipping_time(self) -> str:
+        return self.span() if self.chance(0.9) else self.rng.choice(("next day", "same day", "next business day"))
+
+    def time(self) -> str:
         form = self.rng.random()
-        if form < 0.45:
-            return f"{self.number(2, 30)} years"
-        if form < 0.65:
-            return f"{self.number(2, 60)} months"
-        return self.days() if form < 0.93 else "lifetime"
+        if form < 0.4:
+            return f"{self.rng.randint(1, 12)}{self.rng.choice(('', ' ', ':30 '))}{self.rng.choice(('am', 'pm'))}"
+        return f"{self.rng.randint(7, 22)}:{self.rng.choice(('00', '00', '30', '15', '45'))}"
 
-    def cancellation(self) -> str:
-        form = self.rng.randrange(4)
-        if form == 0:
-            return f"within {self.number(1, 72)} hours"
-        if form == 1:
-            return f"within {self.number(5, 120)} minutes"
-        return f"within {self.number(2, 9)} days" if form == 2 else "until it ships"
-
-    def hours(self) -> str:
+    def opening(self) -> str:
         opens, closes, form = self.rng.randint(6, 11), self.rng.randint(3, 10), self.rng.random()
         if form < 0.25:
             return f"{opens} am to {closes} pm"
@@ -172,7 +197,7 @@ class Values:
 
     def date(self) -> str:
         month, day = self.rng.choice(shared("months")), self.rng.randint(1, 28)
-        weekday, form = self.rng.choice(shared("weekdays")), self.rng.random()
+        weekday, form = self.weekday(), self.rng.random()
         if form < 0.45:
             return f"{month} {day}"
         if form < 0.6:
@@ -180,6 +205,17 @@ class Values:
         if form < 0.7:
             return weekday
         return f"{weekday}, {month} {day}" if form < 0.85 else f"{day} {month}"
+
+    def month(self) -> str:
+        return self.rng.choice(shared("months"))
+
+    def weekday(self) -> str:
+        return self.rng.choice(shared("weekdays"))
+
+    def weekdays(self) -> str:
+        first = self.rng.randrange(5)
+        days = shared("weekdays")
+        return f"{days[first]} to {days[self.rng.randint(first + 1, 6)]}"
 
     def year(self) -> str:
         return str(self.number(1890, 2025))
@@ -206,7 +242,7 @@ class Values:
 
     def email(self) -> str:
         user = self.rng.choice(("support", "help", "hello", "care", "contact", "service", "info", "team"))
-        kind = re.sub("[^a-z]", "", self.word("shop_kinds").lower()) if self.chance(0.4) else ""
+        kind = re.sub("[^a-z]", "", self.listed("shop_kinds").lower()) if self.chance(0.4) else ""
         domain = self.rng.choice((".com", ".com", ".co", ".net", ".shop", ".org", ".example"))
         return f"{user}@{self.pseudo_word()}{kind}{domain}"
 
@@ -218,26 +254,52 @@ class Values:
             return f"{self.rng.choice(LETTERS)}{self.rng.choice(LETTERS)}-{number}"
         return f"ORD-{number}" if form < 0.85 else f"{self.rng.choice(LETTERS)}{number}"
 
-    def promo_code(self) -> str:
+    def code(self) -> str:
         return f"{self.pseudo_word(1).upper()}{self.number(5, 60)}"
 
-    def return_cost(self) -> str:
-        return self.rng.choice(("free", "paid by the customer", self.small_price()))
+    def city(self) -> str:
+        return self.rng.choice(shared("cities")) if self.chance(0.4) else self.invented_name()
 
-    def price_match(self) -> str:
-        percent, days = self.number(5, 50), self.number(3, 60)
-        limits = (f"up to {percent}% difference", f"within {days} days of purchase")
-        return self.rng.choice((*limits, "not offered", "only in store", "yes, on identical items"))
+    def country(self) -> str:
+        return self.rng.choice(shared("countries"))
 
-    def loyalty(self) -> str:
-        name = self.rng.choice((self.invented_name(), "Star", "Gold", "Circle"))
-        kind = self.rng.choice(("Club", "Rewards", "Perks", "Points"))
-        return f"{name} {kind}, {self.number(1, 30)} points per $1"
+    def countries(self) -> str:
+        return join_and(self.rng.sample(shared("countries"), self.rng.randint(2, 4)))
 
-    def destinations(self) -> str:
-        if self.chance(0.25):
-            return self.rng.choice(("worldwide", "domestic orders only"))
-        return join_and(self.rng.sample(shared("countries"), self.rng.randint(1, 4)))
+    def language(self) -> str:
+        return self.rng.choice(shared("languages"))
+
+    def languages(self) -> str:
+        return join_and(self.rng.sample(shared("languages"), self.rng.randint(2, 4)))
+
+    def company(self) -> str:
+        return self.invented_name()
+
+    def url(self) -> str:
+        path = self.rng.choice(("", "", "/" + self.pseudo_word(), "/help", "/shop", "/info"))
+        www = self.rng.choice(("www.", "www.", ""))
+        return f"{www}{self.pseudo_word()}{self.rng.choice(('.com', '.example', '.net', '.shop'))}{path}"
+
+    def handle(self) -> str:
+        return f"@{self.pseudo_word()}{self.rng.choice(('', '', 'shop', 'goods', 'store'))}"
+
+    def quantity(self) -> str:
+        return str(self.rng.randint(2, 40))
+
+    def rating(self) -> str:
+        return str(self.rng.randint(1, 5))
+
+    def postcode(self) -> str:
+        return self.digits(5) if self.chance(0.7) else f"{self.rng.choice(LETTERS)}{self.digits(1)} {self.digits(3)}"
+
+    def size(self) -> str:
+        return self.rng.choice(shared("sizes")) if self.chance(0.5) else str(self.rng.randint(30, 49))
+
+    def color(self) -> str:
+        return self.rng.choice(shared("colors"))
+
+    def order_state(self) -> str:
+        return self.rng.choice(shared("order_states"))
 
     def topic_rule(self) -> str:
         """What a shop says about one of its open topics."""
@@ -245,7 +307,7 @@ class Values:
             lambda: f"available for {self.price()}",
             lambda: f"only in our {self.rng.choice(shared('cities'))} store",
             lambda: "not offered at the moment",
-            lambda: f"yes, {self.rng.choice(shared('weekdays'))}s from {self.hours()}",
+            lambda: f"yes, {self.weekday()}s from {self.opening()}",
             lambda: f"up to {self.number(2, 99)} items per order",
             lambda: f"takes {self.span()}",
             lambda: f"{self.number(3, 70)}% off with a valid ID",
@@ -256,5 +318,7 @@ class Values:
         return self.rng.choice(forms)()
 
     def stock(self) -> str:
-        left = f"{self.number(2, 99)} left"
-        return self.rng.choice(("in stock", "in stock", "out of stock", "sold out", left, left))
+        left = f"{self.number(2, 99)} {self.rng.choice(('left', 'left', 'in stock'))}"
+        if self.chance(0.06):
+            return f"out of stock, back {self.rng.choice(('on', 'from', 'by'))} {self.date()}"
+        return self.rng.choice(("in stock", "in stock", "out of stock", "sold out", left, left, left))

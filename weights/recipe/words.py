@@ -1,7 +1,7 @@
 """Word lists and the split between training and held-out material.
 
-Everything that can be remembered (names, nouns, numbers) exists in two disjoint parts, so that an evaluation on
-held-out worlds measures copying from the prompt and not memory. This file knows no grammar and makes no values.
+Everything that can be remembered (names, nouns, numbers, phrasings) exists in two disjoint parts, so that an evaluation
+on held-out worlds measures copying from the prompt and not memory. This file knows no grammar and makes no values.
 """
 
 import tomllib
@@ -11,7 +11,6 @@ from typing import Any, Literal
 from zlib import crc32
 
 Split = Literal["train", "held_out"]
-
 DATA = Path(__file__).parent / "data"
 HELD_OUT_SHARE = 5  # one number in five is never seen in training
 
@@ -22,6 +21,12 @@ def load(name: str) -> dict[str, Any]:
     return tomllib.loads((DATA / f"{name}.toml").read_text(encoding="utf-8"))
 
 
+@cache
+def facts() -> dict[str, Any]:
+    """Every kind of single-value fact that a shop may state."""
+    return load("facts_policies") | load("facts_shop")
+
+
 def words(kind: str, split: Split) -> list[str]:
     """The words of a kind that has a training and a held-out part."""
     return load("words")[kind][split]
@@ -30,6 +35,11 @@ def words(kind: str, split: Split) -> list[str]:
 def shared(kind: str) -> list[str]:
     """The words of a closed class (months, payment methods, ...) that both splits use."""
     return load("words")["shared"][kind]
+
+
+def filler(kind: str, split: Split) -> list[str]:
+    """What shop owners write around their facts."""
+    return load("filler")[kind][split]
 
 
 def is_held_out(number: int) -> bool:

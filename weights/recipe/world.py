@@ -7,12 +7,12 @@ skills'. Which facts a shop lacks matters as much as which it has: the missing o
 from dataclasses import dataclass, field
 
 from recipe.values import Values
-from recipe.words import load, shared, words
+from recipe.words import facts, shared, words
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much a world of one level holds: upper limits, and how likely each optional part is."""
+    """How much a world of one level holds: limits, and how likely each optional part is."""
 
     facts: tuple[int, int]
     topics: int
@@ -20,13 +20,15 @@ class Size:
     payments: int
     products: int
     orders: int
+    paragraphs: tuple[int, int]  # of text around the facts
     part: float  # probability of each optional part
 
 
 SIZES = (
-    Size(facts=(1, 4), topics=1, shipping=2, payments=3, products=2, orders=2, part=0.25),
-    Size(facts=(3, 9), topics=3, shipping=3, payments=5, products=4, orders=4, part=0.5),
-    Size(facts=(5, 15), topics=7, shipping=4, payments=7, products=8, orders=7, part=0.7),
+    Size(facts=(1, 4), topics=1, shipping=2, payments=3, products=3, orders=2, paragraphs=(0, 0), part=0.3),
+    Size(facts=(3, 10), topics=2, shipping=3, payments=5, products=6, orders=3, paragraphs=(0, 1), part=0.6),
+    Size(facts=(7, 18), topics=4, shipping=4, payments=7, products=10, orders=5, paragraphs=(0, 5), part=0.75),
+    Size(facts=(10, 26), topics=7, shipping=5, payments=8, products=14, orders=8, paragraphs=(5, 30), part=0.85),
 )
 
 
@@ -51,23 +53,47 @@ class Order:
     eta: str
 
 
+@dataclass(frozen=True)
+class Hours:
+    """Opening hours of the week, Saturday and Sunday; `weekend` where one value serves both days."""
+
+    week: str
+    saturday: str
+    sunday: str
+
+    @property
+    def same_weekend(self) -> bool:
+        return self.saturday == self.sunday
+
+
 @dataclass
 class World:
     """Everything the assistant may know. `shop` is None in a conversation with a plain assistant."""
 
     shop: str | None = None
+    sector: str = ""
     facts: dict[str, str] = field(default_factory=dict)
     topics: dict[str, str] = field(default_factory=dict)
     shipping: list[Shipping] = field(default_factory=list)
-    hours: tuple[str, str] | None = None
+    hours: Hours | None = None
     payments: list[str] = field(default_factory=list)
     products: dict[str, Product] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
+    paragraphs: int = 0
 
 
 def make_order(values: Values) -> Order:
-    status = values.rng.choice(shared("order_states"))
-    return Order(item=values.product(), status=status, carrier=values.carrier(), eta=values.date())
+    return Order(item=values.product(), status=values.order_state(), carrier=values.carrier(), eta=values.date())
+
+
+def make_hours(values: Values) -> Hours:
+    week, saturday = values.opening(), values.opening()
+    form = values.rng.random()
+    if form < 0.4:
+        return Hours(week, saturday, saturday)
+    if form < 0.6:
+        return Hours(week, "closed", "closed")
+    return Hours(week, saturday, "closed" if form < 0.85 else values.opening())
 
 
 def shipping_methods(values: Values) -> list[str]:
@@ -77,26 +103,27 @@ def shipping_methods(values: Values) -> list[str]:
 
 
 def make_world(values: Values, level: int) -> World:
-    """A shop of a size given by `level` (0 short, 1 a usual shop, 2 long)."""
+    """A shop of a size given by `level` (0 short, 1 a usual shop, 2 large, 3 long)."""
     rng, size = values.rng, SIZES[level]
-    world = World(shop=values.shop())
-    facts = load("facts")
-    for key in rng.sample(list(facts), rng.randint(*size.facts)):
-        world.facts[key] = getattr(values, facts[key]["value"])()
+    world = World(shop=values.shop(), sector=values.filler("sectors"))
+    kinds = facts()
+    for key in rng.sample(list(kinds), rng.randint(*size.facts)):
+        world.facts[key] = values.fill(rng.choice(kinds[key]["values"]))
     for _ in range(rng.randint(0, size.topics)):
         world.topics[values.topic()] = values.topic_rule()
     if values.chance(size.part):
         for method in rng.sample(shipping_methods(values), rng.randint(1, size.shipping)):
             cost = values.money(1, 60) if values.chance(0.9) else "free"
-            world.shipping.append(Shipping(method, values.span(), cost))
+            world.shipping.append(Shipping(method, values.shipping_time(), cost))
     if values.chance(size.part):
-        world.hours = (values.hours(), values.hours() if values.chance(0.7) else "closed")
+        world.hours = make_hours(values)
     if values.chance(size.part):
         world.payments = rng.sample(shared("payment_methods"), rng.randint(2, size.payments))
-    if values.chance(size.part + 0.15):
+    if values.chance(size.part + 0.1):
         for _ in range(rng.randint(1, size.products)):
             world.products[values.product()] = Product(values.price(), values.stock())
-    if values.chance(size.part):
+    if values.chance(size.part * 0.5):
         for _ in range(rng.randint(1, size.orders)):
             world.orders[values.order_number()] = make_order(values)
+    world.paragraphs = rng.randint(*size.paragraphs)
     return world

@@ -1,0 +1,113 @@
+"""Questions that are answered by a single letter: judging a customer's message, or a fact of the shop.
+
+The options stand in random order behind letters, so that only reading them helps.
+"""
+
+import random
+
+from recipe.asking import some_question
+from recipe.phrases import as_typed, expand
+from recipe.skills import fact_question
+from recipe.talk import Case, Message, Talk
+from recipe.values import Values
+from recipe.words import Split, facts, load, shared
+
+LETTERS = "ABCDEFGH"
+YES_NO = (("Yes", "No"), ("yes", "no"))
+QUESTIONS = {  # questions.toml's kinds that belong to a category
+    "shipping_all": "shipping", "shipping_time": "shipping", "shipping_cost": "shipping", "hours": "hours",
+    "weekend_hours": "hours", "weekday_hours": "hours", "payment_all": "payment", "payment_one": "payment",
+    "product_price": "products", "product_stock": "products", "product_list": "products", "order_status": "orders",
+    "order_no_number": "orders", "off_topic": "other",
+}  # fmt: skip
+
+
+def posed(rng: random.Random, split: Split, question: str, options: list[str], right: str) -> tuple[str, str]:
+    """The finished question and the right letter; the options are shuffled unless they are yes and no."""
+    options = list(options)
+    if len(options) > 2 or rng.random() < 0.3:
+        rng.shuffle(options)
+    data = load("choices")
+    style = rng.choice(data["option_styles"][split if rng.random() < 0.5 else "train"])
+    lines = [style.replace("{L}", LETTERS[i]).replace("{o}", option) for i, option in enumerate(options)]
+    text = expand(rng, rng.choice(data["formats"][split]), Q="\x01", O="\x02")
+    return text.replace("\x01", question).replace("\x02", "\n".join(lines)), LETTERS[options.index(right)]
+
+
+def about_message(values: Values) -> tuple[str, list[str], str]:
+    """A yes/no question about a customer's message."""
+    rng, data = values.rng, values.rng.choice(load("choices")["yes_no"])
+    held_out, answer = values.split == "held_out", values.rng.choice(("yes", "no"))
+    question = rng.choice(data["held_out_questions" if held_out else "questions"])
+    message = expand(rng, values.fill(rng.choice(data[f"held_out_{answer}" if held_out else answer])))
+    message = message if values.chance(0.5) else message[:1].upper() + message[1:]
+    yes_no = rng.choice(YES_NO)
+    asked = rng.choice(('{Q}\nMessage: {M}', 'Message: {M}\n{Q}', '{Q}\n"{M}"', 'Customer: {M}\n{Q}', '"{M}"\n{Q}'))
+    return asked.replace("{Q}", question).replace("{M}", message), list(yes_no), yes_no[answer == "no"]
+
+
+def category_message(talk: Talk) -> tuple[str, str]:
+    """A customer's message and its category."""
+    rng = talk.rng
+    if talk.values.chance(0.6):
+        key = rng.choice(list(facts()))
+        return fact_question(talk, key), facts()[key]["category"]
+    kind = rng.choice(list(QUESTIONS))
+    slots = {"M": rng.choice(shared("payment_methods")) if "payment" in kind else "Express", "P": talk.values.product()}
+    text = expand(rng, rng.choice(load("questions")[kind][talk.split]), I=talk.values.order_number(), **slots)
+    return text, QUESTIONS[kind]
+
+
+def about_topic(talk: Talk) -> tuple[str, list[str], str]:
+    """Which of a few topics a customer's message belongs to."""
+    rng, data = talk.rng, load("choices")
+    message, category = category_message(talk)
+    others = rng.sample([name for name in data["categories"] if name != category], rng.randint(1, 4))
+    names = {name: rng.choice(data["categories"][name]) for name in [category, *others]}
+    typed = as_typed(rng, talk.split, message, wrap=False)
+    question = expand(rng, rng.choice(data["topic_questions"][talk.split]).replace("{M}", "\x01"))
+    return question.replace("\x01", typed), sorted(names.values(), key=lambda _: rng.random()), names[category]
+
+
+def about_fact(talk: Talk) -> tuple[str, list[str], str] | None:
+    """A question about the shop with one right value among others of its kind."""
+    asked = some_question(talk)
+    if asked.expected[0] in ("Yes", "No"):
+        return asked.question, ["Yes", "No"], asked.expected[0]
+    if not asked.short or asked.topic:
+        return None
+    key = next((key for key, value in talk.world.facts.items() if value == asked.short), None)
+    if key is None:
+        return None
+    options = {asked.short}
+    while len(options) < talk.rng.choice((2, 3, 3, 4)):
+        options.add(talk.values.fill(talk.rng.choice(facts()[key]["values"])))
+    return asked.question, talk.rng.sample(sorted(options), len(options)), asked.short
+
+
+def choose(talk: Talk) -> bool:
+    """A choice in the middle of a shop's conversation."""
+    if not talk.has_shop:
+        return False
+    drawn = about_fact(talk)
+    if drawn is None:
+        return False
+    question, options, right = drawn
+    text, letter = posed(talk.rng, talk.split, question, options, right)
+    talk.messages.append({"role": "user", "content": text})
+    talk.answer("choice", letter, exact=letter)
+    return True
+
+
+def judge(talk: Talk) -> tuple[list[Message], list[Case]]:
+    """A conversation that is nothing but choices about customers' messages."""
+    rng = talk.rng
+    system = rng.choice(load("choices")["systems"][talk.split])
+    messages: list[Message] = [{"role": "system", "content": system}] if rng.random() < 0.85 else []
+    cases = []
+    for _ in range(rng.choice((1, 1, 2, 3, 4))):
+        question, options, right = about_message(talk.values) if rng.random() < 0.5 else about_topic(talk)
+        text, letter = posed(rng, talk.split, question, options, right)
+        messages += [{"role": "user", "content": text}, {"role": "assistant", "content": letter}]
+        cases.append(Case(len(messages) - 1, "choice", exact=letter))
+    return messages, cases

@@ -1,0 +1,132 @@
+"""Tool calls: choosing a tool from the prompt, filling its parameters, asking for what is missing, using the result.
+
+Tools are written into the system prompt the way the shipped chat template writes them (`prompt_block`), so that a
+server that is given `tools` and one that is given the finished prompt see the same tokens.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from recipe.phrases import expand
+from recipe.talk import Talk
+from recipe.values import SLOT, Values
+from recipe.words import Split, load
+
+HEAD = "# Tools\nTo use one, write <tool_call>{\"name\": ..., \"arguments\": {...}}</tool_call>"
+NUMBERS = ("quantity", "rating", "number")  # slots whose values are JSON numbers
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool as this conversation sees it: `label` is its key in `data/tools.toml`, `parameters` maps the labels of
+    its parameters to the names they have here."""
+
+    label: str
+    name: str
+    description: str
+    parameters: dict[str, str]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return load("tools")[self.label]
+
+    @property
+    def line(self) -> str:
+        return f"- {self.name}({', '.join(self.parameters.values())}): {self.description}"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """As OpenAI's API wants it."""
+        properties = {name: {"type": "string"} for name in self.parameters.values()}
+        parameters = {"type": "object", "properties": properties, "required": list(properties)}
+        function = {"name": self.name, "description": self.description, "parameters": parameters}
+        return {"type": "function", "function": function}
+
+
+def prompt_block(tools: list[Tool]) -> str:
+    """What the chat template appends to the system message."""
+    return "\n".join([HEAD, *(tool.line for tool in tools)])
+
+
+def labels(split: Split) -> list[str]:
+    return [label for label, tool in load("tools").items() if tool["split"] == split]
+
+
+def draw_tools(values: Values, count: int) -> list[Tool]:
+    tools: list[Tool] = []
+    for label in values.rng.sample(labels(values.split), count):
+        data = load("tools")[label]
+        name = values.rng.choice([name for name in data["names"] if name not in {tool.name for tool in tools}])
+        parameters = {key: values.rng.choice(item["names"]) for key, item in data["parameters"].items()}
+        if len(set(parameters.values())) < len(parameters):
+            parameters = {key: item["names"][0] for key, item in data["parameters"].items()}
+        tools.append(Tool(label, name, values.rng.choice(data["descriptions"]), parameters))
+    return tools
+
+
+def draw_arguments(values: Values, tool: Tool) -> dict[str, str]:
+    """Different values for the parameters of a tool, by label."""
+    arguments: dict[str, str] = {}
+    for key, item in tool.data["parameters"].items():
+        value = values.fill("{" + item["slot"] + "}")
+        while value in arguments.values():
+            value = values.fill("{" + item["slot"] + "}")
+        arguments[key] = value
+    return arguments
+
+
+def arguments_json(tool: Tool, arguments: dict[str, str]) -> str:
+    def typed(key: str, value: str) -> str | int:
+        return int(value) if tool.data["parameters"][key]["slot"].split(":")[0] in NUMBERS else value
+
+    return json.dumps({tool.parameters[key]: typed(key, value) for key, value in arguments.items()}, ensure_ascii=False)
+
+
+def call_text(name: str, arguments: str) -> str:
+    """A tool call as the model writes it and as the chat template writes an earlier one."""
+    return f'<tool_call>{{"name": "{name}", "arguments": {arguments}}}</tool_call>'
+
+
+def call_and_tell(talk: Talk, tool: Tool, arguments: dict[str, str]) -> None:
+    """The call, the tool's result, and the answer made from it: in words of the result's own, so that it serves tools
+    that training never saw."""
+    called = arguments_json(tool, arguments)
+    text = call_text(tool.name, called)
+    talk.answer("tool call", text, exact=text)
+    talk.messages[-1] |= {"call": {"name": tool.name, "arguments": called}}
+    rng, result = talk.rng, {}
+    for key, template in tool.data["result"].items():
+        result[key] = expand(rng, talk.values.fill(template))
+    talk.messages.append({"role": "tool", "content": json.dumps(result, ensure_ascii=False)})
+    told = ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in result.items())
+    talk.answer("tool result", talk.worded("tool_result", V=told), tuple(result.values()))
+    wish = tool.name.replace("_", " ")
+    talk.note(f"The customer wanted to {wish} ({told})." if result else f"The customer wanted to {wish}.")
+
+
+def use_tool(talk: Talk, tools: list[Tool]) -> bool:
+    """The customer wants what one of the tools does; the first parameter may have to be asked for."""
+    rng, tool = talk.rng, talk.rng.choice(tools)
+    data = tool.data
+    arguments = draw_arguments(talk.values, tool)
+    first = next(iter(arguments), None)
+    if first and data.get("missing") and len(arguments) == 1 and talk.values.chance(0.3):
+        talk.ask(expand(rng, pick(talk, data["missing"])))
+        text = talk.worded("tool_ask", K=tool.parameters[first].replace("_", " "))
+        talk.answer("asks the number", text, exact=text)
+        given = talk.values.rng.choice(("{I}", "{I}", "it's {I}", "it is {I}", "{I} i think", "sure, {I}", "here: {I}"))
+        talk.ask(expand(rng, given, I=arguments[first]), (arguments[first],), wrap=False)
+    else:
+        text = expand(rng, pick(talk, data["requests"]), **arguments)
+        if SLOT.search(text):
+            return False
+        talk.ask(text, tuple(arguments.values()))
+    call_and_tell(talk, tool, arguments)
+    return True
+
+
+def pick(talk: Talk, templates: list[str]) -> str:
+    """One request in five belongs to the held-out split, whatever the tool's own."""
+    parts = {"held_out": templates[::5], "train": [t for i, t in enumerate(templates) if i % 5]}
+    return talk.rng.choice(parts[talk.split] or templates)
