@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,21 @@ def test_same_ids_as_llama_cpp(tokenizer: Tokenizer, reference: Vocab, parts: li
     """Counts would be wrong, and the model would be fed tokens that it was not trained on."""
     text = "".join(parts)
     assert tokenizer.encode(text) == reference.tokenize(text)
+
+
+def test_same_ids_for_ten_thousand_random_strings(tokenizer: Tokenizer, reference: Vocab) -> None:
+    """As above, with far more strings than a property-based run has time for: letters, signs, and all of Unicode."""
+    rng = random.Random(7)
+    signs = "abcdefghi XYZ  0123456789 .,!?'\"$€-/@#\n\r\t éß漢字🙂|<>_{}"
+    for number in range(10_000):
+        plain = number % 4 > 0
+        text = "".join(rng.choices(signs, k=rng.randint(1, 60)) if plain else (any_character(rng) for _ in range(20)))
+        assert tokenizer.encode(text) == reference.tokenize(text), text
+
+
+def any_character(rng: random.Random) -> str:
+    """One in three from the Latin blocks, one below the surrogates, one above."""
+    return chr(rng.choice((rng.randrange(0x20, 0x2FF), rng.randrange(0x2FF, 0xD800), rng.randrange(0xE000, 0x20000))))
 
 
 @settings(max_examples=150, deadline=None)

@@ -5,22 +5,25 @@ Standard library and pytest only: the tokenizer and the training need packages t
 
 # pyright: reportMissingImports=false
 
+import json
 import random
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from recipe import tools
 from recipe.drills import drill
 from recipe.generator import sample
 from recipe.phrases import expand
 from recipe.values import Values
-from recipe.words import is_held_out, load
+from recipe.words import facts, is_held_out, load
 from recipe.world import SIZES
 
 SPLITS = ("train", "held_out")
 LEVELS = range(len(SIZES))
-REMEMBERED = {"memory", "order", "follow-up", "no orders", "unknown order"}  # may hold what the user said, too
 SPLIT_LISTS = [name for name, entry in load("words").items() if set(entry) == set(SPLITS)]
+QUESTIONS = load("questions") | load("follow_ups")
 
 
 def conversations(split, level, count=60, seed=1):
@@ -55,21 +58,83 @@ def test_the_generators_own_answer_passes_its_own_case(split, level):
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_expected_value_was_stated_before(split, level):
-    """Breaks if an answer holds a value that nobody stated: not the prompt and, for a customer's own, not the user."""
+    """Breaks if an answer holds a value that neither the prompt, the customer nor a tool stated: copying what is not
+    there can only be guessed, and the model learns to invent."""
     for talk in conversations(split, level):
         for case in talk.cases:
-            answer = talk.messages[case.index]["content"]
-            said = talk.messages[: case.index] if case.skill in REMEMBERED else talk.messages[:1]
-            context = "\n".join(message["content"] for message in said).lower()
+            context = "\n".join(message["content"] for message in talk.messages[: case.index]).lower()
+            context += context.replace('"', "").replace("|", ":")
             for value in case.expected:
-                denied = value == "No" or f"we don't accept {value}" in answer
-                for part in parts_of(value, case.skill):
-                    assert denied or part == "Yes" or part.lower() in context, (part, context)
+                for part in parts_of(value):
+                    assert part in ("yes", "no") or part in context, (case.skill, part, context)
 
 
-def parts_of(value, skill):
-    """The bullets of a list put values together anew; all else is copied whole."""
-    return re.split(": |, ", value.removeprefix("- ")) if skill == "as a list" else [value]
+def parts_of(value):
+    """A bullet of a list, or a product with its price in brackets, puts values together anew."""
+    joined = re.fullmatch(r"- (.+): (.+)|(.+) \((.+)\)", value)
+    parts = [part for part in joined.groups() if part] if joined else [value.removeprefix("- ")]
+    return [piece.lower() for part in parts for piece in (part.split(", ") if value.startswith("- ") else [part])]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_letter_is_one_of_those_offered(split):
+    """Breaks if a choice is answered by a letter without an option, or always by the same one."""
+    letters = []
+    for talk in conversations(split, 0, 400):
+        for case in talk.cases:
+            if case.skill == "choice":
+                asked = talk.messages[case.index - 1]["content"]
+                assert re.search(rf"(?m)^\(?{case.exact}[).:]? ", asked), asked
+                letters.append(case.exact)
+    assert {"A", "B", "C"} <= set(letters)
+    assert max(letters.count(letter) for letter in set(letters)) < 0.7 * len(letters)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_tool_calls_use_what_the_prompt_and_the_customer_said(split):
+    """Breaks if a call names a tool or a parameter that the prompt does not list, or a value that nobody stated."""
+    seen = 0
+    for talk in conversations(split, 1, 200):
+        for message in talk.messages:
+            if "call" not in message:
+                continue
+            seen += 1
+            name, arguments = message["call"]["name"], json.loads(message["call"]["arguments"])
+            assert message["content"] == tools.call_text(name, message["call"]["arguments"])
+            assert f"\n- {name}({', '.join(arguments)}): " in talk.messages[0]["content"]
+            [schema] = [tool["function"] for tool in talk.tools if tool["function"]["name"] == name]
+            assert schema["parameters"]["required"] == list(arguments)
+            before = talk.messages[: talk.messages.index(message)]
+            said = " ".join(m["content"] for m in before if m["role"] == "user").lower()
+            assert all(str(value).lower() in said for value in arguments.values()), (arguments, said)
+    assert seen > 50
+
+
+def test_held_out_tools_never_occur_in_training():
+    """Breaks if the tools of the evaluation are known from training: reading a tool list would not be measured."""
+    assert not set(tools.labels("train")) & set(tools.labels("held_out"))
+    assert len(tools.labels("held_out")) >= 10
+    descriptions = {text for label in tools.labels("held_out") for text in load("tools")[label]["descriptions"]}
+    for talk in conversations("train", 1, 200):
+        assert not any(tool["function"]["description"] in descriptions for tool in talk.tools)
+
+
+def test_summaries_hold_what_was_told():
+    """Breaks if a summary misses the values told in the conversation that it sums up."""
+    cases = [(talk, case) for talk in conversations("train", 0, 400) for case in talk.cases if case.skill == "summary"]
+    assert len(cases) > 20
+    assert sum(bool(case.expected) for _, case in cases) > 10
+    for talk, case in cases:
+        assert "The customer" in talk.messages[case.index]["content"]
+
+
+def test_roles_alternate():
+    """Breaks if a conversation has two customer's messages in a row, or a tool's result without a call before it."""
+    for talk in conversations("train", 1, 200):
+        roles = [message["role"] for message in talk.messages if message["role"] != "system"]
+        assert roles[0] == "user"
+        for (before, after), message in zip(pairwise(roles), talk.messages[-len(roles) :], strict=False):
+            assert after == ("assistant" if before in ("user", "tool") else "tool" if "call" in message else "user")
 
 
 @pytest.mark.parametrize("name", SPLIT_LISTS)
@@ -79,24 +144,29 @@ def test_word_lists_of_the_splits_share_nothing(name):
     assert not set(entry["train"]) & set(entry["held_out"])
 
 
-@pytest.mark.parametrize("name", load("questions"))
+@pytest.mark.parametrize("name", QUESTIONS)
 def test_questions_of_the_splits_share_nothing(name):
-    """Breaks if a held-out phrasing occurs in training, or a skill has no phrasing at all."""
-    entry = load("questions")[name]
-    assert entry["train"]
-    assert entry["held_out"]
+    """Breaks if a held-out phrasing occurs in training, or a skill has too few phrasings to learn from."""
+    entry = QUESTIONS[name]
+    assert len(entry["train"]) >= 10
+    assert len(entry["held_out"]) >= 4
     assert not set(entry["train"]) & set(entry["held_out"])
 
 
-@pytest.mark.parametrize("name", load("facts"))
+@pytest.mark.parametrize("name", facts())
 def test_facts_are_complete_and_split(name):
-    """Breaks if a kind of fact lacks a label, a sentence, an answer or its value, or leaks a held-out question."""
-    fact = load("facts")[name]
+    """Breaks if a kind of fact lacks a label, a sentence, an answer or its values, or leaks a held-out question."""
+    fact = facts()[name]
+    assert len(fact["questions"]) >= 30
+    assert len(fact["held_out"]) >= 8
     assert not set(fact["questions"]) & set(fact["held_out"])
-    assert hasattr(Values, fact["value"])
+    assert fact["category"] in load("choices")["categories"]
+    assert len(fact["answers"]) == 1
     for kind in ("labels", "sentences", "answers"):
-        assert fact[kind]
         assert all("{v}" in template for template in fact[kind])
+    values = Values(random.Random(1), "train")
+    for template in fact["values"]:
+        assert not re.search(r"[{}]", values.fill(template))
 
 
 def test_numbers_belong_to_one_split():
@@ -109,10 +179,12 @@ def test_numbers_belong_to_one_split():
 
 def test_templates_leave_no_slot_and_no_choice_behind():
     """Breaks if the model is trained on unfilled slots such as {v}."""
+    slot = re.compile(r"\{[A-Za-z_|]+\}|[\x00-\x02]")
     for split in SPLITS:
-        for talk in conversations(split, 2, 150):
-            for message in talk.messages:
-                assert not re.search(r"[{}\x00]", message["content"]), message
+        for level in LEVELS:
+            for talk in conversations(split, level, 150):
+                for message in talk.messages:
+                    assert not slot.search(message["content"]), message
 
 
 def test_expand_resolves_nested_choices():

@@ -99,13 +99,13 @@ def choose(talk: Talk) -> bool:
     return True
 
 
-def judge(talk: Talk) -> tuple[list[Message], list[Case]]:
-    """A conversation that is nothing but choices about customers' messages."""
+def judge(talk: Talk, questions: int) -> tuple[list[Message], list[Case]]:
+    """A conversation that is nothing but so many choices about customers' messages."""
     rng = talk.rng
     system = rng.choice(load("choices")["systems"][talk.split])
     messages: list[Message] = [{"role": "system", "content": system}] if rng.random() < 0.85 else []
     cases = []
-    for _ in range(rng.choice((1, 1, 2, 3, 4))):
+    for _ in range(questions):
         question, options, right = about_message(talk.values) if rng.random() < 0.5 else about_topic(talk)
         text, letter = posed(rng, talk.split, question, options, right)
         messages += [{"role": "user", "content": text}, {"role": "assistant", "content": letter}]

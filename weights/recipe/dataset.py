@@ -20,7 +20,7 @@ from recipe.drills import drill
 from recipe.generator import sample
 from recipe.talk import Message
 
-COUNTS = {"drill": 8000, "short": 40000, "usual": 26000, "large": 16000, "long": 4500}  # conversations of each kind
+COUNTS = {"drill": 4000, "short": 20000, "usual": 18000, "large": 10000, "long": 3500}  # conversations of each kind
 LEVELS = {"short": 0, "usual": 1, "large": 2, "long": 3}
 LONGEST = 4000  # tokens; the few longer conversations are left out
 ROUND_TO = 32  # batch widths are multiples of this, so that few shapes occur

@@ -23,14 +23,14 @@ from recipe.world import SIZES, World, make_world
 Skill = Callable[[Talk], bool]
 
 PLAIN_SHARE = 0.04  # conversations without a shop
-TOOLS_SHARE, JUDGE_SHARE, TRANSCRIPT_SHARE = 0.17, 0.09, 0.04
-GREETING_SHARE = 0.12
-TURNS = (4, 12)
+TOOLS_SHARE, JUDGE_SHARE, TRANSCRIPT_SHARE = 0.19, 0.18, 0.03
+GREETING_SHARE = 0.2
+TURNS = (6, 18)
 WEIGHTS: dict[Skill, float] = {
     skills.fact: 34,
     skills.several: 9,
-    skills.briefly: 3,
-    skills.as_list: 2,
+    skills.briefly: 5,
+    skills.as_list: 3,
     skills.follow_up: 30,
     skills.repeat: 0.7,
     skills.unclear: 1.5,
@@ -44,16 +44,16 @@ WEIGHTS: dict[Skill, float] = {
     orders.recall_order_number: 2,
     memory.tell_something: 6,
     memory.recall: 7,
-    smalltalk.thanks: 1,
-    smalltalk.goodbye: 0.6,
-    smalltalk.how_are_you: 0.6,
-    smalltalk.who_are_you: 0.8,
-    smalltalk.acknowledge: 0.7,
-    smalltalk.compliment: 0.6,
-    smalltalk.complaint: 1.3,
-    smalltalk.nonsense: 0.6,
-    smalltalk.human: 1.6,
-    choices.choose: 3,
+    smalltalk.thanks: 2,
+    smalltalk.goodbye: 1.5,
+    smalltalk.how_are_you: 1,
+    smalltalk.who_are_you: 1.2,
+    smalltalk.acknowledge: 1.2,
+    smalltalk.compliment: 1.2,
+    smalltalk.complaint: 2.5,
+    smalltalk.nonsense: 1,
+    smalltalk.human: 3,
+    choices.choose: 5,
     summary.asked: 1.2,
 }
 
@@ -75,7 +75,7 @@ def sample(rng: random.Random, split: Split, level: int, turns: int | None = Non
     """One conversation of at least one turn; the system message is absent where the prompt is empty."""
     values, form = Values(rng, split), rng.random()
     if form < JUDGE_SHARE:
-        messages, cases = choices.judge(Talk(values, World()))
+        messages, cases = choices.judge(Talk(values, World()), turns or rng.randint(2, 8))
         return Conversation(messages, cases, World())
     if form < JUDGE_SHARE + TRANSCRIPT_SHARE:
         return of_transcript(values, level, turns)

@@ -6,10 +6,17 @@ WEIGHTS = Path(__file__).resolve().parent.parent
 BUILD = WEIGHTS / "build"
 TOKENIZER = BUILD / "tokenizer.json"
 F16 = BUILD / "model-f16.gguf"
-Q8 = BUILD / "model-q8_0.gguf"
-SHIPPED = WEIGHTS / "frontdesk-small-q8_0.gguf"
 MANIFEST = WEIGHTS / "manifest.toml"
 PROMPTS = WEIGHTS.parent / "prompts"
+QUANTS = ("q8_0", "q5_k_m")  # what ships: the default, and a smaller one
+
+
+def quantized(kind: str) -> Path:
+    return BUILD / f"model-{kind}.gguf"
+
+
+def shipped(kind: str) -> Path:
+    return WEIGHTS / f"frontdesk-small-{kind}.gguf"
 
 
 def dataset(kind: str) -> Path:

@@ -1,7 +1,7 @@
-"""Quantizes the exported F16 file to Q8_0 with llama.cpp, and puts it in place of the shipped model.
+"""Quantizes the exported F16 file with llama.cpp, and puts the results in place of the shipped models.
 
-python -m recipe.quantize            build/model-q8_0.gguf
-python -m recipe.quantize --ship     and weights/frontdesk-small-q8_0.gguf, with its hash and size in the manifest
+python -m recipe.quantize            build/model-q8_0.gguf, build/model-q5_k_m.gguf
+python -m recipe.quantize --ship     and weights/frontdesk-small-*.gguf, with hashes and sizes in the manifest
 """
 
 import argparse
@@ -16,36 +16,38 @@ import llama_cpp
 from recipe import paths
 
 
-def quantize(source: Path, target: Path) -> None:
+def quantize(source: Path, target: Path, kind: str) -> None:
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind.upper()}")
     params.nthread = 1
     result = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
     if result != 0:
-        raise RuntimeError(f"llama.cpp could not quantize {source.name} (code {result})")
+        raise RuntimeError(f"llama.cpp could not quantize {source.name} as {kind} (code {result})")
     print(f"{target.name}: {target.stat().st_size / 1e6:.1f} MB")
 
 
-def ship(source: Path) -> None:
-    """Replaces the shipped file, then the two lines of the manifest that describe it."""
-    shutil.copyfile(source, paths.SHIPPED)
-    digest = hashlib.sha256(paths.SHIPPED.read_bytes()).hexdigest()
+def ship(source: Path, target: Path) -> None:
+    """Replaces a shipped file, then the two lines of the manifest that describe it."""
+    shutil.copyfile(source, target)
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
     manifest = paths.MANIFEST.read_text(encoding="utf-8")
-    entry = rf'(file = "{re.escape(paths.SHIPPED.name)}"\nsha256 = )"\w*"(\nsize = )\d+'
-    updated, count = re.subn(entry, rf'\g<1>"{digest}"\g<2>{paths.SHIPPED.stat().st_size}', manifest)
+    entry = rf'(file = "{re.escape(target.name)}"\nsha256 = )"\w*"(\nsize = )\d+'
+    updated, count = re.subn(entry, rf'\g<1>"{digest}"\g<2>{target.stat().st_size}', manifest)
     if count != 1:
-        raise RuntimeError(f"{paths.MANIFEST.name} has no entry for {paths.SHIPPED.name}")
+        raise RuntimeError(f"{paths.MANIFEST.name} has no entry for {target.name}")
     paths.MANIFEST.write_text(updated, encoding="utf-8")
-    print(f"{paths.SHIPPED.name}: sha256 {digest}")
+    print(f"{target.name}: sha256 {digest}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ship", action="store_true", help="replace the shipped model and update the manifest")
+    parser.add_argument("--kinds", nargs="+", default=list(paths.QUANTS), help="as llama.cpp calls them: q8_0 q4_k_m …")
+    parser.add_argument("--ship", action="store_true", help="replace the shipped models and update the manifest")
     options = parser.parse_args()
-    quantize(paths.F16, paths.Q8)
-    if options.ship:
-        ship(paths.Q8)
+    for kind in options.kinds:
+        quantize(paths.F16, paths.quantized(kind), kind)
+        if options.ship:
+            ship(paths.quantized(kind), paths.shipped(kind))
 
 
 if __name__ == "__main__":
