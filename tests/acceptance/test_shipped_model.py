@@ -1,7 +1,8 @@
 """What the shipped model can do, in the words of people: asked over the API, by the real client, greedy.
 
-The model is served `exact`, so a pass here is a pass everywhere. How well it does on a thousand held-out cases is in its
-card (weights/README.md); here every skill is tried once or twice, so that a file that lost one cannot ship.
+The model is served `exact`, so a pass here does not depend on what else the server computes. How well it does on
+a thousand held-out cases is in its card (weights/README.md); here every skill is tried once or twice, so that a file
+that lost one cannot ship.
 """
 
 from __future__ import annotations
@@ -96,7 +97,11 @@ async def test_a_tool_is_called_and_its_result_told(client: openai.AsyncOpenAI) 
     found = re.fullmatch(r"<tool_call>(.+)</tool_call>", called)
     assert found, called
     assert json.loads(found[1]) == {"name": "get_order_status", "arguments": {"order_number": "483920"}}
-    call = {"id": "c1", "type": "function", "function": {"name": "get_order_status", "arguments": '{"order_number": "483920"}'}}
+    call = {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "get_order_status", "arguments": '{"order_number": "483920"}'},
+    }
     messages: list[dict[str, object]] = [
         {"role": "system", "content": system},
         {"role": "user", "content": "Where is my order 483920?"},

@@ -12,10 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from recipe import tools
 from recipe.drills import drill
 from recipe.generator import sample
 from recipe.phrases import expand
+from recipe.tools import call_text, labels
 from recipe.values import Values
 from recipe.words import facts, is_held_out, load
 from recipe.world import SIZES
@@ -100,7 +100,7 @@ def test_tool_calls_use_what_the_prompt_and_the_customer_said(split):
                 continue
             seen += 1
             name, arguments = message["call"]["name"], json.loads(message["call"]["arguments"])
-            assert message["content"] == tools.call_text(name, message["call"]["arguments"])
+            assert message["content"] == call_text(name, message["call"]["arguments"])
             assert f"\n- {name}({', '.join(arguments)}): " in talk.messages[0]["content"]
             [schema] = [tool["function"] for tool in talk.tools if tool["function"]["name"] == name]
             assert schema["parameters"]["required"] == list(arguments)
@@ -112,9 +112,9 @@ def test_tool_calls_use_what_the_prompt_and_the_customer_said(split):
 
 def test_held_out_tools_never_occur_in_training():
     """Breaks if the tools of the evaluation are known from training: reading a tool list would not be measured."""
-    assert not set(tools.labels("train")) & set(tools.labels("held_out"))
-    assert len(tools.labels("held_out")) >= 10
-    descriptions = {text for label in tools.labels("held_out") for text in load("tools")[label]["descriptions"]}
+    assert not set(labels("train")) & set(labels("held_out"))
+    assert len(labels("held_out")) >= 10
+    descriptions = {text for label in labels("held_out") for text in load("tools")[label]["descriptions"]}
     for talk in conversations("train", 1, 200):
         assert not any(tool["function"]["description"] in descriptions for tool in talk.tools)
 
@@ -219,7 +219,7 @@ def test_the_demo_shop_is_not_in_the_training_data():
     """Breaks if the demo's answers could come from memory: the demo would show nothing."""
     demo = (Path(__file__).parents[2] / "prompts" / "demo_shop.md").read_text()
     names = re.findall(r"^- ([A-Z]\w+(?: [A-Z]\w+)+): \$", demo, re.MULTILINE)
-    shop = re.search(r"assistant of ([A-Z]\w+)", demo)
+    shop = re.search(r"shop: ([A-Z]\w+)", demo)
     assert names
     assert shop
     talks = [talk for level in LEVELS for talk in conversations("train", level, 300)]

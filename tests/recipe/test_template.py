@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jinja2
 import pytest
-from recipe import tools
 from recipe.generator import Conversation, sample
+from recipe.tools import HEAD
 
 from frontdesk.fleet.gguf import read_metadata
 
@@ -17,14 +17,14 @@ WEIGHTS = Path(__file__).parents[2] / "weights"
 
 @pytest.fixture(scope="module", params=sorted(WEIGHTS.glob("*.gguf")), ids=lambda path: path.stem)
 def template(request: pytest.FixtureRequest) -> jinja2.Template:
-    return jinja2.Template(read_metadata(request.param)["tokenizer.chat_template"])
+    return jinja2.Template(str(read_metadata(request.param)["tokenizer.chat_template"]))
 
 
 def drawn(wanted: str) -> list[Conversation]:
     """Conversations with tools whose system message begins with a shop, or holds nothing but the tools."""
     rng = random.Random(3)
     talks = [talk for talk in (sample(rng, "train", 0) for _ in range(3000)) if talk.tools]
-    return [talk for talk in talks if talk.messages[0]["content"].startswith(tools.HEAD) == (wanted == "tools alone")]
+    return [talk for talk in talks if talk.messages[0]["content"].startswith(HEAD) == (wanted == "tools alone")]
 
 
 def chat_ml(talk: Conversation) -> str:
@@ -39,7 +39,7 @@ def test_tools_and_calls_are_written_as_in_training(template: jinja2.Template, w
     assert talks
     for talk in talks[:40]:
         system, *rest = talk.messages
-        head, _, _ = system["content"].partition(tools.HEAD)
+        head, _, _ = system["content"].partition(HEAD)
         messages = [{"role": "system", "content": head.removesuffix("\n\n")}] if head else []
         for message in rest:
             call = message.get("call")

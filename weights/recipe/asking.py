@@ -66,7 +66,9 @@ def product_answer(talk: Talk, name: str, kind: str) -> tuple[str, str]:
     """The answer and its value; `kind` is product_price, product_stock or product_sold."""
     product = talk.world.products[name]
     value = product.stock if kind == "product_stock" else product.price
-    return reply(talk.rng, "product_left" if value[0].isdigit() and kind == "product_stock" else kind, P=name, V=value), value
+    return reply(
+        talk.rng, "product_left" if value[0].isdigit() and kind == "product_stock" else kind, P=name, V=value
+    ), value
 
 
 def ask_product(talk: Talk) -> Asked:
@@ -127,7 +129,9 @@ def ask_hours(talk: Talk) -> Asked:
         sunday = "closed on Sundays" if hours.sunday == "closed" else f"{hours.sunday} on Sundays"
         weekend, ends = f"open {hours.saturday} on Saturdays and {sunday}", (hours.saturday, hours.sunday)
     if kind == "weekday_hours":
-        return Asked(question(rng, talk.split, kind), week + ".", (hours.week,), about, short=hours.week, topic=("hours", ""))
+        return Asked(
+            question(rng, talk.split, kind), week + ".", (hours.week,), about, short=hours.week, topic=("hours", "")
+        )
     if kind == "weekend_hours":
         kind = rng.choice(("weekend_hours", "weekend_open"))
         return Asked(question(rng, talk.split, kind), f"We're {weekend}.", ends, "weekend hours")

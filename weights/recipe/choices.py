@@ -42,7 +42,7 @@ def about_message(values: Values) -> tuple[str, list[str], str]:
     message = expand(rng, values.fill(rng.choice(data[f"held_out_{answer}" if held_out else answer])))
     message = message if values.chance(0.5) else message[:1].upper() + message[1:]
     yes_no = rng.choice(YES_NO)
-    asked = rng.choice(('{Q}\nMessage: {M}', 'Message: {M}\n{Q}', '{Q}\n"{M}"', 'Customer: {M}\n{Q}', '"{M}"\n{Q}'))
+    asked = rng.choice(("{Q}\nMessage: {M}", "Message: {M}\n{Q}", '{Q}\n"{M}"', "Customer: {M}\n{Q}", '"{M}"\n{Q}'))
     return asked.replace("{Q}", question).replace("{M}", message), list(yes_no), yes_no[answer == "no"]
 
 

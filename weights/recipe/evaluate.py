@@ -119,7 +119,9 @@ def table(results: list[Result]) -> str:
         lines.append(f"| {skill} | {cell(group)} | " + " | ".join(levels) + " |")
     answerable = [result for result in results if result.case.skill in ANSWERABLE]
     false = sum(result.abstains for result in answerable)
-    lines.append(f"\nFalse abstentions: {false} of {len(answerable)} answerable questions ({false / len(answerable):.1%}).")
+    lines.append(
+        f"\nFalse abstentions: {false} of {len(answerable)} answerable questions ({false / len(answerable):.1%})."
+    )
     return "\n".join(lines)
 
 
@@ -130,7 +132,9 @@ async def generated(client: AsyncOpenAI, model: str, options: argparse.Namespace
         for result in results:
             if not result.right:
                 asked = result.history[-1]["content"]
-                print(f"[{result.case.skill} {result.level}] {asked!r}\n   got {result.reply!r}\n   for {result.wanted!r}")
+                print(
+                    f"[{result.case.skill} {result.level}] {asked!r}\n   got {result.reply!r}\n   for {result.wanted!r}"
+                )
     print(table(results))
     if options.json:
         rows = [{"skill": r.case.skill, "level": r.level, "right": r.right} for r in results]

@@ -23,8 +23,7 @@ from recipe.tools import HEAD
 NAME = "frontdesk-small"
 CHAT_TEMPLATE = (
     "{% macro tool_block() %}"
-    "{% raw %}" + HEAD + "{% endraw %}"
-    + "{% for tool in tools %}{% set function = tool.function %}"
+    "{% raw %}" + HEAD + "{% endraw %}" + "{% for tool in tools %}{% set function = tool.function %}"
     "{{ '\\n- ' + function.name }}({{ (function.parameters or {}).get('properties', {}) | join(', ') }})"
     ": {{ function.description or '' }}{% endfor %}{% endmacro %}"
     "{% if tools and messages[0].role != 'system' %}"
@@ -37,7 +36,7 @@ CHAT_TEMPLATE = (
     "{% for call in message['tool_calls'] or [] %}"
     "{% set arguments = call.function.arguments %}"
     "{% if not loop.first %}{{ '\\n' }}{% endif %}"
-    "{{ '<tool_call>{\"name\": \"' + call.function.name + '\", \"arguments\": ' }}"
+    '{{ \'<tool_call>{"name": "\' + call.function.name + \'", "arguments": \' }}'
     "{% if arguments is string %}{{ arguments }}{% else %}{{ arguments | tojson }}{% endif %}"
     "{{ '}</tool_call>' }}{% endfor %}"
     "{{ '<|im_end|>\\n' }}"

@@ -47,12 +47,14 @@ def hours_line(values: Values, hours: Hours, prose: bool) -> str:
 def payment_line(values: Values, payments: list[str], prose: bool) -> str:
     listed = join_and(payments) if prose or values.chance(0.3) else ", ".join(payments)
     if prose:
-        line = values.rng.choice((f"We accept {listed}.", f"Customers can pay with {listed}.", f"{listed} are accepted."))
+        line = values.rng.choice(
+            (f"We accept {listed}.", f"Customers can pay with {listed}.", f"{listed} are accepted.")
+        )
     else:
         line = f"{values.rng.choice(PAYMENT_LABELS)}: {listed}"
     if values.chance(0.2):
         refused = values.rng.choice([method for method in shared("payment_methods") if method not in payments])
-        line += f"{'' if line.endswith('.') else '.'} {values.rng.choice(('No', 'We do not take', 'Not accepted:'))} {refused}."
+        line = f"{line.removesuffix('.')}. {values.rng.choice(('No', 'We do not take', 'Not accepted:'))} {refused}."
     return line
 
 
@@ -86,7 +88,14 @@ def product_lines(values: Values, world: World, prose: bool) -> list[str]:
     if prose:
         form = values.rng.choice(("The {0} costs {1} and is {2}.", "We sell the {0} for {1} ({2})."))
     else:
-        forms = ("{0}: {1}, {2}", "{0}: {1}, {2}", "{0} - {1} ({2})", "{0} | {1} | {2}", "{0}, {1}, {2}", "{0} ({1}) {2}")
+        forms = (
+            "{0}: {1}, {2}",
+            "{0}: {1}, {2}",
+            "{0} - {1} ({2})",
+            "{0} | {1} | {2}",
+            "{0}, {1}, {2}",
+            "{0} ({1}) {2}",
+        )
         form = values.rng.choice(forms)
     lines = [form.format(name, item.price, item.stock) for name, item in world.products.items()]
     if form.startswith("{0} |") and values.chance(0.4):

@@ -66,11 +66,15 @@ class Optimiser:
             assert matrix.grad is not None
             momentum.lerp_(matrix.grad, 1 - self.momentum)
             mine = index % self.ranks == self.rank
-            updates.append(orthogonalised(matrix.grad.lerp(momentum, self.momentum)) if mine else torch.zeros_like(matrix))
+            updates.append(
+                orthogonalised(matrix.grad.lerp(momentum, self.momentum)) if mine else torch.zeros_like(matrix)
+            )
         if self.ranks > 1:
             flat = torch.cat([update.view(-1) for update in updates])
             dist.all_reduce(flat)  # all but one rank's share are zeros
-            updates = [part.view_as(p) for part, p in zip(flat.split([p.numel() for p in updates]), updates, strict=True)]
+            updates = [
+                part.view_as(p) for part, p in zip(flat.split([p.numel() for p in updates]), updates, strict=True)
+            ]
         return updates
 
     def zero_grad(self) -> None:

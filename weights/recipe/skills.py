@@ -52,8 +52,13 @@ def several(talk: Talk) -> bool:
     if missing:
         texts, answers = [texts[0], missing[0]], [answers[0], talk.worded("unknown")]
         expected = asked[0].expected
-    joint = talk.rng.choice((" and ", " and ", "? also, ", "? ", "? and ", ", and ", ". ", " plus ", "?\n", "? oh and "))
-    talk.ask(joint.join(text.rstrip("?") for text in texts) + talk.rng.choice(("?", "?", "")), sum((i.keep for i in asked), ()))
+    joint = talk.rng.choice(
+        (" and ", " and ", "? also, ", "? ", "? and ", ", and ", ". ", " plus ", "?\n", "? oh and ")
+    )
+    talk.ask(
+        joint.join(text.rstrip("?") for text in texts) + talk.rng.choice(("?", "?", "")),
+        sum((i.keep for i in asked), ()),
+    )
     talk.answer("several questions", " ".join(answers), expected, kind="unknown" if missing else None)
     for item in asked[: 1 if missing else None]:
         talk.note(item.note)

@@ -13,7 +13,7 @@ from recipe.talk import Talk
 from recipe.values import SLOT, Values
 from recipe.words import Split, load
 
-HEAD = "# Tools\nTo use one, write <tool_call>{\"name\": ..., \"arguments\": {...}}</tool_call>"
+HEAD = '# Tools\nTo use one, write <tool_call>{"name": ..., "arguments": {...}}</tool_call>'
 NUMBERS = ("quantity", "rating", "number")  # slots whose values are JSON numbers
 
 

@@ -36,7 +36,10 @@ def random_string(rng: random.Random) -> str:
     """Letters, digits and signs; or, one time in four, any characters of Unicode at all."""
     if rng.random() < 0.75:
         return "".join(rng.choices(ALPHABET, k=rng.randint(1, 60)))
-    points = (rng.choice((rng.randrange(0x20, 0x2FF), rng.randrange(0x2FF, 0xD800), rng.randrange(0xE000, 0x20000))) for _ in range(20))
+    points = (
+        rng.choice((rng.randrange(0x20, 0x2FF), rng.randrange(0x2FF, 0xD800), rng.randrange(0xE000, 0x20000)))
+        for _ in range(20)
+    )
     return "".join(map(chr, points))
 
 
