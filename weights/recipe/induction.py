@@ -2,9 +2,9 @@
 
 What a front desk says is mostly copied from its prompt. The circuit that copies is an "induction head" (Olsson and
 others 2022, arXiv:2209.11895): one layer notes at each position which tokens came just before, a later one looks for
-positions whose noted tokens are the ones just read, and takes what stands there. From random weights it forms only after about ten
-million tokens of this data; put in place by hand it works after a few hundred thousand, and training goes on
-from there (the idea of initialising weights after a trained model's structure: Trockman and Kolter 2023,
+positions whose noted tokens are the ones just read, and takes what stands there. From random weights it forms only
+after about ten million tokens of this data; put in place by hand it works after a few hundred thousand, and training
+goes on from there (the idea of initialising weights after a trained model's structure: Trockman and Kolter 2023,
 arXiv:2305.09828). Nothing is fixed: every weight set here is trained like the others.
 
 The pieces, for two groups of two heads each:

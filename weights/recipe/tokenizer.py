@@ -34,12 +34,18 @@ def texts(count: int, seed: int) -> Iterator[str]:
             yield f"{message['role']}\n{message['content']}"
 
 
-def train(count: int, seed: int) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
+def empty(model: models.Model) -> Tokenizer:
+    """A tokenizer around a model: how text is cut before it, and put together after it."""
+    tokenizer = Tokenizer(model)
     split = pre_tokenizers.Split(Regex(QWEN2_PATTERN), behavior="isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
     tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def train(count: int, seed: int) -> Tokenizer:
+    tokenizer = empty(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=list(SPECIALS),

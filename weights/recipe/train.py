@@ -32,6 +32,7 @@ CURRICULUM = (
     (0.80, (0.01, 0.20, 0.39, 0.30, 0.10)),
     (1.00, (0.00, 0.15, 0.37, 0.31, 0.17)),
 )
+MUON_RATE, ADAM_RATE = 0.006, 2e-3
 LOWEST_RATE = 0.02
 WARM_UP_STEPS = 40
 
@@ -155,15 +156,15 @@ def report(progress: Progress, options: argparse.Namespace, losses: list[float],
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=float, default=45e6, help="tokens at the end, all runs together")
-    parser.add_argument("--decay", type=float, default=0.6, help="part of the tokens over which the rate falls")
+    parser.add_argument("--tokens", type=float, default=29e6, help="tokens at the end, all runs together")
+    parser.add_argument("--decay", type=float, default=0.7, help="part of the tokens over which the rate falls")
     parser.add_argument("--batch", type=int, default=2048, help="tokens of one rank's batch")
     parser.add_argument("--accumulate", type=int, default=2, help="batches of one rank between two steps")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--name", default="model", help="the checkpoint's name")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--muon-rate", type=float, default=0.006)
-    parser.add_argument("--adam-rate", type=float, default=2e-3)
+    parser.add_argument("--muon-rate", type=float, default=MUON_RATE)
+    parser.add_argument("--adam-rate", type=float, default=ADAM_RATE)
     parser.add_argument("--fp32", action="store_true", help="no bfloat16: for a CPU without AVX512-BF16")
     parser.add_argument("--eager", action="store_true", help="no torch.compile: for a machine without a C++ compiler")
     parser.add_argument("--log-every", type=int, default=20)

@@ -1,0 +1,86 @@
+"""Makes a checkpoint and a tokenizer from a shipped GGUF file, so that training can go on where a release ended.
+
+    python -m recipe.restore --tokens 28e6         build/model.pt and build/tokenizer.json
+
+The optimiser starts anew, and the weights are those of the quantized file: Q8_0 costs next to nothing, a smaller type
+more. `--tokens` is what the card says the model has seen; the schedule of `recipe.train` counts on from there. The
+vocabulary must stay the one in the file, whatever the generator writes by now.
+"""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gguf
+import torch
+from tokenizers import Tokenizer, models
+
+from recipe import paths
+from recipe.export import TENSORS
+from recipe.model import Config, Model
+from recipe.optimiser import Optimiser
+from recipe.tokenizer import SPECIALS, empty
+from recipe.train import ADAM_RATE, MUON_RATE, Progress, save
+
+
+def metadata(reader: gguf.GGUFReader, key: str) -> Any:
+    return reader.fields[key].contents()
+
+
+def read_config(reader: gguf.GGUFReader) -> Config:
+    def of(key: str) -> Any:
+        return metadata(reader, f"qwen3.{key}")
+
+    return Config(
+        vocabulary=len(metadata(reader, "tokenizer.ggml.tokens")),
+        width=of("embedding_length"),
+        layers=of("block_count"),
+        heads=of("attention.head_count"),
+        kv_heads=of("attention.head_count_kv"),
+        head_width=of("attention.key_length"),
+        feed_forward=of("feed_forward_length"),
+        context=of("context_length"),
+        rope_base=of("rope.freq_base"),
+    )
+
+
+def read_weights(reader: gguf.GGUFReader, config: Config) -> dict[str, torch.Tensor]:
+    """Every tensor in float32, under the names of `model.Model`."""
+    found = {
+        tensor.name: torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy())
+        for tensor in reader.tensors
+    }
+    weights = {"embedding.weight": found["token_embd.weight"], "norm.weight": found["output_norm.weight"]}
+    for layer in range(config.layers):
+        for ours, theirs in TENSORS.items():
+            weights[f"blocks.{layer}.{ours}.weight"] = found[f"blk.{layer}.{theirs}.weight"]
+    return weights
+
+
+def read_tokenizer(reader: gguf.GGUFReader) -> Tokenizer:
+    tokens = metadata(reader, "tokenizer.ggml.tokens")
+    merges = [tuple(merge.split(" ")) for merge in metadata(reader, "tokenizer.ggml.merges")]
+    tokenizer = empty(models.BPE(vocab={token: id for id, token in enumerate(tokens)}, merges=merges))
+    tokenizer.add_special_tokens(list(SPECIALS))
+    return tokenizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--file", type=Path, default=paths.shipped("q8_0"))
+    parser.add_argument("--tokens", type=float, required=True, help="tokens that the model has seen")
+    parser.add_argument("--name", default="model", help="the checkpoint's name")
+    options = parser.parse_args()
+    paths.BUILD.mkdir(exist_ok=True)
+    reader = gguf.GGUFReader(str(options.file))
+    read_tokenizer(reader).save(str(paths.TOKENIZER))
+    model = Model(read_config(reader))
+    model.load_state_dict(read_weights(reader, model.config))
+    progress = Progress(tokens=int(options.tokens))
+    save(options.name, model, Optimiser(model, MUON_RATE, ADAM_RATE), progress)
+    print(f"{paths.checkpoint(options.name).name}: {asdict(model.config)}")
+
+
+if __name__ == "__main__":
+    main()
