@@ -73,10 +73,10 @@ async def ask(client: openai.AsyncOpenAI, messages: list[dict[str, str]], **opti
 
 
 async def chat_stream(client: openai.AsyncOpenAI, messages: list[dict[str, str]], **options: Any) -> AsyncIterator[Any]:
-    settings: dict[str, Any] = {"max_tokens": 60, "temperature": 0, **options}
+    settings: dict[str, Any] = {"model": MODEL, "max_tokens": 60, "temperature": 0, **options}
     create: Any = client.chat.completions.create  # plain dicts, where its types want one class for each role
     async with await create(
-        model=MODEL, messages=messages, stream=True, stream_options={"include_usage": True}, **settings
+        messages=messages, stream=True, stream_options={"include_usage": True}, **settings
     ) as stream:
         async for chunk in stream:
             yield chunk

@@ -13,6 +13,11 @@ from recipe.values import Values
 from recipe.words import Split, facts, load, shared
 
 LETTERS = "ABCDEFGH"
+COPIED_SHARE = 0.4  # of the choices in training: the question itself spells the right option
+COPIED = (
+    'Which option says "{o}"?', "Choose {o}.", "The answer is {o}.", "Message: {o}\nWhich option repeats the message?",
+    "Which letter stands before {o}?", "The customer wants {o}. Which option is it?", "{o}",
+)  # fmt: skip
 YES_NO = (("Yes", "No"), ("yes", "no"))
 QUESTIONS = {  # questions.toml's kinds that belong to a category
     "shipping_all": "shipping", "shipping_time": "shipping", "shipping_cost": "shipping", "hours": "hours",
@@ -85,6 +90,18 @@ def about_fact(talk: Talk) -> tuple[str, list[str], str] | None:
     return asked.question, talk.rng.sample(sorted(options), len(options)), asked.short
 
 
+def spelled_out(talk: Talk) -> tuple[str, list[str], str]:
+    """A choice that only takes finding the right option's words: a drill for tying options to letters."""
+    rng, values = talk.rng, talk.values
+    categories = [name for names in load("choices")["categories"].values() for name in names]
+    maker = rng.choice((values.topic, values.product, values.pseudo_word, values.price, lambda: rng.choice(categories)))
+    options = list({maker() for _ in range(rng.randint(2, 5))})
+    if len(options) < 2 or rng.random() < 0.25:
+        options = list(rng.choice(YES_NO))
+    right = rng.choice(options)
+    return rng.choice(COPIED).replace("{o}", right), options, right
+
+
 def choose(talk: Talk) -> bool:
     """A choice in the middle of a shop's conversation."""
     if not talk.has_shop:
@@ -106,7 +123,10 @@ def judge(talk: Talk, questions: int) -> tuple[list[Message], list[Case]]:
     messages: list[Message] = [{"role": "system", "content": system}] if rng.random() < 0.85 else []
     cases = []
     for _ in range(questions):
-        question, options, right = about_message(talk.values) if rng.random() < 0.5 else about_topic(talk)
+        if talk.split == "train" and rng.random() < COPIED_SHARE:
+            question, options, right = spelled_out(talk)
+        else:
+            question, options, right = about_message(talk.values) if rng.random() < 0.5 else about_topic(talk)
         text, letter = posed(rng, talk.split, question, options, right)
         messages += [{"role": "user", "content": text}, {"role": "assistant", "content": letter}]
         cases.append(Case(len(messages) - 1, "choice", exact=letter))

@@ -14,22 +14,21 @@ from recipe.values import SLOT, Values
 from recipe.words import Split, load
 
 HEAD = '# Tools\nTo use one, write <tool_call>{"name": ..., "arguments": {...}}</tool_call>'
+INVENTED_SHARE = 0.45  # of the tools in training
+INVENTED_SLOTS = ("order_number", "email", "city", "product", "date", "code", "phone", "person")
+VERBS = ("get", "check", "set", "create", "book", "find", "start", "cancel", "update", "send", "list", "request", "add")
 NUMBERS = ("quantity", "rating", "number")  # slots whose values are JSON numbers
 
 
 @dataclass(frozen=True)
 class Tool:
-    """One tool as this conversation sees it: `label` is its key in `data/tools.toml`, `parameters` maps the labels of
-    its parameters to the names they have here."""
+    """One tool as this conversation sees it: `data` is its entry of `data/tools.toml` or an invented one of that form,
+    `parameters` maps the labels of its parameters to the names they have here."""
 
-    label: str
+    data: dict[str, Any]
     name: str
     description: str
     parameters: dict[str, str]
-
-    @property
-    def data(self) -> dict[str, Any]:
-        return load("tools")[self.label]
 
     @property
     def line(self) -> str:
@@ -55,14 +54,38 @@ def labels(split: Split) -> list[str]:
 
 def draw_tools(values: Values, count: int) -> list[Tool]:
     tools: list[Tool] = []
-    for label in values.rng.sample(labels(values.split), count):
-        data = load("tools")[label]
-        name = values.rng.choice([name for name in data["names"] if name not in {tool.name for tool in tools}])
-        parameters = {key: values.rng.choice(item["names"]) for key, item in data["parameters"].items()}
-        if len(set(parameters.values())) < len(parameters):
-            parameters = {key: item["names"][0] for key, item in data["parameters"].items()}
-        tools.append(Tool(label, name, values.rng.choice(data["descriptions"]), parameters))
+    entries = [load("tools")[label] for label in values.rng.sample(labels(values.split), count)]
+    for entry in entries:
+        invented = values.split == "train" and values.chance(INVENTED_SHARE)
+        tool = of_entry(values, invent(values) if invented else entry)
+        if tool.name not in {other.name for other in tools}:
+            tools.append(tool)
     return tools
+
+
+def of_entry(values: Values, data: dict[str, Any]) -> Tool:
+    parameters = {key: values.rng.choice(item["names"]) for key, item in data["parameters"].items()}
+    if len(set(parameters.values())) < len(parameters):
+        parameters = {key: item["names"][0] for key, item in data["parameters"].items()}
+    return Tool(data, values.rng.choice(data["names"]), values.rng.choice(data["descriptions"]), parameters)
+
+
+def invent(values: Values) -> dict[str, Any]:
+    """A tool that no shop has, asked for in the words of its description: only reading the list can find it."""
+    topic, rng = values.topic() if values.chance(0.6) else values.pseudo_word(2), values.rng
+    word = topic.replace(" ", "_").replace("-", "_").lower() if values.chance(0.5) else values.pseudo_word()
+    slots = rng.sample(INVENTED_SLOTS, rng.choice((0, 1, 1, 1, 2)))
+    parameters = {slot: {"slot": slot, "names": [slot, slot, values.pseudo_word(), f"new_{slot}"]} for slot in slots}
+    with_all = "".join(f"{rng.choice((' ', ', ', ' for ', ': '))}{{{slot}}}" for slot in slots)
+    wishes = ("i need {0}", "can you do {0} for me", "{0}", "please arrange {0}", "i'd like {0}", "help me with {0}")
+    return {
+        "names": [f"{rng.choice(VERBS)}_{word}", word],
+        "descriptions": [form.format(topic) for form in ("Use this for {0}.", "Takes care of {0}.", "Everything about {0}.")],
+        "parameters": parameters,
+        "requests": [wish.format(topic) + with_all for wish in wishes],
+        "missing": [wish.format(topic) for wish in wishes],
+        "result": {key: "{" + key + "}" for key in rng.sample(("price", "date", "code", "person", "time"), rng.randint(1, 2))},
+    }  # fmt: skip
 
 
 def draw_arguments(values: Values, tool: Tool) -> dict[str, str]:
