@@ -86,6 +86,12 @@ def test_no_message_becomes_a_control_token(rich: Tokenizer, name: str, texts: l
     assert found == controls(template.render(conversation(texts, innocent=True)), rich)
 
 
+def calls_of(message: Message) -> str:
+    """A message's tool calls as the shipped template writes them."""
+    form = '<tool_call>{{"name": "{0}", "arguments": {1}}}</tool_call>'
+    return "\n".join(form.format(call.name, call.arguments) for call in message.tool_calls)
+
+
 @settings(max_examples=100, deadline=None)
 @given(texts=st.lists(TEXT.map("".join) | st.text(max_size=20), min_size=4, max_size=4))
 def test_the_visible_text_is_unchanged(rich: Tokenizer, texts: list[str]) -> None:
@@ -93,7 +99,7 @@ def test_the_visible_text_is_unchanged(rich: Tokenizer, texts: list[str]) -> Non
     ids = ChatTemplate(CHATML, rich).render(conversation(texts))
     names = {id: text.encode() for text, id in rich.special.items()}
     whole = b"".join(names.get(id) or rich.token_bytes(id) for id in ids).decode()
-    turns = [f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in conversation(texts)]
+    turns = [f"<|im_start|>{m.role}\n{m.content}{calls_of(m)}<|im_end|>\n" for m in conversation(texts)]
     assert whole == "<s>" + "".join(turns) + "<|im_start|>assistant\n"
 
 

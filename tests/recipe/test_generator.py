@@ -125,7 +125,8 @@ def test_summaries_hold_what_was_told():
     assert len(cases) > 20
     assert sum(bool(case.expected) for _, case in cases) > 10
     for talk, case in cases:
-        assert "The customer" in talk.messages[case.index]["content"]
+        text = talk.messages[case.index]["content"]
+        assert "The customer" in text or text == "Nothing has been discussed yet."
 
 
 def test_roles_alternate():

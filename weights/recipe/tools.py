@@ -16,6 +16,7 @@ from recipe.words import Split, load
 HEAD = '# Tools\nTo use one, write <tool_call>{"name": ..., "arguments": {...}}</tool_call>'
 INVENTED_SHARE = 0.45  # of the tools in training
 INVENTED_SLOTS = ("order_number", "email", "city", "product", "date", "code", "phone", "person")
+RESULTS = ("price", "date", "code", "person", "time")
 VERBS = ("get", "check", "set", "create", "book", "find", "start", "cancel", "update", "send", "list", "request", "add")
 NUMBERS = ("quantity", "rating", "number")  # slots whose values are JSON numbers
 
@@ -80,12 +81,12 @@ def invent(values: Values) -> dict[str, Any]:
     wishes = ("i need {0}", "can you do {0} for me", "{0}", "please arrange {0}", "i'd like {0}", "help me with {0}")
     return {
         "names": [f"{rng.choice(VERBS)}_{word}", word],
-        "descriptions": [form.format(topic) for form in ("Use this for {0}.", "Takes care of {0}.", "Everything about {0}.")],
+        "descriptions": [f"Use this for {topic}.", f"Takes care of {topic}.", f"Everything about {topic}."],
         "parameters": parameters,
         "requests": [wish.format(topic) + with_all for wish in wishes],
         "missing": [wish.format(topic) for wish in wishes],
-        "result": {key: "{" + key + "}" for key in rng.sample(("price", "date", "code", "person", "time"), rng.randint(1, 2))},
-    }  # fmt: skip
+        "result": {key: "{" + key + "}" for key in rng.sample(RESULTS, rng.randint(1, 2))},
+    }
 
 
 def draw_arguments(values: Values, tool: Tool) -> dict[str, str]:
