@@ -173,7 +173,7 @@ async def run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--file", type=Path, default=paths.SHIPPED)
+    parser.add_argument("--file", type=Path, default=paths.shipped("q8_0"))
     parser.add_argument("--handwritten", action="store_true", help="the hand-written shop instead")
     parser.add_argument("--split", choices=("train", "held_out"), default="held_out")
     parser.add_argument("--conversations", type=int, default=100, help="of each of the four levels")
