@@ -1,8 +1,8 @@
 """What the shipped model can do, in the words of people: asked over the API, by the real client, greedy.
 
 The model is served `exact`, so a pass here does not depend on what else the server computes. How well it does on
-a thousand held-out cases is in its card (weights/README.md); here every skill that it has is tried once or twice, so that
-a file that lost one cannot ship. Single-letter decisions are missing: by its card it only guesses them.
+a thousand held-out cases is in its card (weights/README.md); here every skill that it has is tried once or twice, so
+that a file that lost one cannot ship. Single-letter decisions are missing: by its card it only guesses them.
 """
 
 from __future__ import annotations
