@@ -51,7 +51,7 @@ class EventStream(EventSourceResponse):
         # Not in the generator's own `finally`: that never runs if the client leaves before the first frame.
         try:
             await super().__call__(scope, receive, send)
-        except SendTimeoutError:
+        except* SendTimeoutError:  # a frame and a keep-alive may miss the deadline together: then it is a group of two
             log.info("reader stalled, dropped", seconds=self.send_timeout)
             await drop(scope, receive)
         finally:
