@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from frontdesk.errors import ConfigError
+from frontdesk.principal import Limits
 
 PREFIX = "FRONTDESK_"
 FILE_VARIABLE = "FRONTDESK_CONFIG"
@@ -140,6 +141,70 @@ class Settings(BaseSettings):
         description="Persona (prompts/<name>.md) of requests without a system message. "
         "Unset: the model's own. 'none': none.",
     )
+    database: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Where conversations are kept: path of an SQLite file, a postgresql:// URL, or 'memory' to forget "
+        "everything at the end. Unset: frontdesk.db in the user's state folder.",
+    )
+    auth: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether every request needs a key or a visitor's token. auto: on unless the server listens on a "
+        "loopback address. Keys are honoured even when off, so that their budgets count.",
+    )
+    answer_reserve: int = Field(
+        default=512,
+        ge=1,
+        le=1_048_576,
+        description="Tokens of the window that a conversation's history leaves free for the answer, when the request "
+        "does not say how long the answer may be. At most a quarter of the window.",
+    )
+    context_policy: Literal["drop", "summarise"] = Field(
+        default="drop",
+        description="What happens to the oldest turns of a conversation that outgrows the window, unless the "
+        "conversation says otherwise: they are left out, or a summary takes their place.",
+    )
+    abandon: Literal["at_once", "grace", "never"] = Field(
+        default="never",
+        description="When a stored reply whose last reader has left is stopped. Background replies never are; replies "
+        "that are not stored always are, at once.",
+    )
+    abandon_seconds: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=86_400,
+        allow_inf_nan=False,
+        description="The grace of `abandon = grace`, in seconds.",
+    )
+    retention_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36_500,
+        allow_inf_nan=False,
+        description="Days after which conversations and responses that nobody touched are deleted. Unset: never.",
+    )
+    idempotency_hours: float = Field(
+        default=24.0,
+        gt=0,
+        le=720,
+        allow_inf_nan=False,
+        description="Hours for which an Idempotency-Key is remembered.",
+    )
+    visitor_minutes: float = Field(
+        default=15.0, gt=0, le=1440, allow_inf_nan=False, description="Minutes for which a visitor's token is good."
+    )
+    visitor_tokens_per_minute: int | None = Field(
+        default=None, ge=1, le=2**53, description="Token budget of one visitor for each minute. Unset: none."
+    )
+    visitor_tokens_per_day: int | None = Field(
+        default=None, ge=1, le=2**53, description="Token budget of one visitor for each day in UTC. Unset: none."
+    )
+    visitor_requests_per_minute: int | None = Field(
+        default=None, ge=1, le=2**31, description="Requests of one visitor in each minute. Unset: no limit."
+    )
+    conversation_tokens: int | None = Field(
+        default=None, ge=1, le=2**53, description="Token budget of one conversation in total. Unset: none."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe line to log."
     )
@@ -167,6 +232,23 @@ class Settings(BaseSettings):
             if origin != "*" and not (found and scheme and rest and "/" not in rest):
                 raise ValueError(f"{origin!r} is no origin; write scheme and host as in https://shop.example")
         return value
+
+    @property
+    def visitor_limits(self) -> Limits:
+        return Limits(
+            tokens_per_minute=self.visitor_tokens_per_minute,
+            tokens_per_day=self.visitor_tokens_per_day,
+            requests_per_minute=self.visitor_requests_per_minute,
+        )
+
+    @property
+    def conversation_limits(self) -> Limits:
+        return Limits(tokens_total=self.conversation_tokens)
+
+    @property
+    def database_place(self) -> str:
+        """A path, a postgresql:// URL, or "memory"."""
+        return self.database or str(state_folder() / "frontdesk.db")
 
     def window(self, model_context: int) -> int:
         """Tokens that one conversation may hold with a model that was trained for `model_context` tokens."""

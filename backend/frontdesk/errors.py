@@ -5,10 +5,16 @@ FrontdeskError
 ├── RequestRefused                the caller's fault, found before any work was done
 │   ├── InvalidRequest            a field is missing, of the wrong type or out of range
 │   ├── ContextLengthExceeded     prompt and answer do not fit the model's window
-│   ├── ModelNotFound
+│   ├── NotFound                  no such object, or not the caller's
+│   │   └── ModelNotFound
+│   ├── Conflict                  the request contradicts what is there
+│   ├── Unauthorized              no valid key or token
+│   ├── Forbidden                 a valid one that may not do this
 │   └── BodyTooLarge
 ├── Unavailable                   right request, wrong moment: try again after `retry_after` seconds
 │   ├── Overloaded                the waiting line is full
+│   ├── BudgetExceeded            a token budget or request rate is used up
+│   ├── StorageFailed             the database does not take or give data now
 │   └── EngineNotReady            the model is still loading, or the server is shutting down
 ├── EngineFailed                  our fault, after work was begun
 │   ├── ModelLoadFailed
@@ -49,22 +55,43 @@ class InvalidRequest(RequestRefused):
 
 
 class ContextLengthExceeded(RequestRefused):
-    """`details` holds `n_prompt_tokens` and `n_ctx`, both in tokens."""
+    """`details` holds `n_prompt_tokens` and `n_ctx`, both in tokens, and `reserve` where tokens are kept for the
+    answer: then the prompt is the smallest that the conversation's policy allows."""
 
     code = "context_length_exceeded"
 
-    def __init__(self, n_prompt_tokens: int, n_ctx: int, *, param: str | None = None) -> None:
+    def __init__(self, n_prompt_tokens: int, n_ctx: int, *, param: str | None = None, reserve: int = 0) -> None:
+        kept = f" and {reserve} kept for the answer" if reserve else ""
+        shorten = "the message, the instructions or what is pinned" if reserve else "the conversation"
         super().__init__(
-            f"request ({n_prompt_tokens} tokens) exceeds the available context size ({n_ctx} tokens): "
-            "shorten the conversation or serve the model with a larger --ctx",
+            f"request ({n_prompt_tokens} tokens{kept}) exceeds the available context size ({n_ctx} tokens): "
+            f"shorten {shorten}, or serve the model with a larger --ctx",
             param=param,
             n_prompt_tokens=n_prompt_tokens,
             n_ctx=n_ctx,
         )
+        if reserve:
+            self.details["reserve"] = reserve
 
 
-class ModelNotFound(RequestRefused):
+class NotFound(RequestRefused):
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
     code = "model_not_found"
+
+
+class Conflict(RequestRefused):
+    code = "conflict"
+
+
+class Unauthorized(RequestRefused):
+    code = "invalid_api_key"
+
+
+class Forbidden(RequestRefused):
+    code = "insufficient_scope"
 
 
 class BodyTooLarge(RequestRefused):
@@ -81,6 +108,21 @@ class Unavailable(FrontdeskError):
 
 class Overloaded(Unavailable):
     code = "server_overloaded"
+
+
+class BudgetExceeded(Unavailable):
+    """`details` holds `budget` (its name), `limit`, `remaining` and `requested`; `retry_after` is infinite for a budget
+    that never refills."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after: float, **details: object) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.details = details
+
+
+class StorageFailed(Unavailable):
+    code = "storage_unavailable"
 
 
 class EngineNotReady(Unavailable):

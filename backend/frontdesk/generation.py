@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from frontdesk.errors import FrontdeskError
-from frontdesk.messages import Message
+from frontdesk.messages import Item, Message
 
 FinishReason = Literal["stop", "length", "cancelled"]
+Truncation = Literal["auto", "disabled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,53 @@ class GenerationRequest:
     top_logprobs: int | None = None  # None = no logprobs; 0..20 alternatives a token
     persona: bool = True  # put the model's persona in front when no system message is given
     generate: bool = True  # False = prefill only (warm-up)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptReference:
+    """A prompt of `prompts/` by name. `version` None takes the newest; `variables` fill its `{{ name }}`."""
+
+    id: str
+    version: str | None = None
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a request to the Responses API says beyond sampling: which conversation it goes on with, and how.
+
+    At most one of `conversation` (an id) and `previous` (a response's id without its prefix) is set. `truncation` None
+    means: as the conversation says, else `auto` in a conversation and `disabled` without one.
+    """
+
+    input: tuple[Item, ...]
+    instructions: str | None = None
+    prompt: PromptReference | None = None
+    conversation: str | None = None
+    previous: str | None = None
+    store: bool = True
+    background: bool = False
+    truncation: Truncation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextReport:
+    """What of a conversation was sent to the model, in exact tokens of the rendered template.
+
+    `parts` adds up to `prompt_tokens`: system, pinned, summary, history, input and template (what the chat template
+    adds around and between them). `kept`, `dropped` and `summarised` are ids of items, oldest first; an item whose
+    content a summary stands for is in `summarised`, and in neither of the others. `cut` counts tokens that were taken
+    from the middle of the newest message.
+    """
+
+    window: int
+    reserve: int
+    prompt_tokens: int
+    parts: tuple[tuple[str, int], ...]
+    kept: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    summarised: tuple[str, ...] = ()
+    cut: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +148,21 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """`stop_string` is the one that was met, if any; it is not part of the text."""
+    """`stop_string` is the one that was met, if any; it is not part of the text. `at` is in seconds since 1970."""
 
     reason: FinishReason
     usage: Usage
     stop_string: str | None = None
+    at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """`usage` counts what was done before the failure."""
+    """`usage` counts what was done before the failure; `at` is in seconds since 1970."""
 
     error: FrontdeskError
     usage: Usage
+    at: int | None = None
 
 
 Event = Started | Delta | Finished | Failed
