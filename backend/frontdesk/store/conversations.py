@@ -1,0 +1,247 @@
+"""Conversations and their items. Every query names the owner: another owner's conversation does not exist.
+
+An item is a row, numbered within its conversation. The one summary has number 0, so it stands before all others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from frontdesk.errors import Conflict, NotFound
+from frontdesk.messages import Item
+from frontdesk.store.database import Database
+from frontdesk.store.records import UNFINISHED, ConversationRecord, Page
+from frontdesk.store.rows import (
+    ITEM_COLUMNS,
+    conversation_record,
+    conversation_row,
+    item_record,
+    item_row,
+    item_tuple,
+    name_tuple,
+    to_json,
+)
+from frontdesk.store.schema import conversations, insert_new, insert_or_replace, items, responses
+from frontdesk.store.writer import Writer
+
+SUMMARY_POSITION: Final = 0
+
+
+class Conversations:
+    """Methods that write return after the commit. All raise `StorageFailed` when the database does not answer."""
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database = database
+        self._writer = writer
+
+    async def create(self, record: ConversationRecord, items: Sequence[Item] = ()) -> None:
+        """Raises `Conflict` when the id is taken, or two items have the same one."""
+
+        def create(connection: sa.Connection) -> None:
+            statement = insert_new(conversations, connection.dialect.name)
+            if not connection.execute(statement, conversation_row(record)).rowcount:
+                raise Conflict(f"there already is a conversation {record.id!r}")
+            append_items(connection, record.id, items)
+
+        await self._writer.run(create)
+
+    async def get(self, owner: str, id: str) -> ConversationRecord | None:
+        def get(connection: sa.Connection) -> ConversationRecord | None:
+            row = connection.execute(sa.select(conversations).where(*_mine(owner, id))).mappings().one_or_none()
+            return conversation_record(row) if row else None
+
+        return await self._database.read(get)
+
+    async def update(
+        self,
+        owner: str,
+        id: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> ConversationRecord | None:
+        """Replace what is given and leave the rest. Returns the conversation as it is now."""
+        changes: dict[str, Any] = {"updated": int(time.time())}
+        if metadata is not None:
+            changes["metadata"] = to_json(metadata)
+        if options is not None:
+            changes["options"] = to_json(options)
+
+        def update(connection: sa.Connection) -> ConversationRecord | None:
+            statement = sa.update(conversations).where(*_mine(owner, id)).values(changes).returning(conversations)
+            row = connection.execute(statement).mappings().one_or_none()
+            return conversation_record(row) if row else None
+
+        return await self._writer.run(update)
+
+    async def delete(self, owner: str, id: str) -> bool:
+        """Delete it with its items, its responses and their journals; whether it was there."""
+
+        def delete(connection: sa.Connection) -> bool:
+            return bool(connection.execute(sa.delete(conversations).where(*_mine(owner, id))).rowcount)
+
+        return await self._writer.run(delete, scrub=True)
+
+    async def list(
+        self, owner: str, *, limit: int = 20, after: str | None = None, descending: bool = True
+    ) -> Page[ConversationRecord]:
+        """In order of creation, the newest first unless said otherwise, from behind the conversation `after` on.
+
+        Raises `NotFound` when `after` is none of the owner's.
+        """
+
+        def read(connection: sa.Connection) -> Page[ConversationRecord]:
+            found = sa.select(conversations).where(conversations.c.owner == owner)
+            if after is not None:
+                place = connection.scalar(sa.select(conversations.c.number).where(*_mine(owner, after)))
+                found = found.where(_behind(conversations.c.number, place, descending, f"conversation {after!r}"))
+            return _page(connection, found, conversations.c.number, limit, descending, conversation_record)
+
+        return await self._database.read(read)
+
+    async def add_items(self, owner: str, id: str, items: Sequence[Item]) -> None:
+        """Append in order; a summary replaces the one that is there. Raises `NotFound` without the conversation,
+        `Conflict` when an item of that id is in it."""
+
+        def add(connection: sa.Connection) -> None:
+            hold(connection, owner, id)
+            append_items(connection, id, items)
+            touch(connection, id, int(time.time()))
+
+        await self._writer.run(add)
+
+    async def items(
+        self, owner: str, id: str, *, limit: int = 20, after: str | None = None, descending: bool = True
+    ) -> Page[Item]:
+        """The newest first unless said otherwise, from behind the item `after` on. Raises `NotFound` without the
+        conversation or `after`."""
+
+        def read(connection: sa.Connection) -> Page[Item]:
+            _check(connection, owner, id)
+            found = sa.select(*ITEM_COLUMNS).where(items.c.conversation == id)
+            if after is not None:
+                place = connection.scalar(sa.select(items.c.position).where(*_entry(id, after)))
+                found = found.where(_behind(items.c.position, place, descending, f"item {after!r}"))
+            return _page(connection, found, items.c.position, limit, descending, item_record)
+
+        return await self._database.read(read)
+
+    async def all_items(self, owner: str, id: str) -> list[Item]:
+        """Oldest first, behind the summary if there is one. Raises `NotFound` without the conversation."""
+
+        def read(connection: sa.Connection) -> list[Item]:
+            _check(connection, owner, id)
+            found = sa.select(*ITEM_COLUMNS).where(items.c.conversation == id).order_by(items.c.position)
+            return [item_record(row) for row in connection.execute(found).mappings()]
+
+        return await self._database.read(read)
+
+    async def item(self, owner: str, id: str, item_id: str) -> Item | None:
+        def read(connection: sa.Connection) -> Item | None:
+            found = sa.select(*ITEM_COLUMNS).join(conversations).where(*_mine(owner, id), *_entry(id, item_id))
+            row = connection.execute(found).mappings().one_or_none()
+            return item_record(row) if row else None
+
+        return await self._database.read(read)
+
+    async def delete_item(self, owner: str, id: str, item_id: str) -> bool:
+        """Take one item out of a conversation; whether it was there.
+
+        What repeats it goes too: the responses that had it as input or output, and a summary that stands for it. What
+        else those responses said stays in the conversation.
+        """
+
+        def delete(connection: sa.Connection) -> bool:
+            mine = sa.exists().where(*_mine(owner, id))
+            if not connection.execute(sa.delete(items).where(*_entry(id, item_id), mine)).rowcount:
+                return False
+            _delete_repetitions(connection, id, item_id)
+            touch(connection, id, int(time.time()))
+            return True
+
+        return await self._writer.run(delete, scrub=True)
+
+    async def replace_summary(self, owner: str, id: str, item: Item) -> None:
+        """Put the conversation's summary, in place of the one before. Raises `NotFound` without the conversation."""
+        await self.add_items(owner, id, [item])
+
+
+# --- inside a transaction; `responses` uses them too ------------------------------------------------------------------
+
+
+def hold(connection: sa.Connection, owner: str, id: str) -> None:
+    """Keep others from changing the conversation up to the commit. Raises `NotFound`."""
+    found = sa.select(conversations.c.number).where(*_mine(owner, id)).with_for_update()
+    if connection.scalar(found) is None:
+        raise NotFound(f"there is no conversation {id!r}")
+
+
+def append_items(connection: sa.Connection, id: str, new: Sequence[Item], *, again: bool = False) -> None:
+    """Number and insert items. One whose id is there already is left out if `again`, else raises `Conflict`."""
+    last = connection.scalar(sa.select(sa.func.max(items.c.position)).where(items.c.conversation == id)) or 0
+    summaries = [item for item in new if item.kind == "summary"]
+    rows = [
+        item_row(id, last + place, item)
+        for place, item in enumerate((item for item in new if item.kind != "summary"), start=1)
+    ]
+    if rows and again:
+        connection.execute(insert_new(items, connection.dialect.name), rows)
+    elif rows:
+        try:
+            connection.execute(sa.insert(items), rows)
+        except exc.IntegrityError as error:
+            raise Conflict(f"conversation {id!r} already has one of these items") from error
+    if summaries:
+        row = item_row(id, SUMMARY_POSITION, summaries[-1])
+        connection.execute(insert_or_replace(items, connection.dialect.name), row)
+
+
+def touch(connection: sa.Connection, id: str, at: int) -> None:
+    """Say that the conversation was used; never earlier than it was already."""
+    later = sa.and_(conversations.c.id == id, conversations.c.updated < at)
+    connection.execute(sa.update(conversations).where(later).values(updated=at))
+
+
+def _check(connection: sa.Connection, owner: str, id: str) -> None:
+    if connection.scalar(sa.select(conversations.c.number).where(*_mine(owner, id))) is None:
+        raise NotFound(f"there is no conversation {id!r}")
+
+
+def _mine(owner: str, id: str) -> Sequence[sa.ColumnElement[bool]]:
+    return conversations.c.owner == owner, conversations.c.id == id
+
+
+def _entry(id: str, item_id: str) -> Sequence[sa.ColumnElement[bool]]:
+    return items.c.conversation == id, items.c.id == item_id
+
+
+def _behind(column: sa.Column[int], place: int | None, descending: bool, what: str) -> sa.ColumnElement[bool]:
+    if place is None:
+        raise NotFound(f"there is no {what} to list from", param="after")
+    return column < place if descending else column > place
+
+
+def _page(
+    connection: sa.Connection, found: sa.Select[Any], column: sa.Column[int], limit: int, descending: bool, record: Any
+) -> Page[Any]:
+    """One row more than asked for tells whether there are more."""
+    ordered = found.order_by(column.desc() if descending else column).limit(limit + 1)
+    rows = connection.execute(ordered).mappings().all()
+    return Page([record(row) for row in rows[:limit]], has_more=len(rows) > limit)
+
+
+def _delete_repetitions(connection: sa.Connection, conversation: str, item: str) -> None:
+    said = sa.select(responses.c.number, responses.c.input, responses.c.output)
+    ended = ~responses.c.status.in_(UNFINISHED)
+    for row in connection.execute(said.where(responses.c.conversation == conversation, ended)).all():
+        if any(item == one.id for one in (*item_tuple(row.input), *item_tuple(row.output))):
+            connection.execute(sa.delete(responses).where(responses.c.number == row.number))
+    summaries = sa.select(items.c.id, items.c.covers).where(items.c.kind == "summary")
+    for row in connection.execute(summaries.where(items.c.conversation == conversation)).all():
+        if item in name_tuple(row.covers):
+            connection.execute(sa.delete(items).where(*_entry(conversation, row.id)))

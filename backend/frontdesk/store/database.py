@@ -1,0 +1,138 @@
+"""What the two databases have in common: how operations become one transaction, and what their errors mean.
+
+An operation is a plain function over an SQLAlchemy connection that is already in a transaction. It may be run twice
+(see `transact`), so it must do nothing but talk to the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Generic, Protocol, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from frontdesk.errors import Conflict, StorageFailed
+
+Value = TypeVar("Value")
+Operation = Callable[[sa.Connection], Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """The operation that inserts one row. Neighbours with the same statement go to the database in one call."""
+
+    statement: Any
+    row: dict[str, Any]
+
+    def __call__(self, connection: sa.Connection) -> None:
+        connection.execute(self.statement, self.row)
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Generic[Value]):
+    """What became of one operation: `error` is set when it was undone."""
+
+    value: Value | None = None
+    error: Exception | None = None
+
+
+class Database(Protocol):
+    """One database, reached from one event loop. Every method raises `StorageFailed` when it does not answer, and tries
+    again to reach it at the next call."""
+
+    dialect: str
+
+    async def read(self, operation: Operation[Value]) -> Value:
+        """Run one operation on a snapshot. It cannot write."""
+        ...
+
+    async def write(self, operations: Sequence[Operation[Any]]) -> list[Result[Any]]:
+        """Run the operations in order in one transaction and commit it. The results are in the same order."""
+        ...
+
+    async def scrub(self) -> bool:
+        """Overwrite what was deleted also where the database keeps older copies; whether that could be done now."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def transact(connection: sa.Connection, operations: Sequence[Operation[Any]]) -> list[Result[Any]]:
+    """One transaction of many operations, none of which can undo another.
+
+    First all together, which is fast. If one fails, everything is undone and done again, each behind a savepoint.
+    Raises what the transaction itself failed with; then nothing was written.
+    """
+    try:
+        with connection.begin():
+            return _together(connection, operations)
+    except Exception as error:
+        if is_lost(connection, error):
+            raise
+    with connection.begin():
+        return [_alone(connection, operation) for operation in operations]
+
+
+def _together(connection: sa.Connection, operations: Sequence[Operation[Any]]) -> list[Result[Any]]:
+    results: list[Result[Any]] = []
+    for _, group in groupby(operations, lambda operation: isinstance(operation, Insert) and id(operation.statement)):
+        several = list(group)
+        inserts = [operation for operation in several if isinstance(operation, Insert)]
+        if inserts:
+            connection.execute(inserts[0].statement, [insert.row for insert in inserts])
+            results += [Result()] * len(inserts)
+        else:
+            results += [Result(operation(connection)) for operation in several]
+    return results
+
+
+def _alone(connection: sa.Connection, operation: Operation[Any]) -> Result[Any]:
+    """A savepoint that cannot be left means that the database has undone the whole transaction by itself (as SQLite
+    does when the disk is full): that error is the transaction's."""
+    savepoint = connection.begin_nested()
+    try:
+        value = operation(connection)
+    except Exception as error:
+        if is_lost(connection, error):
+            raise
+        try:
+            savepoint.rollback()
+        except exc.SQLAlchemyError:
+            raise error from None
+        return Result(error=plain(error))
+    savepoint.commit()
+    return Result(value)
+
+
+def is_lost(connection: sa.Connection, error: Exception) -> bool:
+    """Whether nothing more can be done on this connection."""
+    return connection.invalidated or (isinstance(error, exc.DBAPIError) and error.connection_invalidated)
+
+
+def plain(error: Exception) -> Exception:
+    """The error for whoever asked: ours as they are, a database's as `StorageFailed`, or as `Conflict` when it only
+    says that the data contradict what is there."""
+    if isinstance(error, exc.IntegrityError):
+        return Conflict(f"the database refused: {reason(error)}")
+    if isinstance(error, exc.SQLAlchemyError | OSError):
+        return StorageFailed(f"the database failed: {reason(error)}")
+    return error
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what the database itself said."""
+    said = str(getattr(error, "orig", None) or error) or type(error).__name__
+    return said.splitlines()[0]
+
+
+@contextmanager
+def storage_errors(*classes: type[Exception]) -> Iterator[None]:
+    """Turn SQLAlchemy's errors, `OSError` and `classes` into `StorageFailed`."""
+    try:
+        yield
+    except (exc.SQLAlchemyError, OSError, *classes) as error:
+        raise StorageFailed(f"the database failed: {reason(error)}") from error

@@ -1,0 +1,97 @@
+"""What replies used, in tokens. Append-only: an entry is never changed and never deleted; it holds no text.
+
+Every budget is a sum over it, so what is in memory can always be made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from frontdesk.store.database import Database, Operation
+from frontdesk.store.records import BudgetKind, Grouping, LedgerEntry
+from frontdesk.store.rows import SECONDS_A_DAY, ledger_row
+from frontdesk.store.schema import insert_new, ledger
+from frontdesk.store.writer import Writer
+
+_ACCOUNTS: Final[Mapping[BudgetKind, sa.Column[Any]]] = {
+    "key": ledger.c.key,
+    "visitor": ledger.c.visitor,
+    "conversation": ledger.c.conversation,
+}
+
+
+class Ledger:
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database = database
+        self._writer = writer
+
+    async def add(self, entry: LedgerEntry) -> None:
+        """Write an entry; one whose reply has an entry already is left out. Raises `StorageFailed`."""
+        await self._writer.run(lambda connection: add_entry(connection, entry))
+
+    async def used(self, kind: BudgetKind, id: str, since: float) -> tuple[int, int]:
+        """Tokens (prompt and completion) and requests of one account from `since` on, in seconds since 1970."""
+        found = sa.select(_sum(ledger.c.prompt + ledger.c.completion), sa.func.count()).where(
+            _ACCOUNTS[kind] == id, ledger.c.at >= since
+        )
+
+        def read(connection: sa.Connection) -> tuple[int, int]:
+            tokens, requests = connection.execute(found).one()
+            return int(tokens), int(requests)
+
+        return await self._database.read(read)
+
+    async def total(self, kind: BudgetKind, id: str) -> tuple[int, int]:
+        """Tokens and requests of one account since ever."""
+        return await self.used(kind, id, 0.0)
+
+    async def sums(
+        self,
+        *,
+        owner: str | None = None,
+        key: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        by: Sequence[Grouping] = (),
+    ) -> list[dict[str, Any]]:
+        """`prompt`, `cached` and `completion` tokens and `requests`, of all owners and keys unless one is named (a key
+        pays for its visitors too), from `since` on and before `until`, for each combination of `by`, whose values are
+        in the same dict (`day` as "2026-11-24", in UTC) and give the order.
+        """
+        groups = [ledger.c[name] for name in by]
+        sums = [_sum(ledger.c[name]).label(name) for name in ("prompt", "cached", "completion")]
+        found = sa.select(*groups, *sums, sa.func.count().label("requests")).group_by(*groups)
+        found = found.order_by(*(group.nulls_first() for group in groups))
+        if owner is not None:
+            found = found.where(ledger.c.owner == owner)
+        if key is not None:
+            found = found.where(ledger.c.key == key)
+        if since is not None:
+            found = found.where(ledger.c.at >= since)
+        if until is not None:
+            found = found.where(ledger.c.at < until)
+        return await self._database.read(_reading(found))
+
+
+def add_entry(connection: sa.Connection, entry: LedgerEntry) -> None:
+    connection.execute(insert_new(ledger, connection.dialect.name), ledger_row(entry))
+
+
+def _reading(found: sa.Select[Any]) -> Operation[list[dict[str, Any]]]:
+    def read(connection: sa.Connection) -> list[dict[str, Any]]:
+        rows = [dict(row) for row in connection.execute(found).mappings() if row["requests"]]
+        for row in rows:
+            if "day" in row:
+                row["day"] = datetime.fromtimestamp(row["day"] * SECONDS_A_DAY, UTC).date().isoformat()
+        return rows
+
+    return read
+
+
+def _sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    """PostgreSQL adds big integers up to a decimal; this is a whole number everywhere."""
+    return sa.cast(sa.func.coalesce(sa.func.sum(column), 0), sa.BigInteger)

@@ -1,0 +1,124 @@
+"""PostgreSQL: one connection that writes, a pool that reads. The server that runs replies holds an advisory lock on the
+database as long as its writing connection lives, so two servers cannot both continue the same unfinished replies.
+
+A commit whose answer was lost with the connection may have happened: everything in the journal may be written again
+without harm, and an end happens once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from frontdesk.errors import ConfigError, StorageFailed
+from frontdesk.store.database import Operation, Result, reason, storage_errors, transact
+from frontdesk.store.migrate import migrate
+
+Value = TypeVar("Value")
+
+READERS: Final = 4
+CONNECT_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 30.0  # after which a statement counts as failed
+SERVING_LOCK: Final = 0x66645F73727665  # "fd_srve"
+SERVING_PATIENCE: Final = 3.0  # seconds that PostgreSQL may need to see that the last server is dead
+
+ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+
+
+class PostgresDatabase:
+    """See `Database`. Make it with `open`."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: sa.URL, *, exclusive: bool) -> None:
+        settings = {"application_name": "frontdesk", "jit": "off"}
+        connect = {"timeout": CONNECT_SECONDS, "command_timeout": ANSWER_SECONDS, "server_settings": settings}
+        self._name = url.set(drivername="postgresql").render_as_string(hide_password=True)
+        self._writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=connect)
+        self._reader = create_async_engine(
+            url, pool_size=READERS, max_overflow=0, connect_args=connect, isolation_level="REPEATABLE READ"
+        )
+        self._exclusive = exclusive
+        self._connection: AsyncConnection | None = None
+
+    @classmethod
+    async def open(cls, place: str, *, exclusive: bool) -> PostgresDatabase:
+        """Connect to a postgresql:// URL and bring the tables up to date. Raises `ConfigError`."""
+        try:
+            url = sa.make_url(place).set(drivername="postgresql+asyncpg")
+        except (exc.ArgumentError, ValueError) as error:
+            raise ConfigError("the database's URL is not like postgresql://user:password@host:5432/name") from error
+        database = cls(url, exclusive=exclusive)
+        try:
+            connection = await database._connected()
+            await connection.run_sync(migrate, database._name)
+        except BaseException as error:
+            await database.close()
+            if isinstance(error, (exc.SQLAlchemyError, OSError, StorageFailed, *ERRORS)):
+                raise ConfigError(f"cannot use {database._name} as a database: {reason(error)}") from error
+            raise
+        return database
+
+    async def read(self, operation: Operation[Value]) -> Value:
+        """Twice, if need be: the pool may hold connections that broke while nobody used them."""
+        with storage_errors(*ERRORS):
+            try:
+                return await self._read(operation)
+            except exc.DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+            return await self._read(operation)
+
+    async def _read(self, operation: Operation[Value]) -> Value:
+        async with self._reader.connect() as connection, connection.begin():
+            return await connection.run_sync(operation)
+
+    async def write(self, operations: Sequence[Operation[Any]]) -> list[Result[Any]]:
+        with storage_errors(*ERRORS):
+            connection = await self._connected()
+            try:
+                return await connection.run_sync(transact, operations)
+            except (exc.SQLAlchemyError, OSError, *ERRORS):
+                await self._forget()
+                raise
+
+    async def scrub(self) -> bool:
+        """Deleted rows are the business of PostgreSQL's own vacuum."""
+        return True
+
+    async def close(self) -> None:
+        if self._connection:
+            await self._connection.close()
+        await self._writer.dispose()
+        await self._reader.dispose()
+
+    async def _connected(self) -> AsyncConnection:
+        if self._connection is None:
+            connection = await self._writer.connect()
+            try:
+                await self._serve(connection)
+            except BaseException:
+                await connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    async def _serve(self, connection: AsyncConnection) -> None:
+        deadline = asyncio.get_running_loop().time() + SERVING_PATIENCE
+        while self._exclusive and not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(SERVING_LOCK))):
+            if asyncio.get_running_loop().time() > deadline:
+                raise StorageFailed("another server uses it; give --database another one")
+            await asyncio.sleep(0.05)
+        await connection.commit()
+
+    async def _forget(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection:
+            await connection.invalidate()
+            await connection.close()

@@ -1,0 +1,151 @@
+"""What the store keeps, as pure values. Nothing here knows SQL, HTTP or what a token means.
+
+Times are in whole seconds since 1970 unless they are `float`. `bytes` fields that a docstring calls JSON are opaque:
+the store gives back exactly what it was given. Every record that has an `owner` is visible to that owner alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Generic, Literal, TypeVar
+
+from frontdesk.generation import Usage
+from frontdesk.messages import Item
+from frontdesk.principal import Limits
+
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "cancelled", "failed"]
+Outcome = Literal["finished", "cancelled", "failed"]
+BudgetKind = Literal["key", "visitor", "conversation"]
+Grouping = Literal["key", "visitor", "model", "day", "conversation"]
+
+UNFINISHED: Final[tuple[ResponseStatus, ...]] = ("queued", "in_progress")
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Value]):
+    """A stretch of a list; `has_more` says whether anything follows in the direction that was asked for."""
+
+    items: list[Value]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRecord:
+    """A conversation without its items. `options` is a JSON object; `updated` moves with every change and reply."""
+
+    id: str
+    owner: str
+    created: int
+    updated: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who pays for a response, besides its conversation: ids of a key and of a visitor."""
+
+    key: str | None = None
+    visitor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRecord:
+    """One reply: what was asked, what it needs to be continued after a crash, and what came of it.
+
+    `id` is 32 hex digits. `request`, `parameters`, `context` and `error` are JSON; `prompt` is what the engine was
+    given, and empty once the reply has ended. `output`, `completed`, `usage` and `error` are there from then on.
+    """
+
+    id: str
+    owner: str
+    conversation: str | None
+    previous: str | None
+    status: ResponseStatus
+    created: int
+    model: str
+    completed: int | None = None
+    background: bool = False
+    request: bytes = b"{}"
+    parameters: bytes = b"{}"
+    prompt: tuple[int, ...] = ()
+    input: tuple[Item, ...] = ()
+    output: tuple[Item, ...] = ()
+    context: bytes = b"{}"
+    account: Account = field(default_factory=Account)
+    usage: Usage | None = None
+    error: bytes | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in UNFINISHED
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """Some tokens of a reply. `position` is the index of the first one in the reply; `logprobs` is opaque."""
+
+    response: str
+    position: int
+    tokens: tuple[int, ...]
+    finish: str = ""
+    cached: int = -1  # prompt tokens whose KV was there; -1 = not known yet
+    logprobs: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """What one reply used, in tokens. `reply` is unique: a reply is paid for once. `at` is in seconds since 1970."""
+
+    reply: str
+    at: float
+    owner: str
+    key: str | None
+    visitor: str | None
+    conversation: str | None
+    model: str
+    prompt: int
+    cached: int
+    completion: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a response ends. `error` is JSON `{code, message}`, for failed ones."""
+
+    response: str
+    status: ResponseStatus
+    completed: int
+    usage: Usage
+    output: tuple[Item, ...]
+    error: bytes | None
+    ledger: LedgerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A client's own name for a request. `fingerprint` tells another request under the same name from a repetition;
+    `expires` is in seconds since 1970."""
+
+    key: str
+    fingerprint: bytes
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """An API key, without the secret itself: `hash` is what is left of it."""
+
+    id: str
+    name: str
+    hash: bytes
+    scopes: frozenset[str]
+    limits: Limits
+    created: int
+    expires: int | None = None
+    revoked: int | None = None
+    last_used: int | None = None

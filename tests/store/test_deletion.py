@@ -1,0 +1,188 @@
+"""What is deleted is gone: its rows everywhere, and its bytes in the file of SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from tests.store import making
+from tests.store.making import OTHER, OWNER, conversation, ending, journal_entry, response, said
+
+from frontdesk.store import schema
+from frontdesk.store.records import Idempotency
+from frontdesk.store.store import Store, open_store
+
+
+async def rows(store: Store) -> dict[str, int]:
+    def count(connection: sa.Connection) -> dict[str, int]:
+        return {
+            table.name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+            for table in schema.metadata.sorted_tables
+        }
+
+    return {name: number for name, number in (await store._database.read(count)).items() if number}
+
+
+async def talk(store: Store, text: str, owner: str = OWNER, replies: int = 2) -> str:
+    """A conversation with replies, where `text` is in everything that can hold text; its id."""
+    record = conversation(owner, metadata={"title": text}, options={"note": text})
+    await store.conversations.create(record, [said(text)])
+    for number in range(replies):
+        body = f'"{text}"'.encode()
+        reply = response(
+            owner, conversation=record.id, input=(said(text),), request=body, parameters=body, context=body
+        )
+        await store.responses.begin(reply, idempotency=Idempotency(reply.id, b"hash", 2.0**40))
+        await making.write(store, journal_entry(reply, 0, *range(900), logprobs=text.encode()))
+        if number:
+            await making.end(store, ending(reply, said(text, "assistant"), error=body))
+    return record.id
+
+
+async def test_a_conversation_goes_with_all_that_belongs_to_it(store: Store) -> None:
+    """Rows would stay behind that nothing leads to; or the bill would be lost, or a neighbour's rows."""
+    await talk(store, "stays")
+    before = await rows(store)
+    id = await talk(store, "goes")
+    assert await store.conversations.delete(OWNER, id)
+    assert not await store.conversations.delete(OWNER, id)
+    assert await rows(store) == {**before, "ledger": 2}
+
+
+async def test_an_item_goes_with_all_that_repeats_it(store: Store) -> None:
+    """A message that a customer had deleted could be read in a response, in a journal or in a summary."""
+    record = conversation()
+    await store.conversations.create(record)
+    kept: list[str] = []
+    spoken: list[str] = []
+    for number in range(3):
+        reply = response(conversation=record.id, input=(said(f"question {number}"),))
+        await store.responses.begin(reply)
+        await making.write(store, journal_entry(reply, 0, 1, 2))
+        await making.end(store, ending(reply, said(f"answer {number}", "assistant")))
+        kept.append(reply.id)
+        spoken.append(reply.input[0].id)
+    await store.conversations.replace_summary(OWNER, record.id, making.summary("they asked", *spoken[:2]))
+    assert await store.conversations.delete_item(OWNER, record.id, spoken[1])
+    assert [await store.responses.get(OWNER, id) is None for id in kept] == [False, True, False]
+    assert await store.journal.read(kept[1]) == []
+    left = await store.conversations.all_items(OWNER, record.id)
+    assert [item.message.content for item in left] == ["question 0", "answer 0", "answer 1", "question 2", "answer 2"]
+
+
+async def test_a_response_goes_with_its_journal(store: Store) -> None:
+    """A deleted answer could be read from its journal."""
+    reply = response()
+    await store.responses.begin(reply, idempotency=Idempotency("a", b"hash", 2.0**40))
+    await making.write(store, journal_entry(reply, 0, 1, 2))
+    assert await store.responses.delete(OWNER, reply.id)
+    assert await rows(store) == {}
+
+
+async def test_an_item_is_taken_out(store: Store) -> None:
+    """The wrong item would go, or its place be given to a new one."""
+    record, items = conversation(), [said("one"), said("two"), said("three")]
+    await store.conversations.create(record, items)
+    assert await store.conversations.delete_item(OWNER, record.id, items[1].id)
+    assert not await store.conversations.delete_item(OWNER, record.id, items[1].id)
+    await store.conversations.add_items(OWNER, record.id, [new := said("four")])
+    assert await store.conversations.all_items(OWNER, record.id) == [items[0], items[2], new]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_byte_of_a_deleted_text_stays(tmp_path: Path, seed: int) -> None:
+    """Whoever gets hold of the file could read what its user had deleted. Neighbours of all sizes make pages split and
+    join, which copies what is on them."""
+    file = tmp_path / "test.db"
+    store = await open_store(str(file))
+    numbers = random.Random(seed)
+    kept, deleted = [], []
+    for number in range(60):
+        secret = numbers.random() < 0.5
+        text = f"{'SECRET' if secret else 'public'}-{number}-" * numbers.choice([1, 5, 40, 700])
+        (deleted if secret else kept).append(await talk(store, text, replies=numbers.randrange(4)))
+    for id in numbers.sample(deleted, len(deleted)):
+        await store.conversations.delete(OWNER, id)
+    await scrubbed(file)
+    assert len((await store.conversations.list(OWNER, limit=100)).items) == len(kept)
+    await store.close()
+    assert b"public-" in written(file)
+
+
+async def test_a_reader_of_an_old_snapshot_delays_but_does_not_prevent(tmp_path: Path) -> None:
+    """An export that runs while something is deleted would keep the text in the WAL file for ever."""
+    file = tmp_path / "test.db"
+    store = await open_store(str(file))
+    id = await talk(store, "SECRET")
+    engine = store._database._reader  # pyright: ignore[reportAttributeAccessIssue]
+    with engine.connect() as old, old.begin():
+        assert old.scalar(sa.select(sa.func.count()).select_from(schema.items))
+        await store.conversations.delete(OWNER, id)
+        assert old.scalar(sa.select(sa.func.count()).select_from(schema.items)), "its snapshot does not change"
+        await talk(store, "public")
+    await scrubbed(file)
+    await store.close()
+
+
+async def scrubbed(file: Path) -> None:
+    """Wait until the secret is in none of the files, while the store is open. Fails when it stays."""
+    async with asyncio.timeout(20):
+        while b"SECRET" in written(file):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+def written(file: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in file.parent.iterdir())
+
+
+async def test_the_sweep_takes_what_nobody_used(store: Store) -> None:
+    """Retention would delete what is in use, or keep what was promised to go."""
+    old, used, busy, linked = (conversation(updated=100) for _ in range(4))
+    for record in (old, used, busy, linked):
+        await store.conversations.create(record, [said("x")])
+    await store.conversations.create(conversation(OTHER, updated=100))
+
+    async def reply(**changes: Any) -> str:
+        record = response(created=100, **changes)
+        await store.responses.begin(record)
+        await making.end(store, replace(ending(record), completed=100))
+        return record.id
+
+    await reply(conversation=old.id)
+    await store.responses.begin(response(created=100, conversation=busy.id))
+    root = await reply()
+    link = await reply(previous=root)
+    side = await reply(previous=root)
+    inside = await reply(conversation=linked.id)
+    newest = [response(created=999, previous=link), response(created=999, previous=inside)]
+    for record in newest:
+        await store.responses.begin(record)
+        await making.end(store, replace(ending(record), completed=1000))
+    waiting = response(created=100)
+    await store.responses.begin(waiting)
+    await store.conversations.update(OWNER, used.id, metadata={})
+
+    assert await store.sweep(500.0) == 3, "the old conversations of two owners, and the side branch"
+    assert {record.id for record in (await store.conversations.list(OWNER)).items} == {used.id, busy.id, linked.id}
+    assert (await store.conversations.list(OTHER)).items == []
+    assert await store.responses.get(OWNER, side) is None
+    assert len(await store.responses.chain(OWNER, newest[0].id)) == 3
+    assert len(await store.responses.chain(OWNER, newest[1].id)) == 2
+    assert await store.responses.get(OWNER, waiting.id) is not None
+    assert await store.sweep(500.0) == 0
+    assert (await rows(store))["ledger"] == 7
+
+
+async def test_the_sweep_takes_many(store: Store) -> None:
+    """Only the first of several transactions would be made."""
+    for _ in range(130):
+        await store.conversations.create(conversation(updated=100))
+        await store.responses.begin(reply := response(created=100))
+        await making.end(store, ending(reply, completed=100))
+    assert await store.sweep(101.0) == 260
+    assert await rows(store) == {"ledger": 130}

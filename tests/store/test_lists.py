@@ -1,0 +1,176 @@
+"""Pages, chains and sums: what is read of many rows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from tests.store import making
+from tests.store.making import OTHER, OWNER, conversation, ending, entry, response, said
+
+from frontdesk.errors import NotFound
+from frontdesk.store.records import Page
+from frontdesk.store.store import Store
+
+
+async def pages(listing: Any, limit: int, descending: bool) -> list[str]:
+    """Ids of all pages, one after the other."""
+    ids: list[str] = []
+    while True:
+        page: Page[Any] = await listing(limit=limit, after=ids[-1] if ids else None, descending=descending)
+        assert len(page.items) == limit or not page.has_more
+        ids += [record.id for record in page.items]
+        if not page.has_more:
+            return ids
+
+
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("limit", [1, 3, 6, 7, 100])
+async def test_pages_add_up_to_the_whole(store: Store, limit: int, descending: bool) -> None:
+    """At the edge of a page something would be left out, or come twice, or `has_more` would lead to an empty page."""
+    records = [conversation() for _ in range(6)]
+    for record in records:
+        await store.conversations.create(record)
+        await store.conversations.create(conversation(OTHER))
+    ordered = [record.id for record in records][:: -1 if descending else 1]
+    assert await pages(partial(store.conversations.list, OWNER), limit, descending) == ordered
+    items = [said(str(number)) for number in range(6)]
+    await store.conversations.add_items(OWNER, records[0].id, items)
+    ordered = [item.id for item in items][:: -1 if descending else 1]
+    listing = partial(store.conversations.items, OWNER, records[0].id)
+    assert await pages(listing, limit, descending) == ordered
+
+
+async def test_a_page_goes_on_while_the_list_grows(store: Store) -> None:
+    """Somebody who scrolls while others write would see entries twice."""
+    record, items = conversation(), [said(str(number)) for number in range(4)]
+    await store.conversations.create(record, items)
+    first = await store.conversations.items(OWNER, record.id, limit=2)
+    await store.conversations.add_items(OWNER, record.id, [said("new")])
+    second = await store.conversations.items(OWNER, record.id, limit=2, after=first.items[-1].id)
+    assert [*first.items, *second.items] == items[::-1]
+    assert not second.has_more
+
+
+async def test_a_page_starts_behind_something_that_exists(store: Store) -> None:
+    """A cursor that is gone would give the first page again, and a client would loop for ever."""
+    record, others = conversation(), conversation(OTHER)
+    await store.conversations.create(record)
+    await store.conversations.create(others, [mine := said("theirs")])
+    for after in ("conv_gone", others.id):
+        with pytest.raises(NotFound):
+            await store.conversations.list(OWNER, after=after)
+    for after in ("msg_gone", mine.id):
+        with pytest.raises(NotFound):
+            await store.conversations.items(OWNER, record.id, after=after)
+
+
+async def test_a_chain_is_one_branch(store: Store) -> None:
+    """A reply would know what was said on another branch of the talk, or forget its own."""
+    root = response()
+    left, right = response(previous=root.id), response(previous=root.id)
+    far = response(previous=left.id)
+    for record in (root, left, right, far):
+        await store.responses.begin(record)
+        await making.end(store, ending(record, said(record.id, "assistant")))
+
+    async def chain(id: str, owner: str = OWNER) -> list[str]:
+        found = await store.responses.chain(owner, id)
+        assert all(record.output[0].message.content == record.id for record in found)
+        assert all(len(record.input) == 1 and record.prompt == () for record in found)
+        return [record.id for record in found]
+
+    assert await chain(far.id) == [root.id, left.id, far.id]
+    assert await chain(right.id) == [root.id, right.id]
+    assert await chain("nothing") == []
+    await store.responses.delete(OWNER, left.id)
+    assert await chain(far.id) == [far.id]
+
+
+async def test_a_long_chain_is_read(store: Store) -> None:
+    """A talk of a few hundred turns would lose its beginning."""
+    previous = None
+    for _ in range(300):
+        record = response(previous=previous, input=())
+        await store.responses.begin(record)
+        previous = record.id
+    assert previous is not None
+    assert len(await store.responses.chain(OWNER, previous)) == 300
+
+
+async def test_the_ledger_counts_every_reply_once(store: Store) -> None:
+    """Budgets would let through what is used up, or refuse what is not."""
+    await store.ledger.add(entry(reply="a", at=1000.5))
+    await store.ledger.add(entry(reply="a", at=1000.5, prompt=10**9))
+    await store.ledger.add(entry(reply="b", at=2000.0, key="key_2"))
+    await store.ledger.add(entry(reply="c", at=3000.0, visitor=None, conversation=None, prompt=2**33))
+    assert await store.ledger.total("key", "key_1") == (8 + 2**33 + 3, 2)
+    assert await store.ledger.total("visitor", "visitor_1") == (16, 2)
+    assert await store.ledger.used("visitor", "visitor_1", 2000.0) == (8, 1), "`since` itself counts"
+    assert await store.ledger.used("visitor", "visitor_1", 2000.1) == (0, 0)
+    assert await store.ledger.total("conversation", "nothing") == (0, 0)
+
+
+async def test_the_ledger_is_summed_by_what_one_asks_for(store: Store) -> None:
+    """The operator's bill would be wrong, or show another tenant's use."""
+    day = 86_400.0
+    for reply, changes in {
+        "a": {"at": day - 0.1},
+        "b": {"at": day},
+        "c": {"at": day + 1, "model": "large"},
+        "d": {"at": 3 * day, "owner": OTHER, "key": None},
+    }.items():
+        await store.ledger.add(entry(reply=reply, **changes))
+    each = {"prompt": 5, "cached": 2, "completion": 3, "requests": 1}
+    assert await store.ledger.sums() == [{name: 4 * count for name, count in each.items()}]
+    assert await store.ledger.sums(owner=OWNER, by=("day", "model")) == [
+        {"day": "1970-01-01", "model": "small", **each},
+        {"day": "1970-01-02", "model": "large", **each},
+        {"day": "1970-01-02", "model": "small", **each},
+    ]
+    assert await store.ledger.sums(since=day, until=3 * day, by=("key",)) == [
+        {"key": "key_1", "prompt": 10, "cached": 4, "completion": 6, "requests": 2}
+    ]
+    assert await store.ledger.sums(by=("key",), since=2 * day) == [{"key": None, **each}]
+    assert [row["key"] for row in await store.ledger.sums(by=("key",))] == [None, "key_1"]
+    assert await store.ledger.sums(owner="nobody") == await store.ledger.sums(owner="nobody", by=("day",)) == []
+
+
+READS = {
+    "list": lambda store: store.conversations.list(OWNER, limit=100),
+    "next page": lambda store: store.conversations.list(OWNER, limit=100, after="conv_5"),
+    "get": lambda store: store.conversations.get(OWNER, "conv_5"),
+    "items": lambda store: store.conversations.items(OWNER, "conv_5", after="msg_5"),
+    "item": lambda store: store.conversations.item(OWNER, "conv_5", "msg_5"),
+    "response": lambda store: store.responses.get(OWNER, "5"),
+    "chain": lambda store: store.responses.chain(OWNER, "5"),
+    "unfinished": lambda store: store.responses.unfinished(),
+    "journal": lambda store: store.journal.read("5"),
+    "used": lambda store: store.ledger.used("key", "5", 10.0),
+    "sums": lambda store: store.ledger.sums(owner=OWNER, since=5.0, by=("day", "model")),
+    "key": lambda store: store.keys.by_id("5"),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+async def test_reads_search_an_index(file_store: Store, read: str) -> None:
+    """With 100,000 conversations every request would read all of them."""
+    plans = []
+    engine = file_store._database._reader  # pyright: ignore[reportAttributeAccessIssue]
+
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        if statement.startswith(("SELECT", "WITH")):
+            plans.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall())
+
+    record = conversation(id="conv_5")
+    await file_store.conversations.create(record, [said("x")])
+    await file_store.conversations.add_items(OWNER, "conv_5", [making.replace_id(said("y"), "msg_5")])
+    event.listen(engine, "before_cursor_execute", explain)
+    await READS[read](file_store)
+    event.remove(engine, "before_cursor_execute", explain)
+    assert any(plan.startswith("SEARCH") or "ix_responses_unfinished" in plan for plan in plans), plans
+    for plan in plans:
+        assert not plan.startswith("SCAN") or "steps" in plan or "ix_responses_unfinished" in plan, plans
+        assert "TEMP B-TREE" not in plan or read in ("sums", "chain"), plans

@@ -1,0 +1,87 @@
+"""Another owner's things do not exist: every method that takes an owner, tried with the wrong one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from tests.store.making import OTHER, OWNER, conversation, journal_entry, response, said, summary, write
+
+from frontdesk.errors import NotFound
+from frontdesk.store.conversations import Conversations
+from frontdesk.store.records import Idempotency, Page
+from frontdesk.store.responses import Idempotencies, Responses
+from frontdesk.store.store import Store
+
+MINE = conversation()
+ITEM = said("mine")
+REPLY = response(conversation=MINE.id)
+NAME = Idempotency("name", b"hash", 2.0**40)
+
+Call = Callable[[Store, str], Awaitable[Any]]
+
+CALLS: dict[str, Call] = {
+    "Conversations.get": lambda store, owner: store.conversations.get(owner, MINE.id),
+    "Conversations.update": lambda store, owner: store.conversations.update(owner, MINE.id, metadata={"by": "other"}),
+    "Conversations.delete": lambda store, owner: store.conversations.delete(owner, MINE.id),
+    "Conversations.list": lambda store, owner: store.conversations.list(owner),
+    "Conversations.add_items": lambda store, owner: store.conversations.add_items(owner, MINE.id, [said("x")]),
+    "Conversations.items": lambda store, owner: store.conversations.items(owner, MINE.id),
+    "Conversations.all_items": lambda store, owner: store.conversations.all_items(owner, MINE.id),
+    "Conversations.item": lambda store, owner: store.conversations.item(owner, MINE.id, ITEM.id),
+    "Conversations.delete_item": lambda store, owner: store.conversations.delete_item(owner, MINE.id, ITEM.id),
+    "Conversations.replace_summary": lambda store, owner: store.conversations.replace_summary(
+        owner, MINE.id, summary("x")
+    ),
+    "Responses.get": lambda store, owner: store.responses.get(owner, REPLY.id),
+    "Responses.chain": lambda store, owner: store.responses.chain(owner, REPLY.id),
+    "Responses.delete": lambda store, owner: store.responses.delete(owner, REPLY.id),
+    "Idempotencies.find": lambda store, owner: store.idempotency.find(owner, NAME),
+}
+
+
+async def everything(store: Store) -> list[Any]:
+    return [
+        await store.conversations.get(OWNER, MINE.id),
+        await store.conversations.all_items(OWNER, MINE.id),
+        await store.responses.get(OWNER, REPLY.id),
+        await store.journal.read(REPLY.id),
+        await store.idempotency.find(OWNER, NAME),
+    ]
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_stranger_finds_nothing_and_changes_nothing(store: Store, call: str) -> None:
+    """One tenant would read, change or delete what another one said."""
+    await store.conversations.create(MINE, [ITEM])
+    await store.responses.begin(REPLY, idempotency=NAME)
+    await write(store, journal_entry(REPLY, 0, 1))
+    before = await everything(store)
+    for stranger in (OTHER, "", "%", OWNER.upper()):
+        try:
+            found = await CALLS[call](store, stranger)
+        except NotFound:
+            continue
+        assert found in (None, False, [], Page([], has_more=False)), f"{call} gave {found}"
+    assert await everything(store) == before
+    assert await CALLS[call](store, OWNER) not in (False, [], Page([], has_more=False)), "the owner gets it"
+
+
+async def test_a_chain_stops_at_a_stranger(store: Store) -> None:
+    """Naming another tenant's response as the previous one would put their talk into the prompt."""
+    await store.responses.begin(theirs := response(OTHER))
+    await store.responses.begin(mine := response(previous=theirs.id))
+    assert [record.id for record in await store.responses.chain(OWNER, mine.id)] == [mine.id]
+
+
+def test_every_method_with_an_owner_is_tried() -> None:
+    """A new method would not be checked."""
+    methods = {
+        f"{part.__name__}.{name}"
+        for part in (Conversations, Responses, Idempotencies)
+        for name, method in inspect.getmembers(part, inspect.iscoroutinefunction)
+        if "owner" in inspect.signature(method).parameters
+    }
+    assert methods == set(CALLS)
