@@ -42,7 +42,7 @@ port that is taken), 130 an answer was stopped with Ctrl-C.
 
 
 def settings_page() -> str:
-    flags = {name for command in _commands().values() for parameter in command.params for name in parameter.opts}
+    flags = {name for parameter in _commands()["serve"].params for name in parameter.opts}
     return SETTINGS + "\n".join(_setting(name, field, flags) for name, field in Settings.model_fields.items())
 
 
@@ -68,8 +68,15 @@ def _limits(field: FieldInfo) -> str:
     return ""
 
 
-def _commands() -> dict[str, Any]:
-    return getattr(typer.main.get_command(app), "commands")  # noqa: B009  a group has them, its declared type has not
+def _commands(group: Any = None, prefix: str = "") -> dict[str, Any]:
+    """Every command by its words (`serve`, `keys`, `keys create`), a group before what is in it."""
+    found: dict[str, Any] = {}
+    group = group or typer.main.get_command(app)
+    for name, command in group.commands.items():
+        found[prefix + name] = command
+        if hasattr(command, "commands"):
+            found |= _commands(command, f"{prefix}{name} ")
+    return found
 
 
 def _help(name: str, command: Any) -> str:

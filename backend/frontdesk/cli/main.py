@@ -8,7 +8,9 @@ import typer
 
 from frontdesk import __version__
 from frontdesk.cli.chat import chat
+from frontdesk.cli.keys import app as keys
 from frontdesk.cli.serve import serve
+from frontdesk.cli.usage import usage
 
 HELP = """Serve a language model on this machine, and talk to it.
 
@@ -17,6 +19,8 @@ HELP = """Serve a language model on this machine, and talk to it.
     frontdesk serve --model my.gguf      any other model in GGUF format
     frontdesk chat                       talk to the model in this terminal
     frontdesk chat -m "When are you open?"
+    frontdesk keys create shop           a key, for a server that other machines can reach
+    frontdesk usage                      who used how many tokens
 
 Any OpenAI client works with base_url http://127.0.0.1:8000/v1; http://127.0.0.1:8000/docs describes every route.
 
@@ -34,6 +38,8 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(chat)
+app.add_typer(keys, name="keys")
+app.command()(usage)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,6 +1,7 @@
 """A server that lives as long as one `frontdesk chat`: the same server as `frontdesk serve`, on a free port.
 
-It runs in a thread, so it cannot outlive the program: no orphan keeps a model in memory.
+It runs in a thread, so it cannot outlive the program: no orphan keeps a model in memory. It forgets everything at its
+end unless a database is named: the default one may belong to a `frontdesk serve` that runs beside it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ def own_server(settings: Settings) -> Iterator[str]:
     from frontdesk.telemetry.logs import set_up
 
     set_up("error", settings.log_format)
+    # Nobody but this program knows of it: it is never on the network, and needs no key.
+    here = {"database": settings.database or "memory", "host": "127.0.0.1", "auth": "off"}
+    settings = settings.model_copy(update=here)
     outcome: queue.Queue[FrontdeskError | None] = queue.Queue()
     watch = Watch(ready=lambda _: outcome.put(None), failed=outcome.put)
     try:

@@ -27,6 +27,8 @@ def serve(
     chunk_busy: options.ChunkBusy = None,
     persona: options.Persona = None,
     origins: options.Origins = None,
+    database: options.Database = None,
+    auth: options.Auth = None,
     log_level: options.LogLevel = None,
     log_format: options.LogFormat = None,
     config: options.ConfigFile = None,

@@ -18,7 +18,9 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json"]
 
 # What these say at info level is said better elsewhere, or holds URL queries (uvicorn's WebSocket lines).
-QUIET = ("uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio", "websockets", "sse_starlette", "httptools")
+QUIET = (
+    "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio", "websockets", "sse_starlette", "httptools", "alembic",
+)  # fmt: skip
 
 _llama = structlog.stdlib.get_logger("llama.cpp")
 

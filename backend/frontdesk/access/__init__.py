@@ -1,0 +1,1 @@
+"""May you? Keys, visitors' tokens, budgets. Knows no HTTP, no prompt and no engine."""

@@ -1,0 +1,224 @@
+"""Who may spend how many tokens: reserved before a reply is computed, settled after it, by exact arithmetic in memory.
+
+The truth is the durable ledger. This book is built from it, account by account, when an account is first met, and then
+holds what the ledger cannot know: the open replies. `tests/access/test_budgets_always.py` holds the rules:
+
+- A request passes only if it fits every budget of every account that pays for it; if one refuses, none is charged.
+- What is spent and held never passes a limit. `adopt` alone may: after a restart a reply goes on in any case.
+- A hold belongs to the windows in which it was reserved. It is settled exactly once, and refunds reach no later window.
+
+Knows neither database nor clock nor prompt; sync, for one event loop, hence without races. It keeps the budgets of one
+server: two servers over one database would each allow the whole of a budget. An account without any limit is not kept;
+a reply that runs while its account gets its first limit counts from the next time the account is loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from frontdesk.access.limits import PERIODS, Budget, Spent, Window, budgets_of, seconds_left
+from frontdesk.errors import BudgetExceeded
+from frontdesk.principal import Limits
+from frontdesk.store.records import BudgetKind
+
+FORGET_SECONDS = 600  # an account at rest for so long is read from the ledger again; its last row is there by then
+PERIOD_WORDS = {"minute": " a minute", "day": " a day", "total": " in total"}
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetAccount:
+    """Somebody who pays. `id` is the key's, the visitor's or the conversation's."""
+
+    kind: BudgetKind
+    id: str
+    limits: Limits
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """Tokens set aside for one reply since `at`. Give it back to `Budgets.settle` or `refund`, once."""
+
+    tokens: int
+    at: float
+    open: bool
+    _charged: list[tuple[Spent, list[Window]]]
+
+
+class Budgets:
+    """The book. `now` is in seconds since 1970 everywhere; counts are tokens, prompt and completion together."""
+
+    def __init__(self) -> None:
+        self._accounts: OrderedDict[tuple[BudgetKind, str], Spent] = OrderedDict()  # the one at rest longest is first
+
+    def knows(self, account: BudgetAccount) -> bool:
+        """Whether it can be charged. If not, it must be loaded first.
+
+        One that was asked for is not forgotten before it is charged, however long the others take to load.
+        """
+        if not account.limits:
+            return True
+        if (spent := self._accounts.get((account.kind, account.id))) is not None:
+            spent.wanted = True
+        return spent is not None
+
+    def load(
+        self,
+        account: BudgetAccount,
+        minute: tuple[int, int],
+        day: tuple[int, int],
+        total: tuple[int, int],
+        now: float,
+    ) -> None:
+        """Begin with what the ledger says of an account: (tokens, requests) of this minute, this day and all time.
+
+        An entry of the ledger counts in the window of its `at`, which should be its hold's. Does nothing for an account
+        that is known: the book then knows more than whoever read the ledger.
+        """
+        self._forget(now)
+        if self.knows(account):
+            return
+        spent = self._accounts[account.kind, account.id] = Spent(now)
+        for period, (tokens, requests) in zip(PERIODS, (minute, day, total), strict=True):
+            window = spent.window(period, now)
+            window.tokens, window.requests = tokens, requests
+
+    def reserve(self, accounts: Sequence[BudgetAccount], tokens: int, now: float) -> Hold:
+        """Set aside the most that a reply can take, and count one request. All accounts, or none and `BudgetExceeded`.
+
+        Of several budgets that refuse, the error names the one that refills last.
+        """
+        refusals = [
+            _refusal(account, budget, left, tokens, now)
+            for account, budget, left in self._lefts(accounts, now)
+            if left < (tokens if budget.unit == "tokens" else 1)
+        ]
+        if refusals:
+            raise max(refusals, key=lambda error: error.retry_after)
+        return self._hold(accounts, tokens, now, now)
+
+    def adopt(self, accounts: Sequence[BudgetAccount], tokens: int, now: float, at: float | None = None) -> Hold:
+        """After a restart: what a reply that goes on had reserved at `at` (default: now). Never refuses."""
+        return self._hold(accounts, tokens, now, now if at is None else at)
+
+    def settle(self, hold: Hold, tokens: int, now: float) -> None:
+        """The reply took so many tokens; the rest of the hold is free again. Raises `ValueError` the second time."""
+        self._close(hold, tokens, 0, now)
+
+    def refund(self, hold: Hold, now: float) -> None:
+        """The reply never began: neither tokens nor a request were used. Raises `ValueError` when already settled."""
+        self._close(hold, 0, 1, now)
+
+    def remaining(self, accounts: Sequence[BudgetAccount], now: float) -> int | None:
+        """Tokens that one request may still take; `None` when no token budget is set."""
+        lefts = [left for _, budget, left in self._lefts(accounts, now) if budget.unit == "tokens"]
+        return max(0, min(lefts)) if lefts else None
+
+    def headers(self, accounts: Sequence[BudgetAccount], now: float) -> dict[str, str]:
+        """OpenAI's `x-ratelimit-*`, of the budget of each unit with the least left."""
+        found: dict[str, str] = {}
+        for unit in ("requests", "tokens"):
+            entries = [(budget, left) for _, budget, left in self._lefts(accounts, now) if budget.unit == unit]
+            if not entries:
+                continue
+            budget, left = min(entries, key=lambda entry: entry[1])
+            found[f"x-ratelimit-limit-{unit}"] = str(budget.limit)
+            found[f"x-ratelimit-remaining-{unit}"] = str(max(0, left))
+            if math.isfinite(seconds := seconds_left(budget.period, now)):
+                found[f"x-ratelimit-reset-{unit}"] = duration(seconds)
+        return found
+
+    def _lefts(self, accounts: Sequence[BudgetAccount], now: float) -> Iterator[tuple[BudgetAccount, Budget, int]]:
+        """What is left of every budget; below zero where more was adopted, or used before the limit was set."""
+        for account in accounts:
+            for budget in budgets_of(account.limits):
+                window = self._spent(account).window(budget.period, now)
+                yield account, budget, budget.limit - window.used(budget.unit)
+
+    def _hold(self, accounts: Sequence[BudgetAccount], tokens: int, now: float, at: float) -> Hold:
+        if tokens < 0:
+            raise ValueError(f"cannot reserve {tokens} tokens")
+        hold = Hold(tokens, at, True, [])
+        for account in accounts:
+            if not account.limits:
+                continue
+            spent = self._spent(account)
+            windows = [spent.window_of(period, at, now) for period in PERIODS]
+            for window in windows:
+                window.held += tokens
+                window.requests += 1
+            spent.open_holds += 1
+            spent.wanted = False
+            spent.seen = now
+            self._accounts.move_to_end((account.kind, account.id))
+            hold._charged.append((spent, windows))
+        return hold
+
+    def _close(self, hold: Hold, tokens: int, requests_back: int, now: float) -> None:
+        if not hold.open:
+            raise ValueError("this hold is settled already")
+        if tokens < 0:
+            raise ValueError(f"a reply cannot take {tokens} tokens")
+        hold.open = False
+        for spent, windows in hold._charged:
+            for window in windows:
+                window.held -= hold.tokens
+                window.tokens += tokens
+                window.requests -= requests_back
+            spent.open_holds -= 1
+            spent.seen = now
+
+    def _spent(self, account: BudgetAccount) -> Spent:
+        return self._accounts[account.kind, account.id]
+
+    def _forget(self, now: float) -> None:
+        """Drop accounts at rest: two at most, which is quick, and more than the one that a call adds."""
+        for name in list(islice(self._accounts, 2)):
+            spent = self._accounts[name]
+            if spent.open_holds or spent.wanted:
+                spent.wanted = False
+                spent.seen = now
+                self._accounts.move_to_end(name)
+            elif now - spent.seen > FORGET_SECONDS:
+                del self._accounts[name]
+
+
+def duration(seconds: float) -> str:
+    """Whole seconds, rounded up, as OpenAI writes them: `34s`, `6m0s`, `23h59m12s`."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _refusal(account: BudgetAccount, budget: Budget, left: int, tokens: int, now: float) -> BudgetExceeded:
+    left = max(0, left)
+    requested = tokens if budget.unit == "tokens" else 1
+    retry_after = seconds_left(budget.period, now)
+    units = budget.unit if budget.limit != 1 else budget.unit.removesuffix("s")
+    has = f"the {account.kind}'s budget of {budget.limit:,} {units}{PERIOD_WORDS[budget.period]}"
+    if budget.unit == "requests":
+        says = f"{has} is used up"
+    else:
+        says = f"{has} has {left:,} left, this request needs up to {tokens:,}"
+    if requested > budget.limit:
+        retry_after = math.inf
+        says += "; that never fits, shorten the prompt or the answer"
+    elif math.isinf(retry_after):
+        says += "; it does not refill"
+    else:
+        says += f"; it refills in {_spoken(retry_after)}"
+    facts = {"budget": f"{account.kind}.{budget.name}", "limit": budget.limit, "remaining": left}
+    error = BudgetExceeded(says, retry_after=retry_after, requested=requested, **facts)
+    if math.isinf(retry_after):
+        error.code = "insufficient_quota"  # OpenAI's word for what waiting does not cure
+    return error
+
+
+def _spoken(seconds: float) -> str:
+    if seconds <= 120:
+        return f"{math.ceil(seconds)} s"
+    hours, minutes = divmod(math.ceil(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

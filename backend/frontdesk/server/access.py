@@ -1,0 +1,122 @@
+"""Who asks, and may they? Answered before a byte of the body is read, by the path alone, for HTTP and WebSockets alike.
+
+Everything is closed that is not listed here as open: a new route needs a credential until somebody decides otherwise.
+Where a credential may stand: `Authorization: Bearer`, `x-api-key` (Anthropic's clients) or, for browsers' WebSockets, a
+subprotocol. Never the address, which ends in logs and histories. What a credential is worth is `access.gatekeeper`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import parse_qsl
+
+from starlette._utils import get_route_path
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from frontdesk.access import keys, visitors
+from frontdesk.access.gatekeeper import Gatekeeper
+from frontdesk.config import Settings
+from frontdesk.errors import ConfigError, Forbidden, FrontdeskError, InvalidRequest, Unauthorized
+from frontdesk.principal import Principal
+from frontdesk.server.middleware import deny, is_loopback
+from frontdesk.store.records import KeyRecord
+
+OPEN = frozenset(["/", "/docs", "/openapi.json", "/livez", "/readyz", "/health"])
+SCOPES = {"/v1/visitors": "visitors", "/v1/usage": "usage"}  # everything else needs "chat"
+SUBPROTOCOL = "openai-insecure-api-key."  # OpenAI's convention; never echoed back
+IN_ADDRESS = frozenset(["api_key", "api-key", "apikey", "x-api-key", "access_token", "token", "authorization"])
+
+Identify = Callable[[], Awaitable[Principal]]
+
+
+class Access:
+    """Puts `principal` and `identify` into `scope["state"]`, or answers 400, 401, 403, 503.
+
+    `identify` looks the same credential up again: a WebSocket asks it before every turn, since a key can be revoked and
+    a token expire while the connection lasts. `gatekeeper` is a function, as the database opens after the app is built.
+    """
+
+    def __init__(self, app: ASGIApp, gatekeeper: Callable[[], Gatekeeper]) -> None:
+        self._app = app
+        self._gatekeeper = gatekeeper
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            try:
+                if needed := scope_needed(get_route_path(scope)):
+                    await self._admit(scope, needed)
+            except FrontdeskError as error:
+                await deny(error, scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _admit(self, scope: Scope, needed: str) -> None:
+        refuse_in_address(scope)
+        credential = credential_of(scope)
+        gatekeeper = self._gatekeeper()
+
+        async def identify() -> Principal:
+            principal = await gatekeeper.identify(credential)
+            if needed not in principal.scopes:
+                who = "visitor's token" if principal.visitor else "key"
+                raise Forbidden(f"this {who} has not the scope '{needed}', which this address needs")
+            return principal
+
+        scope.setdefault("state", {}).update(principal=await identify(), identify=identify)
+
+
+def scope_needed(path: str) -> str | None:
+    """The scope that a path needs, or `None` when it is open to everybody."""
+    if path in OPEN:
+        return None
+    return next((scope for root, scope in SCOPES.items() if path == root or path.startswith(root + "/")), "chat")
+
+
+def credential_of(scope: Scope) -> str | None:
+    """The one credential that a request carries, if any. Raises `Unauthorized` when it carries two different ones."""
+    headers = Headers(scope=scope)
+    found = {value.strip() for value in headers.getlist("x-api-key")}
+    for value in headers.getlist("authorization"):
+        kind, _, rest = value.strip().partition(" ")
+        if kind.lower() == "bearer":
+            found.add(rest.strip())
+    if scope["type"] == "websocket":
+        offered = scope.get("subprotocols", ())
+        found |= {name.removeprefix(SUBPROTOCOL) for name in offered if name.startswith(SUBPROTOCOL)}
+    found.discard("")
+    if len(found) > 1:
+        raise Unauthorized("the request carries two different credentials; send one")
+    return found.pop() if found else None
+
+
+def refuse_in_address(scope: Scope) -> None:
+    """Raises `InvalidRequest` when the query string holds a credential."""
+    if not (query := scope.get("query_string", b"")):
+        return
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name.lower() in IN_ADDRESS or visitors.is_token(value) or keys.parse_key(value):
+            raise InvalidRequest(
+                "a key in the address would end up in logs; send it as 'Authorization: Bearer <key>'",
+                code="credential_in_address",
+            )
+
+
+def key_required(settings: Settings) -> bool:
+    """Whether nobody may come without a key or a visitor's token."""
+    return settings.auth == "on" or (settings.auth == "auto" and not is_loopback(settings.host))
+
+
+def require_key(settings: Settings, records: Iterable[KeyRecord]) -> None:
+    """Raises `ConfigError` when other machines could reach this server but none of these keys would let them in."""
+    if not key_required(settings) or is_loopback(settings.host):
+        return
+    now = time.time()
+    if any(keys.state_of(record, now) == "active" for record in records):
+        return
+    raise ConfigError(
+        f"other machines can reach {settings.host}, so a key is needed, and there is none: make one with "
+        "`frontdesk keys create NAME`, or let everybody in with --auth off",
+        param="host",
+    )

@@ -1,0 +1,55 @@
+"""`GET /v1/usage`: what the caller's key used, summed over the ledger, its visitors included. Nobody sees another's."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from frontdesk.access.moments import moment
+from frontdesk.access.report import groupings, usage_entry
+from frontdesk.errors import InvalidRequest
+from frontdesk.principal import Principal
+from frontdesk.store.ledger import Ledger
+from frontdesk.wire._frames import json_bytes
+
+PARAMETERS = ("by", "since", "until")
+
+
+class Usage:
+    """The endpoint. `by`: what to sum by, separated by commas; `since` and `until`: see `access.moments`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    @property
+    def routes(self) -> list[Route]:
+        return [Route("/v1/usage", self.sums, methods=["GET"], name="usage")]
+
+    async def sums(self, request: Request) -> Response:
+        principal: Principal = request.state.principal
+        for name in request.query_params:
+            if name not in PARAMETERS:
+                known = ", ".join(PARAMETERS)
+                raise InvalidRequest(f"'{name[:40]}' is unknown here; there are {known}", param=name[:40])
+        try:
+            by = groupings(request.query_params.get("by", ""))
+        except ValueError as error:
+            raise InvalidRequest(str(error), param="by") from None
+        since, until = _moment(request, "since"), _moment(request, "until")
+        rows = await self._ledger.sums(
+            owner=None if principal.key else principal.owner, key=principal.key, since=since, until=until, by=by
+        )
+        answer = {"object": "list", "data": [usage_entry(row) for row in rows], "since": since, "until": until}
+        return Response(json_bytes(answer), media_type="application/json")
+
+
+def _moment(request: Request, name: str) -> float | None:
+    if not (text := request.query_params.get(name)):
+        return None
+    try:
+        return moment(text, time.time(), ahead=False)
+    except ValueError as error:
+        raise InvalidRequest(str(error), param=name) from None
