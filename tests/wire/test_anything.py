@@ -9,32 +9,17 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.wire.values import IDENTITY, MINIMAL, WORDS, strings, values
 
 from frontdesk.errors import InvalidRequest
 from frontdesk.generation import Delta, Finished, Started, Usage
-from frontdesk.wire import HTTP_FORMATS
+from frontdesk.wire import HTTP_FORMATS, conversations
 from frontdesk.wire._errors import error_body
-from frontdesk.wire._format import Call, HttpFormat, Identity
+from frontdesk.wire._format import Call, HttpFormat
+from frontdesk.wire._items import item_json
 from frontdesk.wire.responses_socket import Refuse, ResponsesSocket, Start
 
 FORMATS = {format.name: format for format in HTTP_FORMATS}
-MINIMAL: dict[str, dict[str, Any]] = {
-    "openai_chat": {"messages": [{"role": "user", "content": "x"}]},
-    "openai_completions": {"prompt": "x"},
-    "openai_responses": {"input": "x"},
-}
-WORDS = (
-    "type", "role", "content", "text", "user", "assistant", "tool", "message", "input_text", "function_call", "call_id",
-    "arguments", "name", "function", "id", "include_usage", "format", "1", "none", "auto", "tool_calls", "output",
-)  # fmt: skip
-numbers = st.integers() | st.floats() | st.sampled_from([2**31, 2**63, -(2**63) - 1, 2**64, 10**400, 5e-324, -0.0])
-strings = st.text(max_size=8) | st.sampled_from(WORDS) | st.just("\ud800") | st.just("<string>")
-values = st.recursive(
-    st.none() | st.booleans() | numbers | strings,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(strings, inner, max_size=5),
-    max_leaves=12,
-)
-IDENTITY = Identity("0" * 32, "m", 1)
 REPLY = [Started("m", 1), Delta("y", 1), Finished("stop", Usage(1, 0, 1))]
 each_format = pytest.mark.parametrize("format", HTTP_FORMATS, ids=lambda f: f.name)
 
@@ -92,9 +77,12 @@ def test_any_message(role: object, content: object, rest: dict[str, Any]) -> Non
 
 
 @given(
-    kind=st.sampled_from(["response.create", "response.cancel", "response.steer", "x", None]),
+    kind=st.sampled_from(["response.create", "response.cancel", "response.resume", "response.steer", "x", None]),
     fields=st.dictionaries(
-        st.sampled_from(["input", "stream_id", "response_id", "previous_response_id", "instructions", "seed"]), values
+        st.sampled_from(
+            ["input", "stream_id", "response_id", "previous_response_id", "instructions", "seed", "starting_after"]
+        ),
+        values,
     ),
 )
 @settings(max_examples=300, deadline=None)
@@ -110,11 +98,51 @@ def test_any_socket_text(text: str | bytes) -> None:
     check_commands(ResponsesSocket(), text)
 
 
+@given(
+    body=values
+    | st.dictionaries(st.sampled_from(["items", "metadata", "context", "budget"]), values)
+    | st.fixed_dictionaries({"items": st.lists(st.dictionaries(st.sampled_from(WORDS), values), max_size=3)})
+    | st.fixed_dictionaries({"context": st.dictionaries(st.sampled_from(["policy", "keep_last", "pinned"]), values)})
+)
+@settings(max_examples=300, deadline=None)
+def test_any_conversation(body: object) -> None:
+    """If this fails, some body ends in a 500, or something is kept that cannot be shown again."""
+    try:
+        change, items = conversations.parse_create(body, created=1)
+    except InvalidRequest as error:
+        msgspec.json.encode(error_body(error))
+    else:
+        assert len(items) <= 20
+        json.dumps([item_json(item) for item in items], allow_nan=False).encode()
+        json.dumps([change.metadata, change.applied_to({})], allow_nan=False).encode()
+    for parse in (conversations.parse_update, lambda body: conversations.parse_new_items(body, created=1)):
+        try:
+            parse(body)
+        except InvalidRequest as error:
+            msgspec.json.encode(error_body(error))
+
+
+@given(query=st.dictionaries(st.sampled_from(["limit", "after", "order", "include", "format"]), st.text(max_size=6)))
+def test_any_query(query: dict[str, str]) -> None:
+    """If this fails, some address ends in a 500 or reaches the database with a text that it cannot take."""
+    wrong: list[str | None] = []
+    for parse in (
+        lambda: conversations.parse_page(query, after="item"),
+        lambda: conversations.parse_page(query, after="conversation"),
+        lambda: conversations.parse_export(query),
+    ):
+        try:
+            parse()
+        except InvalidRequest as refusal:
+            wrong.append(refusal.param)
+    assert set(wrong) <= set(query)
+
+
 def check_commands(socket: ResponsesSocket, text: str | bytes) -> None:
     for command in socket.receive(text):
         if isinstance(command, Refuse):
             assert all(json.loads(frame)["type"] in ("error", "response.steer.failed") for frame in command.frames)
         if isinstance(command, Start):
-            socket.started(IDENTITY)
-            assert json.loads(socket.events(REPLY)[-1])["type"] == "response.completed"
-            assert socket.next() == []
+            socket.started(command.turn, command.call, IDENTITY)
+            assert json.loads(socket.events(command.turn, REPLY)[-1])["type"] == "response.completed"
+            assert socket.done(command.turn) == []

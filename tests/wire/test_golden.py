@@ -12,12 +12,15 @@ import msgspec
 import pytest
 
 from frontdesk.errors import EngineDied
-from frontdesk.generation import Delta, Event, Failed, Finished, Started, TokenLogprob, Usage
+from frontdesk.generation import ContextReport, Delta, Event, Failed, Finished, Started, TokenLogprob, Usage
 from frontdesk.wire import HTTP_FORMATS
 from frontdesk.wire._format import Identity
 
 GOLDEN = Path(__file__).parent / "golden"
-IDENTITY = Identity("0123456789abcdef0123456789abcdef", "shop-small", 1_790_000_000)
+CONTEXT = ContextReport(
+    4096, 512, 12, (("system", 5), ("history", 0), ("input", 4), ("template", 3)), ("msg_2",), ("msg_0", "msg_1")
+)
+IDENTITY = Identity("0123456789abcdef0123456789abcdef", "shop-small", 1_790_000_000, context=CONTEXT, store=True)
 STARTED = Started("shop-small", 1_790_000_000)
 USAGE = Usage(prompt=12, cached=8, completion=3)
 DELTAS = [Delta("Grüß", 1), Delta("", 1), Delta(' "dich"\n\u2028🙂', 2)]
@@ -35,7 +38,7 @@ LOGPROBS = [
 ]
 
 ENDINGS: dict[str, list[Event]] = {
-    "stop": [STARTED, *DELTAS, Finished("stop", USAGE, "\n\n")],
+    "stop": [STARTED, *DELTAS, Finished("stop", USAGE, "\n\n", 1_790_000_003)],
     "length": [STARTED, *DELTAS, Finished("length", USAGE)],
     "cancelled": [STARTED, DELTAS[0], Finished("cancelled", USAGE)],
     "failed": [STARTED, DELTAS[0], Failed(EngineDied("the engine died 3 times on this request"), USAGE)],

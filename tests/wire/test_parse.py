@@ -12,6 +12,13 @@ from frontdesk.wire.openai_chat import OpenAIChat
 from frontdesk.wire.openai_completions import OpenAICompletions
 from frontdesk.wire.openai_responses import OpenAIResponses
 
+REQUIRED = {  # by the Open Responses schema
+    "id", "object", "created_at", "completed_at", "status", "incomplete_details", "model", "previous_response_id",
+    "instructions", "output", "error", "tools", "tool_choice", "truncation", "parallel_tool_calls", "text", "top_p",
+    "presence_penalty", "frequency_penalty", "top_logprobs", "temperature", "reasoning", "user", "usage",
+    "max_output_tokens", "max_tool_calls", "store", "background", "service_tier", "metadata", "safety_identifier",
+    "prompt_cache_key",
+}  # fmt: skip
 IDENTITY = Identity("0" * 32, "m", 1, Sampling(temperature=0.8))
 CONVERSATION = (
     Message("system", "Be kind."),
@@ -111,19 +118,25 @@ def test_responses_conversation() -> None:
         {"role": "user", "content": "Thanks"},
     ]
     call = OpenAIResponses().parse({"input": items, "instructions": "Be kind."})
-    assert call.generation.messages == CONVERSATION
+    assert call.generation.messages is None
+    assert call.turn is not None
+    assert call.turn.instructions == "Be kind."
+    asked, looked, track, eta, *rest = [item.message for item in call.turn.input]
+    assert (asked, looked.content) == (CONVERSATION[1], "Let me look.")
+    assert track.tool_calls + eta.tool_calls == CONVERSATION[2].tool_calls
+    assert tuple(rest) == CONVERSATION[3:]
 
 
 def test_response_has_all_required_keys_and_echoes() -> None:
     """If this fails, clients with a strict Open Responses schema reject every response."""
-    body = {"input": "x", "metadata": {"a": "b"}, "top_p": 0.5, "max_output_tokens": 9, "store": True}
+    body = {"input": "x", "metadata": {"a": "b"}, "top_p": 0.5, "max_output_tokens": 9}
     call = OpenAIResponses().parse(body)
     reply = [Started("m", 1), Delta("y", 1), Finished("length", Usage(3, 1, 9))]
     response = OpenAIResponses().collect(call, IDENTITY, [reply])
-    assert len(response) == 32
+    assert set(response) == REQUIRED | {"conversation", "prompt", "context"}
     assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
     assert (response["metadata"], response["top_p"], response["temperature"]) == ({"a": "b"}, 0.5, 0.8)
-    assert response["store"] is False
+    assert (response["store"], response["background"], response["truncation"]) == (False, False, "disabled")
     assert response["usage"]["input_tokens_details"] == {"cached_tokens": 1, "cache_write_tokens": 0}
 
 

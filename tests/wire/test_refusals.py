@@ -169,6 +169,7 @@ def test_completion_refusals(fields: dict[str, Any], param: str, code: str) -> N
     assert (error.param, error.code) == (param, code)
 
 
+ID = "0a" * 16
 RESPONSES: list[tuple[dict[str, Any], str, str]] = [
     ({"input": None}, "input", "missing_required_parameter"),
     ({"input": []}, "input", "missing_required_parameter"),
@@ -187,11 +188,30 @@ RESPONSES: list[tuple[dict[str, Any], str, str]] = [
         "input.0.output",
         "invalid_type",
     ),
-    ({"previous_response_id": "resp_x"}, "previous_response_id", "unsupported_parameter"),
-    ({"conversation": "conv_x"}, "conversation", "unsupported_parameter"),
-    ({"background": True}, "background", "unsupported_parameter"),
+    ({"previous_response_id": "resp_x"}, "previous_response_id", "previous_response_not_found"),
+    ({"previous_response_id": ID.upper()}, "previous_response_id", "previous_response_not_found"),
+    ({"previous_response_id": 5}, "previous_response_id", "invalid_type"),
+    ({"conversation": "conv_x"}, "conversation", "invalid_value"),
+    ({"conversation": ID}, "conversation", "invalid_value"),
+    ({"conversation": {"id": f"conv_{ID} "}}, "conversation", "invalid_value"),
+    ({"conversation": {}}, "conversation.id", "missing_required_parameter"),
+    ({"conversation": ["x"]}, "conversation", "invalid_type"),
+    ({"conversation": f"conv_{ID}", "previous_response_id": f"resp_{ID}"}, "conversation", "invalid_value"),
+    ({"background": True, "store": False}, "background", "invalid_value"),
+    ({"background": 1}, "background", "invalid_type"),
     ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
-    ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter"),
+    ({"prompt": "p"}, "prompt", "invalid_type"),
+    ({"prompt": {"version": "1"}}, "prompt.id", "missing_required_parameter"),
+    ({"prompt": {"id": "p", "variables": {"a": 1}}}, "prompt.variables.a", "invalid_type"),
+    (
+        {"prompt": {"id": "p", "variables": {"a": {"type": "input_image"}}}},
+        "prompt.variables.a.type",
+        "unsupported_parameter",
+    ),
+    ({"prompt": {"id": "p", "variables": dict.fromkeys(map(str, range(65)), "")}}, "prompt.variables", "invalid_value"),
+    ({"context_management": [{"type": "compaction"}]}, "context_management", "unsupported_parameter"),
+    ({"input": [{"type": "compaction"}]}, "input.0.encrypted_content", "missing_required_parameter"),
+    ({"input": [{"role": "user", "content": "x", "status": "done"}]}, "input.0.status", "invalid_value"),
     ({"text": {"format": {"type": "json_schema"}}}, "text.format.type", "unsupported_parameter"),
     ({"truncation": "always"}, "truncation", "invalid_value"),
     ({"metadata": {str(i): "x" for i in range(17)}}, "metadata", "invalid_value"),

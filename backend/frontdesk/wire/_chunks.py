@@ -7,7 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from frontdesk.errors import FrontdeskError
-from frontdesk.generation import Usage
+from frontdesk.generation import ContextReport, Usage
+from frontdesk.wire._context import context_field
 from frontdesk.wire._errors import error_body
 from frontdesk.wire._fields import StreamOptions
 from frontdesk.wire._frames import DONE, json_bytes, sse
@@ -17,10 +18,11 @@ HOLE = "\x00"
 
 
 class ChunkStream:
-    """Frames of the replies to one call. After a failure it says nothing more."""
+    """Frames of the replies to one call. After a failure it says nothing more. `context` goes with the usage."""
 
-    def __init__(self, head: dict[str, Any], options: StreamOptions | None) -> None:
+    def __init__(self, head: dict[str, Any], options: StreamOptions | None, context: ContextReport | None) -> None:
         self.failed = False
+        self._context = context_field(context)
         self._head = head
         self._with_usage = bool(options and options.include_usage)
         self._usages: dict[int, Usage] = {}
@@ -47,4 +49,4 @@ class ChunkStream:
         if not self._with_usage:
             return DONE
         usages = [self._usages[i] for i in sorted(self._usages)]
-        return sse({**self._head, "choices": [], "usage": completion_usage(usages)}) + DONE
+        return sse({**self._head, "choices": [], "usage": completion_usage(usages), **self._context}) + DONE

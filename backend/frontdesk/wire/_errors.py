@@ -5,19 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from frontdesk.errors import (
+    BudgetExceeded,
     ContextLengthExceeded,
     EngineFailed,
+    Forbidden,
     FrontdeskError,
-    ModelNotFound,
+    NotFound,
     RequestRefused,
+    Unauthorized,
     Unavailable,
 )
 
 # The first class that fits names the type.
 _TYPES: tuple[tuple[type[FrontdeskError], str], ...] = (
     (ContextLengthExceeded, "exceed_context_size_error"),
-    (ModelNotFound, "not_found_error"),
+    (NotFound, "not_found_error"),
+    (Unauthorized, "authentication_error"),
+    (Forbidden, "permission_error"),
     (RequestRefused, "invalid_request_error"),
+    (BudgetExceeded, "rate_limit_error"),
     (Unavailable, "unavailable_error"),
 )
 

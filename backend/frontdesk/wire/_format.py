@@ -1,6 +1,6 @@
 """What every wire format offers. The edge (`server/generate`) serves any object of this shape.
 
-A format never does I/O and never sees tokens ids: it turns a parsed JSON body into a `Call`, and the events of the
+A format never does I/O and never sees token ids: it turns a parsed JSON body into a `Call`, and the events of the
 replies into frames. Encoders are rebuilt by replay, so live and resumed bytes come from one code path.
 """
 
@@ -12,30 +12,42 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from frontdesk.generation import Event, GenerationRequest, Sampling
+from frontdesk.generation import ContextReport, Event, GenerationRequest, Sampling, Truncation, Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One parsed request: `n` replies to `generation`. `body` is the validated request, for what the format echoes."""
+    """One parsed request: `n` replies to `generation`. `body` is the validated request, for what the format echoes.
+
+    `turn` is set by formats whose conversations may be kept. Then `generation` says neither messages, text nor tokens:
+    what the model reads follows from the turn and from what is kept.
+    """
 
     generation: GenerationRequest
     body: BaseModel
     n: int = 1
     stream: bool = False
+    turn: Turn | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What the service knows of the replies to a call: `id` without prefix (32 hex digits), `created` in seconds.
 
-    `sampling` is what will really be used where the request said nothing, as far as the service tells.
+    `sampling` and `truncation` are what will really be used where the request said nothing, as far as the service
+    tells. `conversation` is the id with its prefix; `context` is what of it was sent to the model. `store` says whether
+    the reply is kept, `background` whether it goes on without a reader.
     """
 
     id: str
     model: str
     created: int
     sampling: Sampling = field(default_factory=Sampling)
+    truncation: Truncation | None = None
+    conversation: str | None = None
+    context: ContextReport | None = None
+    store: bool = False
+    background: bool = False
 
 
 class Encoder(Protocol):

@@ -1,6 +1,7 @@
 """JSON and SSE framing. Knows bytes only: no format, no event, no socket.
 
 OpenAI's routes carry neither `id:` nor `retry:` lines: with keep-alive comments they break the OpenAI Python client.
+Only our own route for `EventSource` numbers its events.
 """
 
 from __future__ import annotations
@@ -31,3 +32,7 @@ def sse(value: object) -> bytes:
 
 def sse_named(event: str, value: object) -> bytes:
     return b"event: " + event.encode() + b"\ndata: " + json_bytes(value) + b"\n\n"
+
+
+def sse_numbered(number: int, event: str, value: object) -> bytes:
+    return b"id: %d\n" % number + sse_named(event, value)

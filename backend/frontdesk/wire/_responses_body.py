@@ -1,95 +1,76 @@
-"""The request of the OpenAI Responses API: its fields, and how its items become messages.
+"""The request of the OpenAI Responses API: its fields, and the turn that they describe.
 
-Shared by `POST /v1/responses` and the WebSocket of the same path, so that both are equally strict. What needs kept
-responses (`conversation`, `background`, …) is refused by name. Knows no events and no transport.
+Shared by `POST /v1/responses` and the WebSocket of the same path, so that both are equally strict. What a request means
+depends on its JSON alone: parsed again after a restart it gives the same call, but for the ids of its items. Whether a
+conversation or response exists is for the service to say. Knows no events and no transport.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
 from frontdesk.errors import InvalidRequest
-from frontdesk.generation import GenerationRequest
-from frontdesk.messages import Message, ToolCall
+from frontdesk.generation import GenerationRequest, PromptReference, Turn
 from frontdesk.wire._fields import (
-    MAX_MESSAGES,
-    Content,
     Metadata,
     Name,
     SamplingFields,
     StrictModel,
-    StringOrList,
     TextPart,
     TokenCount,
     TopLogprobs,
+    at_most,
 )
 from frontdesk.wire._format import Call
+from frontdesk.wire._ids import is_conversation_id, response_id
+from frontdesk.wire._items import Input, parse_input, part_text
 from frontdesk.wire._validation import refuse_unsupported, unsupported, validated
 
 LOGPROBS = "message.output_text.logprobs"
-TEXT_PARTS = ("input_text", "output_text", "text")
+MAX_VARIABLES = 64
 
-_NOT_KEPT = "this server does not keep responses yet: send the whole conversation in 'input'"
 _REFUSED = {
-    "conversation": _NOT_KEPT,
-    "background": _NOT_KEPT,
-    "prompt": "stored prompts are not supported by this server",
-    "context_management": "compaction is not supported by this server yet",
+    "context_management": "compaction within a reply is not supported by this server; see POST /v1/responses/compact",
     "moderation": "moderation is not supported by this server",
 }
 _NO_TOOLS = "tools are not supported by this server yet; leave the field out or set tool_choice to 'none'"
 
 
-class MessageItem(StrictModel):
-    """A message; `type` may be left out."""
-
-    type: Literal["message"] | None = Field(None, description="Kind of the item.")
-    role: Literal["user", "assistant", "system", "developer"] = Field(description="Who speaks.")
-    content: Content = Field(description="Text, or a list of input_text, output_text or text parts, which are joined.")
+def _string_or_object(value: Any) -> str | None:
+    return "<string>" if isinstance(value, str) else "<object>" if isinstance(value, dict | StrictModel) else None
 
 
-class FunctionCallItem(StrictModel):
-    """A tool call that the assistant made earlier."""
-
-    type: Literal["function_call"] = Field(description="Kind of the item.")
-    call_id: Name = Field(description="The id that its output refers to.")
-    name: Name = Field(description="Name of the function.")
-    arguments: str = Field(description="Its arguments as JSON text.")
+StringOrObject = Discriminator(
+    _string_or_object,
+    custom_error_type="string_or_object_type",
+    custom_error_message="Input should be a string or an object",
+)
 
 
-class FunctionCallOutputItem(StrictModel):
-    """What an earlier tool call returned."""
+class ConversationReference(StrictModel):
+    """A conversation by its id."""
 
-    type: Literal["function_call_output"] = Field(description="Kind of the item.")
-    call_id: Name = Field(description="The call that it answers.")
-    output: Content = Field(description="Text, or a list of text parts, which are joined.")
+    id: Name = Field(description="The conversation's id.")
 
 
-def _item_kind(item: Any) -> str | None:
-    kind = item.get("type") if isinstance(item, dict) else getattr(item, "type", None)
-    if kind is None and isinstance(item, dict | MessageItem):
-        return "<message>"
-    return f"<{kind}>" if kind in ("message", "function_call", "function_call_output") else None
-
-
-Item = Annotated[
-    Annotated[MessageItem, Tag("<message>")]
-    | Annotated[FunctionCallItem, Tag("<function_call>")]
-    | Annotated[FunctionCallOutputItem, Tag("<function_call_output>")],
-    Discriminator(
-        _item_kind,
-        custom_error_type="unsupported_parameter",
-        custom_error_message="Input should be an item of type message, function_call or function_call_output",
-    ),
+Variable = Annotated[Annotated[str, Tag("<string>")] | Annotated[TextPart, Tag("<object>")], StringOrObject]
+Variables = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Variable],
+    Field(max_length=MAX_VARIABLES),
+    at_most(MAX_VARIABLES),
 ]
-Input = Annotated[
-    Annotated[str, Tag("<string>")]
-    | Annotated[list[Item], Field(max_length=MAX_MESSAGES, fail_fast=True), Tag("<list>")],
-    StringOrList,
-]
+
+
+class PromptField(StrictModel):
+    """A prompt that the server keeps in `prompts/`."""
+
+    id: Name = Field(description="Name of the prompt.")
+    version: Name | None = Field(None, description="Absent: the newest.")
+    variables: Variables | None = Field(
+        None, description=f"Up to {MAX_VARIABLES} texts (strings or input_text parts) for its variables."
+    )
 
 
 class TextFormat(StrictModel):
@@ -107,8 +88,21 @@ class TextOptions(StrictModel):
 class ResponsesRequest(SamplingFields):
     """Body of `POST /v1/responses`. Unknown fields are ignored."""
 
-    input: Input | None = Field(None, description="A user message, or the items of the conversation so far.")
+    input: Input | None = Field(None, description="A user message, or a list of items.")
+    conversation: (
+        Annotated[Annotated[Name, Tag("<string>")] | Annotated[ConversationReference, Tag("<object>")], StringOrObject]
+        | None
+    ) = Field(None, description="The conversation that this turn goes on with and is added to: its id, or `{id}`.")
+    previous_response_id: Name | None = Field(
+        None, description="The response that this turn follows; not together with conversation."
+    )
     instructions: str | None = Field(None, description="A system message put in front; not inherited by later turns.")
+    prompt: PromptField | None = Field(None, description="A prompt of the server's, put in front.")
+    store: bool | None = Field(None, description="Keep the response, so that it can be read again. Absent: true.")
+    background: bool | None = Field(None, description="Go on without a reader; needs store.")
+    truncation: Literal["auto", "disabled"] | None = Field(
+        None, description="auto: leave out the oldest turns that do not fit. disabled: refuse what does not fit."
+    )
     max_output_tokens: TokenCount | None = Field(None, description="Most tokens the reply may take.")
     top_logprobs: TopLogprobs | None = Field(None, description="Alternatives per token; switches logprobs on.")
     include: Annotated[list[str], Field(max_length=32, fail_fast=True)] | None = Field(
@@ -116,10 +110,7 @@ class ResponsesRequest(SamplingFields):
     )
     metadata: Metadata | None = Field(None, description="Up to 16 strings that are sent back with the response.")
     text: TextOptions | None = Field(None, description="Only the format `text`.")
-    truncation: Literal["auto", "disabled"] | None = Field(None, description="Sent back; nothing is truncated yet.")
-    store: bool | None = Field(None, description="Accepted; responses are not stored yet, so `false` is sent back.")
     generate: bool | None = Field(None, description="false: only prepare the prompt. Extension on HTTP.")
-    previous_response_id: Name | None = Field(None, description="Only on the WebSocket; refused over HTTP.")
     tools: list[Any] | None = Field(None, description="Refused unless empty or tool_choice is `none`.")
     tool_choice: Any = Field(None, description="Only `none` has an effect.")
     parallel_tool_calls: bool | None = Field(None, description="Sent back.")
@@ -127,85 +118,88 @@ class ResponsesRequest(SamplingFields):
     user: Annotated[str, Field(max_length=512)] | None = Field(None, description="Sent back.")
     safety_identifier: Annotated[str, Field(max_length=512)] | None = Field(None, description="Sent back.")
     prompt_cache_key: Annotated[str, Field(max_length=512)] | None = Field(None, description="Sent back.")
-    conversation: Any = Field(None, description="Not supported yet: refused.")
-    background: bool | None = Field(None, description="true is not supported yet: refused.")
-    prompt: Any = Field(None, description="Not supported: refused.")
-    context_management: Any = Field(None, description="Not supported yet: refused.")
+    context_management: Any = Field(None, description="Not supported: refused.")
     moderation: Any = Field(None, description="Not supported: refused.")
 
+    @property
+    def conversation_id(self) -> str | None:
+        return self.conversation.id if isinstance(self.conversation, ConversationReference) else self.conversation
 
-def responses_request(body: object) -> ResponsesRequest:
-    """The validated request; refuses what would silently change the meaning, except `previous_response_id`."""
+
+def responses_call(body: object) -> Call:
+    """The call that a JSON body asks for. Raises `InvalidRequest`."""
     request = validated(ResponsesRequest, body)
-    refuse_unsupported(request, _REFUSED)
-    if request.tool_choice != "none":
-        refuse_unsupported(request, {"tools": _NO_TOOLS})
-    if request.text and request.text.format and request.text.format.type != "text":
-        raise unsupported("text.format.type", "only 'text' is supported by this server yet")
-    return request
-
-
-def refuse_previous(request: ResponsesRequest) -> None:
-    if request.previous_response_id is not None:
-        raise unsupported("previous_response_id", _NOT_KEPT)
-
-
-def input_messages(request: ResponsesRequest) -> tuple[Message, ...]:
-    """The new messages of this turn, without instructions."""
-    if isinstance(request.input, str):
-        return (Message("user", request.input),)
-    return tuple(_joined(_message(f"input.{i}", item) for i, item in enumerate(request.input or ())))
-
-
-def responses_call(request: ResponsesRequest, context: tuple[Message, ...]) -> Call:
-    """The call for `context`: everything said so far, this turn's input included."""
-    system = (Message("system", request.instructions),) if request.instructions else ()
-    if not system + context:
+    _check(request)
+    turn = _turn(request)
+    if not (turn.input or turn.instructions or turn.prompt or turn.conversation or turn.previous):
         raise InvalidRequest(
             "'input' is required and must not be empty", param="input", code="missing_required_parameter"
         )
     wants_logprobs = request.top_logprobs is not None or LOGPROBS in (request.include or ())
     generation = GenerationRequest(
         model=request.model,
-        messages=system + context,
         sampling=request.sampling(),
         max_tokens=request.max_output_tokens,
         stop=request.stop_strings(),
         top_logprobs=(request.top_logprobs or 0) if wants_logprobs else None,
         generate=request.generate is not False,
     )
-    return Call(generation, request, stream=bool(request.stream))
+    return Call(generation, request, stream=bool(request.stream), turn=turn)
 
 
-def _message(param: str, item: MessageItem | FunctionCallItem | FunctionCallOutputItem) -> Message:
-    if isinstance(item, FunctionCallItem):
-        return Message("assistant", "", tool_calls=(ToolCall(item.call_id, item.name, item.arguments),))
-    if isinstance(item, FunctionCallOutputItem):
-        return Message("tool", _text(f"{param}.output", item.output), tool_call_id=item.call_id)
-    return Message(item.role, _text(f"{param}.content", item.content))
+def _turn(request: ResponsesRequest) -> Turn:
+    return Turn(
+        input=parse_input(request.input),
+        instructions=request.instructions or None,
+        prompt=_prompt(request.prompt),
+        conversation=None if request.conversation_id is None else _conversation(request.conversation_id),
+        previous=None if request.previous_response_id is None else _previous(request.previous_response_id),
+        store=request.store is not False,
+        background=bool(request.background),
+        truncation=request.truncation,
+    )
 
 
-def _joined(messages: Iterable[Message]) -> list[Message]:
-    """Tool calls that follow an assistant's text, or each other, are one message: so templates know them."""
-    joined: list[Message] = []
-    for message in messages:
-        last = joined[-1] if joined else None
-        if message.tool_calls and last and last.role == "assistant":
-            joined[-1] = Message("assistant", last.content, tool_calls=last.tool_calls + message.tool_calls)
-        else:
-            joined.append(message)
-    return joined
+def _previous(text: str) -> str:
+    if (id := response_id(text)) is None:
+        raise InvalidRequest(
+            f"'previous_response_id' should be the id of a response, 'resp_' and 32 hex digits: there is no {text!r}",
+            param="previous_response_id",
+            code="previous_response_not_found",
+        )
+    return id
 
 
-def _text(param: str, content: str | list[TextPart]) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(_part(f"{param}.{i}", part) for i, part in enumerate(content))
+def _conversation(text: str) -> str:
+    if not is_conversation_id(text):
+        raise InvalidRequest(
+            "'conversation' should be a conversation's id, 'conv_' and 32 hex digits", param="conversation"
+        )
+    return text
 
 
-def _part(param: str, part: TextPart) -> str:
-    if part.type not in TEXT_PARTS:
-        raise unsupported(f"{param}.type", f"only {', '.join(TEXT_PARTS)} parts are supported: this server reads text")
-    if part.text is None:
-        raise InvalidRequest(f"'{param}.text' is required", param=f"{param}.text", code="missing_required_parameter")
-    return part.text
+def _check(request: ResponsesRequest) -> None:
+    """Refuse what contradicts itself, and what would silently change the meaning."""
+    refuse_unsupported(request, _REFUSED)
+    if request.tool_choice != "none":
+        refuse_unsupported(request, {"tools": _NO_TOOLS})
+    if request.text and request.text.format and request.text.format.type != "text":
+        raise unsupported("text.format.type", "only 'text' is supported by this server yet")
+    if request.conversation is not None and request.previous_response_id is not None:
+        raise InvalidRequest(
+            "'conversation' and 'previous_response_id' exclude each other: send only one", param="conversation"
+        )
+    if request.background and request.store is False:
+        raise InvalidRequest("'background' needs 'store' to be true: nobody could read the reply", param="background")
+
+
+def _prompt(field: PromptField | None) -> PromptReference | None:
+    if field is None:
+        return None
+    given = field.variables or {}
+    variables = tuple((name, _variable(f"prompt.variables.{name}", value)) for name, value in given.items())
+    return PromptReference(field.id, field.version, variables)
+
+
+def _variable(param: str, value: str | TextPart) -> str:
+    return value if isinstance(value, str) else part_text(param, value)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from frontdesk.generation import Delta, Event, Failed, Finished, Started, Usage
+from frontdesk.wire._context import context_json
 from frontdesk.wire._errors import error_type
 from frontdesk.wire._format import Call, Identity
+from frontdesk.wire._ids import response_id
 from frontdesk.wire._responses_body import ResponsesRequest
 from frontdesk.wire._values import token_logprobs
 
@@ -18,9 +20,10 @@ JSON = dict[str, Any]
 
 
 class ResponseEvents:
-    """Feed it the events of a reply in order. `response` is the Response object as of the last event.
+    """Feed it the events of a reply in order, from the first.
 
-    `sequence_number` counts from 0, so feeding the same events again gives the same numbers.
+    `sequence_number` counts from 0, so feeding the same events again gives the same numbers: a reader that comes back
+    is served by feeding everything and sending only what has a higher number than what it has.
     """
 
     def __init__(self, call: Call, identity: Identity) -> None:
@@ -28,6 +31,7 @@ class ResponseEvents:
         self.id = f"resp_{identity.id}"
         self.failed = False
         self.response = response_object(call.body, identity)
+        self._ended = False
         self._generate = call.generation.generate
         self._item_id = f"msg_{identity.id}"
         self._next = 0
@@ -39,6 +43,17 @@ class ResponseEvents:
     def text(self) -> str:
         """All text so far."""
         return "".join(self._text)
+
+    @property
+    def last_number(self) -> int:
+        """`sequence_number` of the last event so far; -1 before the first."""
+        return self._next - 1
+
+    def current(self) -> JSON:
+        """The Response object as of the last event. While the reply is being written, with its text so far."""
+        if self._open and not self._ended:
+            return {**self.response, "output": [self._item("in_progress", [self._part()])]}
+        return dict(self.response)
 
     def feed(self, event: Event) -> list[JSON]:
         match event:
@@ -73,10 +88,10 @@ class ResponseEvents:
     def _finish(self, event: Finished) -> list[JSON]:
         status = {"stop": "completed", "length": "incomplete", "cancelled": "cancelled"}[event.reason]
         if not self._generate:  # a warm-up that ran to its end has no text, and nothing is missing from it
-            return [self._end("cancelled" if status == "cancelled" else "completed", event.usage)]
+            return [self._end("cancelled" if status == "cancelled" else "completed", event)]
         item_status = "completed" if status == "completed" else "incomplete"
         opening = [] if self._open else self._open_item()
-        return [*opening, *self._close_item(item_status), self._end(status, event.usage)]
+        return [*opening, *self._close_item(item_status), self._end(status, event)]
 
     def _fail(self, event: Failed) -> list[JSON]:
         self.failed = True
@@ -86,11 +101,14 @@ class ResponseEvents:
         self.response["error"] = {"code": "server_error", "message": error.message, "type": error_type(error)}
         if self._open:
             self.response["output"] = [self._item("incomplete", [self._part()])]
-        return [report, self._end("failed", event.usage)]
+        return [report, self._end("failed", event)]
 
-    def _end(self, status: str, usage: Usage) -> JSON:
+    def _end(self, status: str, event: Finished | Failed) -> JSON:
+        self._ended = True
         self.response["status"] = status
-        self.response["usage"] = response_usage(usage)
+        self.response["usage"] = response_usage(event.usage)
+        if status == "completed":  # OpenAI gives the time of no other end
+            self.response["completed_at"] = event.at
         if status == "incomplete":
             self.response["incomplete_details"] = {"reason": "max_output_tokens"}
         return self._snapshot("response.incomplete" if status == "cancelled" else f"response.{status}")
@@ -131,7 +149,9 @@ class ResponseEvents:
 
 
 def response_object(request: ResponsesRequest, identity: Identity) -> JSON:
-    """A response that has just begun, with all 32 keys that the Open Responses schema requires."""
+    """A response that has just begun: the 32 keys that the Open Responses schema requires, OpenAI's `conversation` and
+    `prompt`, and our `context`."""
+    previous = request.previous_response_id
     return {
         "id": f"resp_{identity.id}",
         "object": "response",
@@ -140,16 +160,18 @@ def response_object(request: ResponsesRequest, identity: Identity) -> JSON:
         "status": "in_progress",
         "incomplete_details": None,
         "model": identity.model,
-        "previous_response_id": request.previous_response_id,
+        "previous_response_id": None if previous is None else f"resp_{response_id(previous)}",
+        "conversation": None if identity.conversation is None else {"id": identity.conversation},
         "instructions": request.instructions,
         "output": [],
         "error": None,
         "usage": None,
-        "store": False,
-        "background": False,
+        "store": identity.store,
+        "background": identity.background,
         "service_tier": "default",
         "reasoning": None,
         **_echo(request, identity),
+        "context": None if identity.context is None else context_json(identity.context),
     }
 
 
@@ -160,9 +182,10 @@ def _echo(request: ResponsesRequest, identity: Identity) -> JSON:
     return {
         "tools": [],
         "tool_choice": choice if choice in ("none", "auto", "required") else "auto",
-        "truncation": request.truncation or "disabled",
+        "truncation": identity.truncation or request.truncation or ("auto" if identity.conversation else "disabled"),
         "parallel_tool_calls": request.parallel_tool_calls is not False,
         "text": {"format": {"type": "text"}},
+        "prompt": request.prompt and request.prompt.model_dump(exclude_unset=True),
         "top_p": _first(request.top_p, effective.top_p, 1.0),
         "temperature": _first(request.temperature, effective.temperature, 1.0),
         "presence_penalty": _first(request.presence_penalty, effective.presence_penalty, 0.0),

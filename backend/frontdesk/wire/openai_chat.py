@@ -16,6 +16,7 @@ from frontdesk.errors import InvalidRequest
 from frontdesk.generation import Delta, Event, Failed, Finished, GenerationRequest, Started, TokenLogprob
 from frontdesk.messages import Message, ToolCall
 from frontdesk.wire._chunks import HOLE, ChunkStream
+from frontdesk.wire._context import context_field
 from frontdesk.wire._errors import cancelled
 from frontdesk.wire._fields import (
     MAX_MESSAGES,
@@ -134,6 +135,7 @@ class OpenAIChat:
             **_head(identity, "chat.completion"),
             "choices": [_choice(i, reply, logprobs) for i, reply in enumerate(replies)],
             "usage": completion_usage([finished(reply).usage for reply in replies]),
+            **context_field(identity.context),
         }
 
 
@@ -142,7 +144,7 @@ class ChatEncoder:
 
     def __init__(self, call: Call, identity: Identity) -> None:
         assert isinstance(call.body, ChatRequest)
-        self._stream = ChunkStream(_head(identity, "chat.completion.chunk"), call.body.stream_options)
+        self._stream = ChunkStream(_head(identity, "chat.completion.chunk"), call.body.stream_options, identity.context)
         self._frames = [self._stream.around(_entry(i, {"content": HOLE})) for i in range(call.n)]
 
     def start(self) -> bytes:

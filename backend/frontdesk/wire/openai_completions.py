@@ -14,6 +14,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 from frontdesk.errors import InvalidRequest
 from frontdesk.generation import Delta, Event, Failed, Finished, GenerationRequest, Started, TokenLogprob
 from frontdesk.wire._chunks import HOLE, ChunkStream
+from frontdesk.wire._context import context_field
 from frontdesk.wire._errors import cancelled
 from frontdesk.wire._fields import Choices, SamplingFields, StreamOptions, TokenCount, TokenId
 from frontdesk.wire._format import Call, Identity
@@ -103,6 +104,7 @@ class OpenAICompletions:
             **_head(identity),
             "choices": [_choice(i, reply, call) for i, reply in enumerate(replies)],
             "usage": completion_usage([finished(reply).usage for reply in replies]),
+            **context_field(identity.context),
         }
 
 
@@ -112,7 +114,7 @@ class CompletionEncoder:
     def __init__(self, call: Call, identity: Identity) -> None:
         assert isinstance(call.body, CompletionRequest)
         self._echo = _echo(call)
-        self._stream = ChunkStream(_head(identity), call.body.stream_options)
+        self._stream = ChunkStream(_head(identity), call.body.stream_options, identity.context)
         self._frames = [self._stream.around(_entry(i, HOLE)) for i in range(call.n)]
         self._offsets = [len(self._echo)] * call.n
 
