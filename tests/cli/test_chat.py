@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 
 if TYPE_CHECKING:
@@ -71,6 +76,61 @@ def chat(tmp_path: Path):
         one.end()
 
 
+def prompts(chat: Chat) -> list[int]:
+    """Prompt tokens of each turn, as the notes tell them."""
+    return [int(line.split()[0]) for line in chat.err.read_text().splitlines() if "tokens/s" in line]
+
+
+def kept(server: Server) -> list[list[str]]:
+    """The texts of every conversation that the server keeps, newest first."""
+    found = httpx2.get(f"{server.url}/v1/conversations").json()["data"]
+    pages: list[list[dict[str, Any]]] = [
+        httpx2.get(f"{server.url}/v1/conversations/{each['id']}/items?order=asc").json()["data"] for each in found
+    ]
+    return [[item["content"][0]["text"] for item in page] for page in pages]
+
+
+@contextmanager
+def cutting_proxy(port: int, mark: bytes, times: int) -> Iterator[str]:
+    """A way to the server that breaks the first connection on which `mark` came `times` times; its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    cut = threading.Event()
+    ends: list[socket.socket] = [listener]
+
+    def forward(source: socket.socket, target: socket.socket, watched: bool) -> None:
+        seen = b""
+        try:
+            while data := source.recv(65536):
+                seen += data
+                target.sendall(data)
+                if watched and seen.count(mark) >= times and not cut.is_set():
+                    cut.set()
+                    break
+        except OSError:
+            pass
+        for end in (source, target):
+            end.close()
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", port))
+            ends.extend((client, server))
+            for pair in ((client, server, False), (server, client, True)):
+                threading.Thread(target=forward, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert cut.is_set()
+    finally:
+        for end in ends:
+            end.close()
+
+
 def wait_until_asked(server: Server) -> None:
     deadline = time.monotonic() + 30
     while not server.ready()["open"]:
@@ -111,10 +171,10 @@ def test_each_line_of_a_pipe_is_a_turn(server: Server, chat: Callable[..., Chat]
     one.type(f"{QUESTION}\n\nHow much is express shipping?\n/clear\n{QUESTION}\n/quit\nnever asked\n")
     assert one.end() == 0
     answers = one.out.read_text().splitlines()
-    prompts = [int(line.split()[0]) for line in one.err.read_text().splitlines() if "tokens/s" in line]
-    assert len(answers) == len(prompts) == 3
+    first, second, third = prompts(one)
+    assert len(answers) == 3
     assert answers[0] == answers[2]
-    assert prompts[0] == prompts[2] < prompts[1]
+    assert first == third < second
 
 
 def test_instructions_can_be_set(server: Server, chat: Callable[..., Chat]) -> None:
@@ -123,8 +183,8 @@ def test_instructions_can_be_set(server: Server, chat: Callable[..., Chat]) -> N
     one.type(f"{QUESTION}\n/clear\n/system Be brief.\n{QUESTION}\n/nonsense\n")
     assert one.end() == 0
     notes = one.err.read_text()
-    prompts = [int(line.split()[0]) for line in notes.splitlines() if "tokens/s" in line]
-    assert prompts[1] < prompts[0]
+    first, second = prompts(one)
+    assert second < first
     assert "/nonsense is no command" in notes
 
 
@@ -135,6 +195,67 @@ def test_a_refused_turn_does_not_end_the_talk(server: Server, chat: Callable[...
     assert one.end() == 1
     assert "exceeds the available context size" in one.err.read_text()
     assert one.out.read_text().strip()
+
+
+def test_the_server_keeps_the_conversation(chat: Callable[..., Chat], start_server: Callable[..., Server]) -> None:
+    """A talk in the terminal could not be looked at or gone on with elsewhere; or /clear would only pretend to forget,
+    or a single question would fill the database."""
+    server = start_server()
+    one = chat("--url", server.url)
+    one.type(f"{QUESTION}\n")
+    one.wait_for(one.err, "tokens/s")
+    assert [len(texts) for texts in kept(server)] == [2]
+    one.type(f"/clear\nHow much is express shipping?\n{QUESTION}\n")
+    assert one.end() == 0
+    (texts,) = kept(server)
+    assert texts[::2] == ["How much is express shipping?", QUESTION]
+    assert texts[1::2] == one.out.read_text().splitlines()[1:]
+    assert chat("--url", server.url, "-m", QUESTION).end() == 0
+    assert len(kept(server)) == 1
+
+
+def test_a_long_talk_never_ends_in_an_error(chat: Callable[..., Chat], start_server: Callable[..., Server]) -> None:
+    """The person at the terminal would have to start again, or would not know what the model has forgotten."""
+    one = chat("--url", start_server("--ctx", "640").url)
+    one.type(f"{QUESTION}\n" * 12)
+    assert one.end() == 0
+    meters = [line for line in one.err.read_text().splitlines() if line.startswith("context ")]
+    assert len(meters) == 12
+    assert all(re.match(r"context \d+ of 640 · system \d+ · ", line) for line in meters)
+    assert "dropped" not in meters[0]
+    assert re.search(r" · dropped \d+ messages$", meters[-1])
+    assert max(prompts(one)) <= 640 - 160
+
+
+def test_a_broken_answer_is_read_on(server: Server, chat: Callable[..., Chat]) -> None:
+    """A person would read half an answer, or the same beginning twice; the server would write it twice."""
+    whole = chat("--url", server.url, "-m", QUESTION)
+    assert whole.end() == 0
+    answer = whole.out.read_text()
+    with cutting_proxy(server.port, b"output_text.delta", 3) as url:
+        one = chat("--url", url)
+        one.type(QUESTION + "\n")
+        assert one.end() == 0
+    assert one.out.read_text().replace("\n", "") == answer.replace("\n", "")
+    assert "connected; reading on" in one.err.read_text()
+    assert len(kept(server)[0]) == 2
+
+
+def test_a_key(chat: Callable[..., Chat], start_server: Callable[..., Server]) -> None:
+    """A server that asks for keys could not be talked to, or would be blamed for not being there."""
+    server = start_server(auth="on")
+    command = [sys.executable, "-m", "frontdesk", "keys", "create", "chat", "--database", server.database]
+    key = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    (secret,) = re.findall(r"fd_\w+", key)
+    with_key = chat("--url", server.url, "--key", secret)
+    with_key.type(QUESTION + "\n")
+    assert with_key.end() == 0
+    assert with_key.out.read_text().strip()
+    without = chat("--url", server.url)
+    without.type(QUESTION + "\n")
+    assert without.end() == 1
+    assert "key" in without.err.read_text()
+    assert "Traceback" not in without.err.read_text()
 
 
 def test_ctrl_c_stops_the_reply_and_not_the_program(server: Server, chat: Callable[..., Chat]) -> None:
@@ -171,7 +292,8 @@ def test_a_dropped_connection_is_made_again(chat: Callable[..., Chat], start_ser
     one.type("How much is express shipping?\n")
     assert one.end() == 0
     assert "connection lost" in one.err.read_text()
-    assert one.err.read_text().count("tokens/s") == 2
+    first_prompt, second_prompt = prompts(one)
+    assert second_prompt > first_prompt + 20  # the new server, which keeps another database, was told all of it
 
 
 def test_a_terminal_has_a_prompt_and_a_history(server: Server, chat: Callable[..., Chat], tmp_path: Path) -> None:

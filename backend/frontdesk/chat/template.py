@@ -69,6 +69,10 @@ class ChatTemplate:
         bos = self._tokenizer.bos
         return [bos, *ids] if self._tokenizer.add_bos and ids[:1] != [bos] else ids
 
+    def count(self, text: str) -> int:
+        """Tokens of a text alone. Raises `InvalidRequest` for text that is not Unicode."""
+        return self._tokenizer.count(text)
+
     def _compile(self, sandbox: Sandbox, source: str) -> jinja2.Template:
         try:
             return sandbox.load(source)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Annotated, Any
 
@@ -32,6 +32,7 @@ Url = Annotated[
     str | None, typer.Option("--url", metavar="URL", help="A running server. Unset: start one for this talk.")
 ]
 Text = Annotated[str | None, typer.Option("--message", "-m", metavar="TEXT", help="Ask this, print the answer, leave.")]
+Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="API key of the server at --url.")]
 System = Annotated[str | None, typer.Option("--system", metavar="TEXT", help="Instructions instead of the persona's.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", metavar="N", min=1, help="Longest answer.")]
 Temperature = Annotated[
@@ -42,6 +43,7 @@ Temperature = Annotated[
 def chat(
     message: Text = None,
     url: Url = None,
+    key: Key = None,
     system: System = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
@@ -63,7 +65,7 @@ def chat(
     signal.signal(signal.SIGHUP, _leave)
     with contextlib.ExitStack() as stack:
         address = url or stack.enter_context(own_server(load_settings(config, arguments)))
-        talk = Talk(address, request, instructions=system)
+        talk = Talk(address, request, instructions=system, key=key, keep=message is None)
         stack.callback(talk.conversation.close)
         code = talk.once(message) if message is not None else talk.loop()
     raise typer.Exit(code)
@@ -72,8 +74,10 @@ def chat(
 class Talk:
     """Turns of one person. Every method that returns an int returns an exit code."""
 
-    def __init__(self, url: str, request: dict[str, Any], instructions: str | None) -> None:
-        self.conversation = Conversation(url, request, self._trouble)
+    def __init__(
+        self, url: str, request: dict[str, Any], instructions: str | None, *, key: str | None, keep: bool
+    ) -> None:
+        self.conversation = Conversation(url, request, self._trouble, key=key, keep=keep)
         self.conversation.instructions = instructions
         self._mid_line = False  # half an answer stands on stdout
 
@@ -98,13 +102,20 @@ class Talk:
     def _command(self, text: str) -> None:
         name, _, rest = text.partition(" ")
         if name == "/clear":
-            self.conversation.clear()
-            _note("forgotten")
+            self._clear()
         elif name == "/system":
             self.conversation.instructions = rest.strip() or None
             _note("instructions set" if rest.strip() else "the persona's own instructions again")
         else:
             _note(HELP if name == "/help" else f"{name} is no command\n{HELP}")
+
+    def _clear(self) -> None:
+        try:
+            self.conversation.clear()
+        except (ReplyFailed, ServerUnreachable) as error:
+            options.notes.print(f"forgotten here, but not at the server: {error.message}", style="red", markup=False)
+        else:
+            _note("forgotten")
 
     def _turn(self, text: str) -> int:
         try:
@@ -122,6 +133,8 @@ class Talk:
         stats = self.conversation.stats
         if stats:
             _note(summary(stats))
+            if stats.context:
+                _note(meter(stats.context))
         return 130 if stats and stats.status == "cancelled" else 0
 
     def _trouble(self, line: str) -> None:
@@ -165,6 +178,16 @@ def summary(stats: Stats) -> str:
         f"{stats.prompt_tokens}{cached} + {stats.tokens} tokens · first after {stats.first_after:.2f} s · "
         f"{stats.tokens_per_second:.0f} tokens/s{ending}"
     )
+
+
+def meter(context: Mapping[str, Any]) -> str:
+    """What the model was shown of the conversation, in tokens, and how many messages it was not shown."""
+    parts = [f"{kind} {tokens}" for kind, tokens in (context.get("parts") or {}).items() if tokens]
+    counts = {name: len(context.get(name) or ()) for name in ("dropped", "summarised")}
+    left = [f"{name} {number} message{'s' * (number > 1)}" for name, number in counts.items() if number]
+    cut = [f"cut {context['cut']} out of the middle"] if context.get("cut") else []
+    whole = f"context {context.get('prompt_tokens', 0)} of {context.get('window', 0)}"
+    return " · ".join([whole, *parts, *left, *cut])
 
 
 def _note(line: str) -> None:
