@@ -1,7 +1,9 @@
 """A real server for tests: `python -m frontdesk serve` on a free port, with the shipped model, as its own process.
 
 `server` is shared by the whole run. `start_server` starts further ones with other flags and stops them at the test's
-end; `launch` is the same as a context manager, for fixtures of a wider scope.
+end; `launch` is the same as a context manager, for fixtures of a wider scope. Every server has a database of its own
+beside its log, unless the caller names one; what is started by other means than these keeps its own in a folder of the
+run, never in the user's.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,12 @@ START_SECONDS = 60
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. `url` has no path; `log` holds all that it printed."""
+    """A running server. `url` has no path; `log` holds all that it printed; `database` is as `frontdesk` takes it."""
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    database: str
 
     @property
     def ws_url(self) -> str:
@@ -45,9 +48,13 @@ class Server:
     @property
     def engine_pid(self) -> int:
         """Process id of the engine: the server's only child that runs Python."""
-        found = [pid for pid in children(self.process.pid) if b"frontdesk.worker" in command_line(pid)]
+        found = self.engine_pids()
         assert len(found) == 1, f"expected one engine process, found {found}"
         return found[0]
+
+    def engine_pids(self) -> list[int]:
+        """None while a dead engine has not been replaced."""
+        return [pid for pid in children(self.process.pid) if b"frontdesk.worker" in command_line(pid)]
 
     def ready(self) -> dict[str, Any]:
         """Body of /readyz, which counts open, running and waiting requests."""
@@ -74,12 +81,19 @@ class Server:
 
 
 def children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
+    """Processes that any thread of `pid` has started."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended
+            found += map(int, task.read_text().split())
+    return found
 
 
 def command_line(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+    """Empty for a process that has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 @contextmanager
@@ -87,6 +101,7 @@ def running_server(log: Path, *flags: str, **variables: str) -> Iterator[Server]
     """`flags` go to `frontdesk serve`; `variables` become FRONTDESK_* in its environment."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRONTDESK_")}
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT / "backend")]))
+    variables.setdefault("database", str(log.parent / "frontdesk.db"))
     settings = {f"FRONTDESK_{name.upper()}": value for name, value in variables.items()}
     command = [sys.executable, "-m", "frontdesk", "serve", "--port", "0", *flags]
     with log.open("wb") as output:
@@ -95,7 +110,7 @@ def running_server(log: Path, *flags: str, **variables: str) -> Iterator[Server]
             stdin=subprocess.DEVNULL, cwd=log.parent, start_new_session=True,
         )  # fmt: skip
     try:
-        server = Server(_printed_url(process, log), process, log)
+        server = Server(_printed_url(process, log), process, log, variables["database"])
         _wait_until_ready(server)
         yield server
     finally:
@@ -120,6 +135,14 @@ def _wait_until_ready(server: Server) -> None:
         assert server.process.poll() is None, f"the server ended:\n{server.log.read_text(errors='replace')}"
         assert time.monotonic() < deadline, "the model did not load in time"
         time.sleep(0.05)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where servers that name no database keep it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture(scope="session")

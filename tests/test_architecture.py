@@ -55,6 +55,9 @@ def test_leaves_import_nothing_of_ours(graph: grimp.ImportGraph, leaf: str) -> N
         ("typer", "frontdesk.cli"),
         ("rich", "frontdesk.cli"),
         ("pydantic_settings", "frontdesk.config"),
+        ("sqlalchemy", "frontdesk.store"),
+        ("alembic", "frontdesk.store"),
+        ("jwt", "frontdesk.access"),
     ],
 )
 def test_a_library_is_known_in_one_place(graph: grimp.ImportGraph, library: str, where: str) -> None:

@@ -87,6 +87,15 @@ BOUNDS = {
     "drain_seconds": (-1, 3601),
     "header_timeout": (0, 3601),
     "body_timeout": (-5, 1e300),
+    "answer_reserve": (0, 1_048_577),
+    "abandon_seconds": (0, 86_401),
+    "retention_days": (0, "inf"),
+    "idempotency_hours": (0, 721),
+    "visitor_minutes": (0, 1441),
+    "visitor_tokens_per_minute": (0, 2**53 + 1),
+    "visitor_tokens_per_day": (0, 2**53 + 1),
+    "visitor_requests_per_minute": (0, 2**31 + 1),
+    "conversation_tokens": (0, 2**53 + 1),
 }
 
 
@@ -109,7 +118,7 @@ def test_every_number_has_both_bounds_and_every_setting_a_description() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
-@pytest.mark.parametrize("name", ["kv_type", "log_level", "log_format"])
+@pytest.mark.parametrize("name", ["kv_type", "log_level", "log_format", "auth", "abandon", "context_policy"])
 def test_choices_are_closed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown choice would be found only after the model was loaded."""
     monkeypatch.setenv(config.PREFIX + name.upper(), "purple")

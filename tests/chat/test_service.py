@@ -11,12 +11,21 @@ from typing import Any
 
 import pytest
 
-from frontdesk.chat.service import ChatService, Reply, sampling_params, tenant_number
+from frontdesk.access.budgets import Budgets
+from frontdesk.chat.prompts import Personas
+from frontdesk.chat.reply import Reply
+from frontdesk.chat.sampling import sampling_params
+from frontdesk.chat.service import ChatService, Rules, tenant_number
+from frontdesk.chat.spending import Spending
 from frontdesk.errors import ContextLengthExceeded, EngineNotReady, InvalidRequest, Overloaded
 from frontdesk.fleet.pool import Pool
 from frontdesk.fleet.registry import card_for_file
 from frontdesk.generation import Delta, Failed, Finished, GenerationRequest, Sampling, Started
 from frontdesk.messages import Message
+from frontdesk.principal import Limits, Principal
+from frontdesk.store.store import open_store
+from frontdesk.wire._format import Call
+from frontdesk.wire.openai_completions import CompletionRequest
 from frontdesk.worker.protocol import Load
 
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "frontdesk-small-q8_0.gguf"
@@ -29,14 +38,27 @@ async def open_service(slots: int = 4, max_waiting: int = 512) -> ChatService:
         str(SHIPPED), 512, 512 * slots, slots=slots, threads=1, threads_least=1, chunk=64, chunk_busy=32, exact=True
     )
     await pool.start(load)
-    return ChatService(pool, {}, max_waiting=max_waiting)
+    store = await open_store("memory")
+    spending = Spending(Budgets(), store, Limits())
+    return ChatService(pool, Personas(), store, spending, Rules(max_waiting=max_waiting))
+
+
+async def close(service: ChatService) -> None:
+    await service.pool.close()
+    await service.close()
+    await service.store.close()
 
 
 @pytest.fixture(scope="module")
 async def service() -> AsyncIterator[ChatService]:
     service = await open_service()
     yield service
-    await service.pool.close()
+    await close(service)
+
+
+async def start(service: ChatService, wanted: GenerationRequest, n: int = 1, tenant: str = "") -> list[Reply]:
+    body = CompletionRequest.model_validate({"prompt": "as the generation says"})
+    return await service.start(Call(wanted, body, n), Principal(owner=tenant))
 
 
 def request(max_tokens: int | None = 20, **changes: Any) -> GenerationRequest:
@@ -46,7 +68,9 @@ def request(max_tokens: int | None = 20, **changes: Any) -> GenerationRequest:
 
 
 async def end(reply: Reply) -> Finished | Failed:
-    return await asyncio.wait_for(reply.log.wait_end(), 60)
+    last = await asyncio.wait_for(reply.log.wait_end(), 60)
+    assert last is not None
+    return last
 
 
 async def finished(reply: Reply) -> Finished:
@@ -62,22 +86,22 @@ def counted(reply: Reply) -> int:
 
 async def test_usage_at_the_limit(service: ChatService) -> None:
     """Customers would be billed for other tokens than they got."""
-    [reply] = await service.start(request(20), tenant="usage")
+    [reply] = await start(service, request(20), tenant="usage")
     last = await finished(reply)
     assert (last.reason, last.usage.prompt, last.usage.completion) == ("length", len(LONG), 20)
     assert counted(reply) == 20
-    [again] = await service.start(request(20), tenant="usage")
+    [again] = await start(service, request(20), tenant="usage")
     assert (await finished(again)).usage.cached == len(LONG) - 1
     assert again.log.text() == reply.log.text()
 
 
 async def test_usage_with_a_stop_string(service: ChatService) -> None:
     """The tokens before a stop string would be counted twice, or those behind it at all."""
-    [whole] = await service.start(request(40))
+    [whole] = await start(service, request(40))
     await finished(whole)
     text = whole.log.text()
     stop = text[len(text) // 2 :][:4]
-    [reply] = await service.start(request(40, stop=(stop,)))
+    [reply] = await start(service, request(40, stop=(stop,)))
     last = await finished(reply)
     assert (last.reason, last.stop_string) == ("stop", stop)
     assert reply.log.text() == text[: text.index(stop)]
@@ -87,7 +111,7 @@ async def test_usage_with_a_stop_string(service: ChatService) -> None:
 
 async def test_usage_of_a_cancelled_reply(service: ChatService) -> None:
     """Cancelling would lose what was said, be billed wrong, or leave the work running."""
-    [reply] = await service.start(request(None))
+    [reply] = await start(service, request(None))
     async for _ in reply.log.read():
         if counted(reply) >= 5:
             reply.cancel()
@@ -102,17 +126,17 @@ async def test_usage_of_a_cancelled_reply(service: ChatService) -> None:
 
 async def test_the_window_is_the_limit_without_another(service: ChatService) -> None:
     """A reply without a limit would end too early, or never."""
-    [reply] = await service.start(request(None))
+    [reply] = await start(service, request(None))
     last = await finished(reply)
     assert (last.reason, last.usage.completion) == ("length", 512 - len(LONG))
 
 
 async def test_warm_up_says_nothing(service: ChatService) -> None:
     """`generate: false` would send text, or a bill for it."""
-    [warm] = await service.start(request(None, generate=False), tenant="warm")
+    [warm] = await start(service, request(None, generate=False), tenant="warm")
     last = await finished(warm)
     assert (warm.log.text(), last.usage.completion, last.usage.cached) == ("", 0, 0)
-    [real] = await service.start(request(2), tenant="warm")
+    [real] = await start(service, request(2), tenant="warm")
     assert (await finished(real)).usage.cached == len(LONG) - 1
 
 
@@ -121,7 +145,7 @@ async def test_many_replies_to_one_request(service: ChatService) -> None:
     sampling = Sampling(temperature=1.5, top_k=0, top_p=1, seed=5, ignore_eos=True)
     texts = []
     for _ in range(2):
-        replies = await service.start(request(12, sampling=sampling), n=3)
+        replies = await start(service, request(12, sampling=sampling), n=3)
         for reply in replies:
             await finished(reply)
         texts.append([reply.log.text() for reply in replies])
@@ -131,7 +155,7 @@ async def test_many_replies_to_one_request(service: ChatService) -> None:
 
 async def test_logprobs_belong_to_their_tokens(service: ChatService) -> None:
     """Probabilities would be shown beside words that they are not of."""
-    [reply] = await service.start(request(15, top_logprobs=2))
+    [reply] = await start(service, request(15, top_logprobs=2))
     await finished(reply)
     entries = [entry for event in reply.log.events if isinstance(event, Delta) for entry in event.logprobs]
     assert len(entries) == 15
@@ -144,11 +168,11 @@ async def test_a_prompt_over_the_window_is_refused_with_its_numbers(service: Cha
     """The caller would not know by how much to shorten, or a fitting prompt would be refused."""
     wanted = request(None, tokens=tuple(300 + i % 100 for i in range(length)))
     if length < 512:
-        [reply] = await service.start(wanted)
+        [reply] = await start(service, wanted)
         assert (await finished(reply)).usage.completion == 512 - length
         return
     with pytest.raises(ContextLengthExceeded) as refused:
-        await service.start(wanted)
+        await start(service, wanted)
     assert refused.value.details == {"n_prompt_tokens": length, "n_ctx": 512}
 
 
@@ -158,8 +182,8 @@ async def test_prompts_that_would_kill_an_engine_are_refused(service: ChatServic
     assert service.pool.backend is not None
     pid = service.pool.backend.engine.pid
     with pytest.raises(InvalidRequest):
-        await service.start(request(5, **changes))
-    [reply] = await service.start(request(1))
+        await start(service, request(5, **changes))
+    [reply] = await start(service, request(1))
     await finished(reply)
     assert service.pool.backend.engine.pid == pid
 
@@ -177,7 +201,7 @@ async def test_a_long_conversation_is_rendered_beside_the_loop(service: ChatServ
     beside = asyncio.create_task(others())
     messages = (Message("user", "Where is my order? " * 3000),)
     with pytest.raises(ContextLengthExceeded):
-        await service.start(request(5, messages=messages))
+        await start(service, request(5, messages=messages))
     beside.cancel()
     assert turns > 5
 
@@ -186,34 +210,35 @@ async def test_a_full_line_is_told() -> None:
     """Under too much load every request would wait, instead of some being told to come again."""
     service = await open_service(slots=1, max_waiting=3)
     try:
-        replies = [(await service.start(request(None)))[0] for _ in range(3)]
+        replies = [(await start(service, request(None)))[0] for _ in range(3)]
         with pytest.raises(Overloaded) as refused:
-            await service.start(request(5))
+            await start(service, request(5))
         assert refused.value.retry_after > 0
         for reply in replies:
             reply.cancel()
-        await service.start(request(1), n=3)
+        await start(service, request(1), n=3)
     finally:
-        await service.pool.close()
+        await close(service)
 
 
 async def test_a_reply_survives_its_engine_and_a_shutdown_fails_it() -> None:
     """Usage would count the tokens of both engines, and a reader would wait for ever at the end of the server."""
     service = await open_service()
     engine = service.pool.pick(None).engine
-    [reply] = await service.start(request(100))
+    [reply] = await start(service, request(100))
     async for _ in reply.log.read():
         if counted(reply) >= 10 and engine.pid and not engine.restarts and engine.alive:
             os.kill(engine.pid, signal.SIGKILL)
     assert (await finished(reply)).usage.completion == 100
     assert engine.restarts == 1
-    [open_reply] = await service.start(request(None))
+    [open_reply] = await start(service, request(None))
     await service.pool.close()
     last = await end(open_reply)
     assert isinstance(last, Failed)
     assert isinstance(last.error, EngineNotReady)
     with pytest.raises(EngineNotReady):
-        await service.start(request(1))
+        await start(service, request(1))
+    await close(service)
 
 
 def test_gaps_in_sampling_are_filled_in_order() -> None:

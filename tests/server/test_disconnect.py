@@ -79,12 +79,29 @@ def test_reset_right_after_the_request(server: Server, stream: bool) -> None:
 
 
 def test_leaving_a_socket(server: Server) -> None:
-    """If this fails, a closed WebSocket's reply runs to its end."""
+    """If this fails, a closed WebSocket's reply runs to its end though nobody can ever read it."""
     with connect(server.ws_url + "/v1/responses", proxy=None) as client:
-        client.send(json.dumps({"type": "response.create", "input": "Talk.", "ignore_eos": True}))
+        client.send(json.dumps({"type": "response.create", "input": "Talk.", "ignore_eos": True, "store": False}))
         client.recv(10)
         wait_open(server)
     server.wait_idle(0.5)
+
+
+@pytest.mark.parametrize(("abandon", "seconds"), [("at_once", 0.5), ("grace", 2.0)])
+def test_leaving_a_stored_reply(start_server: Callable[..., Server], abandon: str, seconds: float) -> None:
+    """If this fails, the operator's word on replies that nobody reads any more does not count."""
+    server = start_server(abandon=abandon, abandon_seconds="0.8")
+    body = {"input": "Talk.", "ignore_eos": True, "stream": True}
+    with httpx2.stream("POST", server.url + "/v1/responses", json=body, timeout=20) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        created = json.loads(next(lines).removeprefix("data: "))["response"]["id"]
+        wait_open(server)
+    if abandon == "grace":
+        time.sleep(0.3)
+        assert server.ready()["open"] == 1
+    server.wait_idle(seconds)
+    assert httpx2.get(f"{server.url}/v1/responses/{created}", timeout=5).json()["status"] == "cancelled"
 
 
 def test_a_reader_that_stops_reading_is_dropped(start_server: Callable[..., Server]) -> None:

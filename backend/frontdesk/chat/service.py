@@ -1,7 +1,8 @@
-"""One reply, from request to last event: render, check the window, submit, decode, log, finish.
+"""Starts replies, finds them again, and carries them over the death of the server.
 
-The only place where tokens from an engine meet the decoder. Knows no wire format, no socket and no HTTP; a reader that
-leaves is the edge's business, which then calls `Reply.cancel`.
+A stored reply is written into the store before its engine hears of it, and lives on in the store when it has ended.
+While it runs it is one object here, whoever reads it. Knows no socket and no HTTP; what a wire format says arrives as a
+`Call`.
 """
 
 from __future__ import annotations
@@ -10,212 +11,327 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
-from frontdesk.chat.decoder import Decoder
-from frontdesk.chat.prompts import Persona
-from frontdesk.chat.streams import StreamLog
-from frontdesk.chat.template import ChatTemplate
-from frontdesk.errors import ContextLengthExceeded, EngineFailed, FrontdeskError, InvalidRequest, Overloaded
+import structlog
+
+from frontdesk.access.budgets import BudgetAccount, Hold
+from frontdesk.chat.history import Histories
+from frontdesk.chat.keeping import (
+    Journalled,
+    Passing,
+    is_response,
+    order_of,
+    outcome_of,
+    record_of,
+    request_json,
+    spent,
+)
+from frontdesk.chat.prompting import Prompt, Prompting
+from frontdesk.chat.prompts import Personas
+from frontdesk.chat.readers import Readers
+from frontdesk.chat.reply import Order, Parameters, Reply
+from frontdesk.chat.sampling import sampling_params, with_seed
+from frontdesk.chat.spending import Spending
+from frontdesk.chat.summarising import Compaction, Summariser
+from frontdesk.errors import (
+    Conflict,
+    EngineNotReady,
+    Forbidden,
+    FrontdeskError,
+    InvalidRequest,
+    ModelNotFound,
+    NotFound,
+    Overloaded,
+)
 from frontdesk.fleet.pool import Backend, Pool
-from frontdesk.generation import (
-    Delta,
-    Failed,
-    Finished,
-    FinishReason,
-    GenerationRequest,
-    Sampling,
-    Started,
-    TokenLogprob,
-    Usage,
-)
-from frontdesk.messages import Message
-from frontdesk.worker.protocol import SamplingParams, SequenceOutput
+from frontdesk.generation import ContextReport, GenerationRequest, Turn
+from frontdesk.messages import Item
+from frontdesk.principal import ANONYMOUS, Principal
+from frontdesk.store.records import Idempotency, ResponseRecord
+from frontdesk.store.store import Store
+from frontdesk.wire._format import Call
 
-# llama.cpp's own defaults, so that a GGUF answers here as it does there.
-DEFAULTS = SamplingParams(
-    temperature=0.8,
-    top_k=40,
-    top_p=0.95,
-    min_p=0.05,
-    typical_p=1.0,
-    presence_penalty=0.0,
-    frequency_penalty=0.0,
-    repeat_penalty=1.0,
-    repeat_last_n=64,
-    logit_bias=(),
-    seed=0,
-)
-
-INLINE_CHARACTERS = 20_000  # longer texts are rendered in a thread: about 5 ms of tokenizing
+log = structlog.stdlib.get_logger("frontdesk.chat")
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """A request made ready for an engine. `tokens` are the prompt's ids, `room` how many tokens may follow them."""
+class Rules:
+    """How the service treats replies. `grace`: seconds that a stored reply goes on without readers; `None` = to its
+    end. `answer_reserve` is in tokens."""
 
-    backend: Backend
-    tokens: tuple[int, ...]
-    room: int
-
-
-class Reply:
-    """One reply being written. Ends exactly once, as finished, cancelled or failed, and its log says which.
-
-    `sampling` is what is really used, every default filled in.
-    """
-
-    def __init__(self, id: str, prompt: Prompt, request: GenerationRequest, tenant: int) -> None:
-        self.id = id
-        self.created = int(time.time())
-        self.model = prompt.backend.card.name
-        self.log = StreamLog()
-        self._backend = prompt.backend
-        self._decoder = Decoder(prompt.backend.tokenizer.token_bytes, request.stop)
-        self._prompt_tokens = len(prompt.tokens)
-        self._cached = 0
-        self._completion = 0
-        params = sampling_params(request.sampling, prompt.backend.card.sampling)
-        self.sampling = Sampling(**{name: getattr(params, name) for name in params.__struct_fields__})
-        self.log.append(Started(self.model, self.created))
-        self._ticket = prompt.backend.engine.submit(
-            prompt.tokens,
-            sampling=params,
-            max_tokens=0 if not request.generate else min(request.max_tokens or prompt.room, prompt.room),
-            stop_tokens=() if request.sampling.ignore_eos else tuple(sorted(prompt.backend.tokenizer.eog)),
-            top_logprobs=-1 if request.top_logprobs is None else request.top_logprobs,
-            tenant=tenant,
-            on_output=self._on_output,
-            on_failed=self._fail,
-        )
-
-    @property
-    def usage(self) -> Usage:
-        return Usage(self._prompt_tokens, self._cached, self._completion)
-
-    @property
-    def place(self) -> int:
-        """Place in the waiting line: 1 is next, 0 is being worked on or over."""
-        return self._backend.engine.place(self._ticket)
-
-    def cancel(self) -> None:
-        """Stop now; what was generated stays. Does nothing when the reply has ended."""
-        if not self.log.ended:
-            self._backend.engine.abort(self._ticket)
-            self._finish("cancelled")
-
-    def _on_output(self, output: SequenceOutput) -> None:
-        if self.log.ended:
-            return
-        if output.cached >= 0:
-            self._cached = output.cached
-        if output.finish == "error":
-            self._fail(EngineFailed("the engine could not compute this request"))
-            return
-        self._append(self._decoder.feed(output.tokens, self._logprobs(output)))
-        if self._decoder.stopped is not None:
-            self._completion = self._decoder.tokens_used
-            self._backend.engine.abort(self._ticket)
-            self._finish("stop")
-            return
-        self._completion += len(output.tokens)
-        if output.finish:
-            self._finish("length" if output.finish == "length" else "stop")
-
-    def _append(self, deltas: list[Delta]) -> None:
-        for delta in deltas:
-            self.log.append(delta)
-
-    def _finish(self, reason: FinishReason) -> None:
-        self._append(self._decoder.finish())
-        self.log.append(Finished(reason, self.usage, self._decoder.stopped))
-
-    def _fail(self, error: FrontdeskError) -> None:
-        if not self.log.ended:
-            self.log.append(Failed(error, self.usage))
-
-    def _logprobs(self, output: SequenceOutput) -> tuple[TokenLogprob, ...]:
-        data = self._backend.tokenizer.token_bytes
-        return tuple(
-            TokenLogprob(
-                token,
-                data(token),
-                entry.logprob,
-                tuple((t, data(t), p) for t, p in zip(entry.top_ids, entry.top_logprobs, strict=True)),
-            )
-            for token, entry in zip(output.tokens, output.logprobs, strict=False)
-        )
+    max_waiting: int = 512
+    answer_reserve: int = 512
+    summarise: bool = False
+    grace: float | None = None
+    idempotency_hours: float = 24.0
 
 
 class ChatService:
-    """Starts replies. One per process; must be used from its event loop."""
+    """One per process; must be used from its event loop."""
 
-    def __init__(self, pool: Pool, personas: Mapping[str, Persona], *, max_waiting: int = 512) -> None:
+    def __init__(
+        self, pool: Pool, personas: Personas, store: Store, spending: Spending, rules: Rules | None = None
+    ) -> None:
         self.pool = pool
-        self._personas = personas
-        self._max_waiting = max_waiting
-        self._templates: dict[str, ChatTemplate] = {}
+        self.store = store
+        self._spending = spending
+        self._rules = rules or Rules()
+        self._prompting = Prompting(personas, self._rules.answer_reserve)
+        self._histories = Histories(store, summarise=self._rules.summarise)
+        self._summariser = Summariser(pool, personas, store, self._histories, self._prompting, self.start)
+        self._journalled = Journalled(store)
+        self._passing = Passing(store)
+        self._running: dict[str, Reply] = {}
+        self._watching: set[asyncio.Task[None]] = set()
+        self._taken: set[tuple[str, str]] = set()  # owner and conversation of every turn that is being written
+        self._retries: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def prepare(self, request: GenerationRequest) -> Prompt:
-        """Render the prompt and check that it fits. Raises `RequestRefused`, `Unavailable`, `TemplateFailed`."""
-        backend = self.pool.pick(request.model)
-        if _characters(request) > INLINE_CHARACTERS:
-            tokens = await asyncio.to_thread(self._tokens, backend, request)
-        else:
-            tokens = self._tokens(backend, request)
-        window = backend.engine.window
-        if not tokens:
-            raise InvalidRequest("the prompt is empty", param="messages" if request.messages is not None else "prompt")
-        if len(tokens) >= window:
-            raise ContextLengthExceeded(
-                len(tokens), window, param="messages" if request.messages is not None else "prompt"
+    # --- starting -----------------------------------------------------------------------------------------------------
+
+    async def start(
+        self, call: Call, principal: Principal = ANONYMOUS, *, idempotency: str | None = None
+    ) -> list[Reply]:
+        """Start the `n` replies of a call; they share the prompt's KV. With an `idempotency` key that the caller used
+        before: the reply that it started then, whether it runs or has ended.
+
+        Raises `RequestRefused`, `Unavailable`, `TemplateFailed`; then nothing was started and nothing is charged.
+        """
+        if idempotency is None:
+            return await self._start(call, principal, None)
+        if call.n > 1:
+            raise InvalidRequest("an Idempotency-Key needs 'n' to be 1", param="n")
+        key = Idempotency(
+            idempotency, _fingerprint(call), expires=time.time() + 3600 * self._rules.idempotency_hours
+        )
+        lock = self._retries.setdefault((principal.owner, idempotency), asyncio.Lock())
+        async with lock:
+            if (known := await self.store.idempotency.find(principal.owner, key)) is not None:
+                return [await self._find(principal, known)]
+            return await self._start(call, principal, key)
+
+    async def _start(self, call: Call, principal: Principal, key: Idempotency | None) -> list[Reply]:
+        backend = self.pool.pick(call.generation.model)
+        if backend.engine.open_requests + call.n > self._rules.max_waiting:
+            raise Overloaded(f"the waiting line is full ({self._rules.max_waiting} requests)", retry_after=2.0)
+        conversation = call.turn.conversation if call.turn and call.generation.generate else None
+        self._take(principal.owner, conversation)
+        try:
+            replies = await self._prepared(call, principal, key, backend)
+        except BaseException:
+            self._give_back(principal.owner, conversation)
+            raise
+        for reply in replies:
+            reply.begin()
+        return replies
+
+    async def _prepared(
+        self, call: Call, principal: Principal, key: Idempotency | None, backend: Backend
+    ) -> list[Reply]:
+        if call.turn is None and principal.conversation is not None:
+            raise Forbidden("this token is good for one conversation only: use /v1/responses and name it")
+        call = _stamped(call)
+        history = await self._histories.of(call.turn, principal) if call.turn else None
+        prompt = await self._prompting.prompt(backend, call.generation, call.turn, history)
+        conversation = call.turn.conversation if call.turn else None
+        accounts = await self._spending.accounts(principal, conversation, history.limits if history else None)
+        limit = self._limit(call, prompt, accounts)
+        most = [limit + len(prompt.tokens), *[limit] * (call.n - 1)]  # the replies share the prompt
+        holds = self._spending.hold_each(accounts, most)
+        headers = self._spending.headers(accounts) if accounts else {}
+        orders = [_order(call, index, principal, prompt, limit, key is not None) for index in range(call.n)]
+        if history:
+            more = {"conversation_limits": history.limits, "truncation": history.policy.truncation}
+            orders = [replace(order, **more) for order in orders]
+        replies = [self._reply(order) for order in orders]
+        try:
+            if replies[0].order.stored:
+                await self._keep(replies[0], call.turn, key)
+        except BaseException:
+            self._spending.refund(holds)
+            raise
+        for reply in replies:
+            reply.headers = headers
+        self._watch(replies, holds)
+        return replies
+
+    def _limit(self, call: Call, prompt: Prompt, accounts: Sequence[BudgetAccount]) -> int:
+        """Tokens that one reply may have. Where a budget is drawn on, a request that names no limit gets the reserve
+        for answers, or what the budget has left: the rest of a window would be held for nothing."""
+        if not call.generation.generate:
+            return 0
+        if call.generation.max_tokens is not None or not accounts:
+            return min(call.generation.max_tokens or prompt.room, prompt.room)
+        left = self._spending.remaining(accounts)
+        wanted = min(prompt.room, self._rules.answer_reserve)
+        return wanted if left is None else max(1, min(wanted, left - len(prompt.tokens)))
+
+    async def _keep(self, reply: Reply, turn: Turn | None, key: Idempotency | None) -> None:
+        record = record_of(reply.order, turn.previous if turn else None)
+        taken = await self.store.responses.begin(record, idempotency=key)
+        if taken is not None:  # another process of the same database was faster
+            raise Conflict("a request with this Idempotency-Key is being started", code="idempotency_conflict")
+
+    def _reply(self, order: Order) -> Reply:
+        reply = Reply(order, self._journalled if order.stored else self._passing)
+        reply.readers = Readers(reply.cancel, self._grace(order))
+        return reply
+
+    def _grace(self, order: Order) -> float | None:
+        if not order.stored:
+            return 0.0
+        return None if order.background else self._rules.grace
+
+    def _take(self, owner: str, conversation: str | None) -> None:
+        """One turn at a time: the next one goes on from what this one will have said."""
+        if conversation is None:
+            return
+        if (owner, conversation) in self._taken:
+            raise Conflict(
+                f"a turn of conversation '{conversation}' is being answered: wait for its end or cancel it",
+                param="conversation",
+                code="conversation_locked",
             )
-        return Prompt(backend, tuple(tokens), window - len(tokens))
+        self._taken.add((owner, conversation))
 
-    async def start(self, request: GenerationRequest, *, n: int = 1, tenant: str = "") -> list[Reply]:
-        """Start `n` replies to one request; they share the prompt's KV. Raises like `prepare`, and `Overloaded`."""
-        prompt = await self.prepare(request)
-        if prompt.backend.engine.open_requests + n > self._max_waiting:
-            raise Overloaded(f"the waiting line is full ({self._max_waiting} requests)", retry_after=2.0)
-        ids = (secrets.token_hex(16) for _ in range(n))
-        return [Reply(id, prompt, _with_seed(request, i), tenant_number(tenant)) for i, id in enumerate(ids)]
+    def _give_back(self, owner: str, conversation: str | None) -> None:
+        if conversation is not None:
+            self._taken.discard((owner, conversation))
 
-    def _tokens(self, backend: Backend, request: GenerationRequest) -> list[int]:
-        if request.tokens is not None:
-            return _checked_ids(request.tokens, backend.tokenizer.n_vocab)
-        if request.text is not None:
-            ids = backend.tokenizer.encode(request.text)
-            return [backend.tokenizer.bos, *ids] if backend.tokenizer.add_bos and backend.tokenizer.bos >= 0 else ids
-        messages = self._with_persona(backend, request)
-        return self._template(backend).render(messages)
+    # --- watching -----------------------------------------------------------------------------------------------------
 
-    def _with_persona(self, backend: Backend, request: GenerationRequest) -> list[Message]:
-        messages = list(request.messages or ())
-        name = backend.card.persona
-        if request.persona and name and not any(m.role in ("system", "developer") for m in messages):
-            messages.insert(0, Message("system", self._personas[name].text))
-        return messages
+    def _watch(self, replies: Sequence[Reply], holds: Sequence[Hold]) -> None:
+        for reply in replies:
+            if reply.order.stored:
+                self._running[reply.id] = reply
+        task = asyncio.create_task(self._until_end(replies, holds))
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
 
-    def _template(self, backend: Backend) -> ChatTemplate:
-        if (template := self._templates.get(backend.card.name)) is None:
-            template = ChatTemplate(backend.template_source, backend.tokenizer)
-            self._templates[backend.card.name] = template
-        return template
+    async def _until_end(self, replies: Sequence[Reply], holds: Sequence[Hold]) -> None:
+        for reply in replies:
+            if await reply.log.wait_end() is None:
+                return  # suspended: it is neither over nor paid for
+        self._spending.settle(holds, [spent(reply, reply.usage) for reply in replies])
+        for reply in replies:
+            self._running.pop(reply.id, None)
+            if (conversation := reply.order.conversation) and reply.call.generation.generate:
+                self._give_back(reply.order.principal.owner, conversation)
+                self._summariser.after(conversation, reply.order.principal)
 
+    # --- finding again ------------------------------------------------------------------------------------------------
 
-def sampling_params(wanted: Sampling, model: Sampling) -> SamplingParams:
-    """Fill every gap: what the request says, else the model's default, else llama.cpp's."""
+    async def open(self, principal: Principal, id: str) -> Reply:
+        """A stored response, running or ended. Raises `NotFound`; `EngineNotReady` while it waits to be continued."""
+        return await self._find(principal, id, responses_only=True)
 
-    def pick(name: str) -> object:
-        for source in (wanted, model):
-            if (value := getattr(source, name)) is not None:
-                return value
-        return getattr(DEFAULTS, name)
+    async def cancel(self, principal: Principal, id: str) -> Reply:
+        """Stop a response and wait for its end; one that has ended stays as it is. Raises `NotFound`."""
+        reply = await self.open(principal, id)
+        reply.cancel()
+        await reply.log.wait_end()
+        return reply
 
-    values = {name: pick(name) for name in SamplingParams.__struct_fields__ if name not in ("logit_bias", "seed")}
-    seed = wanted.seed if wanted.seed is not None else secrets.randbits(63)
-    return SamplingParams(**values, logit_bias=wanted.logit_bias or model.logit_bias, seed=seed)  # pyright: ignore[reportArgumentType]
+    async def delete(self, principal: Principal, id: str) -> None:
+        """Stop a response and forget it. What it said in a conversation stays there. Raises `NotFound`."""
+        await self._record(principal, id)
+        if reply := self._running.get(id):
+            reply.cancel()
+            await reply.log.wait_end()
+        if not await self.store.responses.delete(principal.owner, id):
+            raise _not_found(id)
+
+    async def stop_conversation(self, principal: Principal, conversation: str) -> None:
+        """Stop what is being said in a conversation of the caller's, and wait for its end: it is to be deleted."""
+        for reply in list(self._running.values()):
+            order = reply.order
+            if (order.principal.owner, order.conversation) == (principal.owner, conversation):
+                reply.cancel()
+                await reply.log.wait_end()
+
+    async def preview(self, principal: Principal, conversation: str, input: tuple[Item, ...] = ()) -> ContextReport:
+        """What the next turn of a conversation would send, `input` being what the customer says in it."""
+        history = await self._histories.of_conversation(conversation, principal)
+        turn = Turn(input, conversation=conversation)
+        prompt = await self._prompting.prompt(self.pool.pick(None), GenerationRequest(None), turn, history)
+        return prompt.report
+
+    async def count(self, call: Call, principal: Principal) -> ContextReport:
+        """What a call would send, without starting it."""
+        history = await self._histories.of(call.turn, principal) if call.turn else None
+        backend = self.pool.pick(call.generation.model)
+        return (await self._prompting.prompt(backend, call.generation, call.turn, history)).report
+
+    async def compact(self, call: Call, principal: Principal) -> Compaction:
+        """A summary that stands for the call's conversation and input."""
+        return await self._summariser.compact(call, principal)
+
+    async def _find(self, principal: Principal, id: str, *, responses_only: bool = False) -> Reply:
+        for _ in range(2):  # what runs when it is looked for in the store may have ended when it is looked for here
+            record = await self._record(principal, id)
+            if responses_only and not is_response(record):
+                raise _not_found(id)
+            if reply := self._running.get(id):
+                return reply
+            if record.ended:
+                return await self._restored(record)
+        raise EngineNotReady("the reply is about to be continued", retry_after=1.0)
+
+    async def _record(self, principal: Principal, id: str) -> ResponseRecord:
+        record = await self.store.responses.get(principal.owner, id)
+        if record is None or principal.conversation not in (None, record.conversation):
+            raise _not_found(id)
+        return record
+
+    async def _restored(self, record: ResponseRecord) -> Reply:
+        # Its token ids mean nothing to another model.
+        reply = self._reply(order_of(record, self.pool.pick(record.model)))
+        reply.restore(await self.store.journal.read(record.id), outcome_of(record))
+        return reply
+
+    # --- over the death of the server ---------------------------------------------------------------------------------
+
+    async def recover(self, backend: Backend) -> int:
+        """Go on with every reply that a former life of this server left unfinished; how many there were.
+
+        What another model has begun waits until that model is served again.
+        """
+        records = await self.store.responses.unfinished()
+        for record in records:
+            try:
+                await self._continue(record, backend)
+            except FrontdeskError as error:
+                log.error("a reply cannot be continued", response=record.id, error=error.message)
+        return len(records)
+
+    async def _continue(self, record: ResponseRecord, backend: Backend) -> None:
+        if record.model != backend.card.name:
+            raise ModelNotFound(f"model {record.model!r} is not served here")
+        order = order_of(record, backend)
+        kept = await self.store.journal.read(record.id)
+        accounts = await self._spending.accounts(order.principal, order.conversation, order.conversation_limits)
+        most = len(order.prompt) + order.parameters.max_tokens
+        holds = self._spending.adopt(accounts, most, order.created)
+        if order.conversation is not None:
+            self._taken.add((order.principal.owner, order.conversation))
+        reply = self._reply(order)
+        self._watch([reply], holds)
+        reply.begin(kept)
+
+    def suspend(self) -> int:
+        """The server stops: stored replies are left to its next life, their readers sent away; how many there were."""
+        replies = [reply for reply in self._running.values() if not reply.log.ended]
+        for reply in replies:
+            reply.suspend()
+        return len(replies)
+
+    async def close(self) -> None:
+        """Wait until what has ended is written. The engine must be closed before, the store after."""
+        await self._summariser.close()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        await self._passing.flush()
 
 
 def tenant_number(tenant: str) -> int:
@@ -223,20 +339,44 @@ def tenant_number(tenant: str) -> int:
     return int.from_bytes(hashlib.blake2b(tenant.encode(), digest_size=8).digest()) >> 1
 
 
-def _with_seed(request: GenerationRequest, index: int) -> GenerationRequest:
-    """Reply `index` of the same request draws other numbers than reply 0."""
-    if index == 0 or request.sampling.seed is None:
-        return request
-    seed = (request.sampling.seed + index) % (1 << 63)
-    return replace(request, sampling=replace(request.sampling, seed=seed))
+def _order(call: Call, index: int, principal: Principal, prompt: Prompt, limit: int, idempotent: bool) -> Order:
+    backend = prompt.backend
+    generation = with_seed(call.generation, index)
+    parameters = Parameters(
+        sampling=sampling_params(generation.sampling, backend.card.sampling),
+        max_tokens=limit,
+        stop_tokens=() if generation.sampling.ignore_eos else tuple(sorted(backend.tokenizer.eog)),
+        top_logprobs=-1 if generation.top_logprobs is None else generation.top_logprobs,
+    )
+    turn = call.turn
+    return Order(
+        id=secrets.token_hex(16),
+        created=int(time.time()),
+        call=call,
+        backend=backend,
+        prompt=prompt.tokens,
+        parameters=parameters,
+        report=prompt.report,
+        principal=principal,
+        tenant=tenant_number(principal.owner),
+        conversation=turn.conversation if turn else None,
+        stored=generation.generate and (turn.store if turn else idempotent),
+        background=turn.background if turn else idempotent,
+        first=index == 0,
+    )
 
 
-def _characters(request: GenerationRequest) -> int:
-    return len(request.text or "") + sum(len(message.content) for message in request.messages or ())
+def _stamped(call: Call) -> Call:
+    """The wire has no clock: what the customer says is said now."""
+    if (turn := call.turn) is None:
+        return call
+    now = int(time.time())
+    return replace(call, turn=replace(turn, input=tuple(replace(item, created=now) for item in turn.input)))
 
 
-def _checked_ids(tokens: tuple[int, ...], n_vocab: int) -> list[int]:
-    for i, token in enumerate(tokens):
-        if not 0 <= token < n_vocab:
-            raise InvalidRequest(f"token id {token} is not in the vocabulary (0 to {n_vocab - 1})", param=f"prompt.{i}")
-    return list(tokens)
+def _fingerprint(call: Call) -> bytes:
+    return hashlib.blake2b(request_json(call), digest_size=16).digest()
+
+
+def _not_found(id: str) -> NotFound:
+    return NotFound(f"response 'resp_{id}' was not found", param="response_id")

@@ -4,7 +4,8 @@ A reply belongs to the service, not to a socket: whoever wants its events holds 
 is slow, leaves or comes back costs nothing and goes through the same code as a live one. Knows no wire format.
 
 Laws: the first event is `Started`; the last is exactly one `Finished` or `Failed`; nothing follows it; what was
-appended never changes.
+appended never changes. A log that is suspended has no last event yet: the reply goes on in the server's next life, and
+readers leave without having seen an end.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class StreamLog:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.suspended = False
         self._waiting: list[asyncio.Future[None]] = []
 
     @property
@@ -28,15 +30,17 @@ class StreamLog:
 
     def append(self, event: Event) -> None:
         """Add one event and wake every reader. Raises RuntimeError when a law of the log would be broken."""
-        if self.ended:
+        if self.ended or self.suspended:
             raise RuntimeError(f"{type(event).__name__} after the end of a reply")
         if isinstance(event, Started) == bool(self.events):
             raise RuntimeError(f"{type(event).__name__} as event {len(self.events)}")
         self.events.append(event)
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        self._wake()
+
+    def suspend(self) -> None:
+        """Send every reader away; nothing is appended any more. Does nothing to a log that has ended."""
+        self.suspended = not self.ended
+        self._wake()
 
     async def read(self, after: int = 0) -> AsyncIterator[list[Event]]:
         """Batches of events from index `after` to the end: all that is there, then what comes.
@@ -48,14 +52,16 @@ class StreamLog:
             if batch := self.events[position:]:
                 position += len(batch)
                 yield batch
-            elif self.ended:
+            elif self.ended or self.suspended:
                 return
             else:
                 await self._appended()
 
-    async def wait_end(self) -> Finished | Failed:
-        """Wait for the end of the reply and return its last event."""
+    async def wait_end(self) -> Finished | Failed | None:
+        """Wait for the end of the reply and return its last event; `None` when the log was suspended."""
         while not self.ended:
+            if self.suspended:
+                return None
             await self._appended()
         last = self.events[-1]
         assert isinstance(last, Finished | Failed)
@@ -69,3 +75,9 @@ class StreamLog:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         await future
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)

@@ -6,7 +6,7 @@ Starting a model: open the engine process first (a hostile file kills that proce
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from frontdesk.config import engine_environment
@@ -50,20 +50,31 @@ class Pool:
     def backend(self) -> Backend | None:
         return self._backend
 
-    async def start(self, load: Load, on_progress: Callable[[float], None] | None = None) -> Backend:
-        """Open the model. Raises `ModelLoadFailed` with llama.cpp's reason."""
+    async def start(
+        self,
+        load: Load,
+        on_progress: Callable[[float], None] | None = None,
+        prepare: Callable[[Backend], Awaitable[object]] | None = None,
+    ) -> Backend:
+        """Open the model. `prepare` has it first; callers of `pick` get it after that.
+
+        Raises `ModelLoadFailed` with llama.cpp's reason.
+        """
         card = self.cards[0]
         engine = EngineClient(load, engine_environment())
         await engine.start(on_progress)
         try:
             metadata = await asyncio.to_thread(read_metadata, card.path)
             tokenizer = await asyncio.to_thread(open_tokenizer, card.path)
+            source = metadata.get("tokenizer.chat_template")
+            backend = Backend(card, tokenizer, source if isinstance(source, str) else CHATML, engine)
+            if prepare is not None:
+                await prepare(backend)
         except BaseException:
             await engine.close()
             raise
-        source = metadata.get("tokenizer.chat_template")
-        self._backend = Backend(card, tokenizer, source if isinstance(source, str) else CHATML, engine)
-        return self._backend
+        self._backend = backend
+        return backend
 
     def pick(self, name: str | None) -> Backend:
         """The backend for a model's name; `None` takes the default. Raises `ModelNotFound`, `EngineNotReady`."""

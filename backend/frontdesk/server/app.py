@@ -5,8 +5,9 @@ Everything it builds is handed what it needs; nothing below looks anything up in
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +18,17 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from frontdesk.access.budgets import Budgets
+from frontdesk.access.gatekeeper import Gatekeeper
 from frontdesk.chat.prompts import Persona, load_personas
-from frontdesk.chat.service import ChatService
+from frontdesk.chat.service import ChatService, Rules
+from frontdesk.chat.spending import Spending
 from frontdesk.config import Settings, prompts_folder, weights_folder
 from frontdesk.errors import FrontdeskError
 from frontdesk.fleet.pool import Pool
 from frontdesk.fleet.registry import ModelCard, card_for_file, read_manifest
+from frontdesk.server.access import Access, key_required, require_key
+from frontdesk.server.conversations import Conversations
 from frontdesk.server.errors import on_frontdesk_error, on_http_exception
 from frontdesk.server.generate import Generate, Limits
 from frontdesk.server.info import Info
@@ -31,35 +37,63 @@ from frontdesk.server.middleware import Envelope, Gate, is_loopback
 from frontdesk.server.openapi import document
 from frontdesk.server.plan import plan
 from frontdesk.server.reference import Reference
-from frontdesk.server.websocket import Conversation
+from frontdesk.server.responses import Responses
+from frontdesk.server.retention import retention
+from frontdesk.server.usage import Usage
+from frontdesk.server.visitors import Visitors
+from frontdesk.server.websocket import Connection
+from frontdesk.store.store import Store, open_store
 from frontdesk.wire import HTTP_FORMATS
 
-REQUEST_HEADERS = ("authorization", "content-type", "idempotency-key", "x-request-id", "openai-organization")
-ANSWER_HEADERS = ("x-request-id", "retry-after")
+REQUEST_HEADERS = (
+    "authorization", "content-type", "idempotency-key", "last-event-id", "openai-organization", "x-api-key",
+    "x-request-id",
+)  # fmt: skip
+ANSWER_HEADERS = (
+    "x-request-id", "retry-after",
+    *(f"x-ratelimit-{fact}-{unit}" for fact in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
+)  # fmt: skip
 
 
 def build_app(settings: Settings, pool: Pool | None = None, watch: Watch | None = None) -> Starlette:
-    """The ASGI application. Its lifespan loads the model in the background; `app.state.lifetime` drains and stops it.
+    """The ASGI application. Its lifespan opens the database, goes on with what a former life left unfinished and loads
+    the model in the background; `app.state.lifetime` drains and stops it.
 
-    `pool` replaces the one that the settings describe. Raises `ConfigError` when they name no usable model or persona.
+    `pool` replaces the one that the settings describe. Raises `ConfigError` when they name no usable model or persona;
+    what is wrong with the database is told to `watch.failed`.
     """
     personas = load_personas(prompts_folder())
     pool = pool or Pool(model_card(settings, personas))
-    card = pool.cards[0]
-    lifetime = Lifetime(pool, plan(settings, card), settings.drain_seconds, watch or Watch())
-    service = ChatService(pool, personas, max_waiting=settings.max_waiting)
+    watch = watch or Watch()
+    lifetime = Lifetime(pool, plan(settings, pool.cards[0]), settings.drain_seconds, watch)
+    door = Door()
+
+    async def open_house(app: Starlette, stack: AsyncExitStack) -> None:
+        store = await open_store(settings.database_place)
+        stack.push_async_callback(store.close)
+        secret = await store.secrets.get_or_create("visitors", lambda: secrets.token_bytes(32))
+        require_key(settings, await store.keys.list())
+        door.gatekeeper = Gatekeeper(
+            store.keys, secret, required=key_required(settings), visitor_limits=settings.visitor_limits
+        )
+        spending = Spending(Budgets(), store, settings.conversation_limits)
+        service = ChatService(pool, personas, store, spending, rules(settings))
+        # Only now: routes need the store, and a store belongs to the loop that it was opened on.
+        app.router.routes.extend(_routes(settings, service, store, secret, lifetime))
+        await stack.enter_async_context(lifetime.running(service))
+        await stack.enter_async_context(retention(store, settings.retention_days))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        lifetime.start()
-        try:
+        async with AsyncExitStack() as stack:
+            try:
+                await open_house(app, stack)
+            except FrontdeskError as error:
+                watch.failed(error)
             yield
-        finally:
-            await lifetime.stop()
 
     app = Starlette(
-        routes=_routes(settings, service, lifetime),
-        middleware=_middleware(settings),
+        middleware=_middleware(settings, door),
         exception_handlers={FrontdeskError: on_frontdesk_error, HTTPException: on_http_exception},
         lifespan=lifespan,
     )
@@ -82,27 +116,53 @@ def model_card(settings: Settings, personas: Mapping[str, Persona]) -> ModelCard
     return card
 
 
-def _routes(settings: Settings, service: ChatService, lifetime: Lifetime) -> list[BaseRoute]:
+def rules(settings: Settings) -> Rules:
+    return Rules(
+        max_waiting=settings.max_waiting,
+        answer_reserve=settings.answer_reserve,
+        summarise=settings.context_policy == "summarise",
+        grace={"at_once": 0.0, "grace": settings.abandon_seconds, "never": None}[settings.abandon],
+        idempotency_hours=settings.idempotency_hours,
+    )
+
+
+class Door:
+    """Holds the gatekeeper, which the middleware needs and the lifespan makes."""
+
+    gatekeeper: Gatekeeper
+
+    def __call__(self) -> Gatekeeper:
+        return self.gatekeeper
+
+
+def _routes(
+    settings: Settings, service: ChatService, store: Store, secret: bytes, lifetime: Lifetime
+) -> list[BaseRoute]:
     limits = Limits(settings.max_body_bytes, settings.ping_seconds, settings.send_timeout)
 
     async def responses(socket: WebSocket) -> None:
-        await Conversation(socket, service, lifetime, settings.send_timeout).run()
+        await Connection(socket, service, lifetime, settings.send_timeout).run()
 
     return [
         *(Generate(format, service, limits).route for format in HTTP_FORMATS),
         WebSocketRoute("/v1/responses", responses, name="responses_socket"),
+        *Responses(service, limits).routes,
+        *Conversations(store, service.stop_conversation, settings.max_body_bytes).routes,
+        *Visitors(store, secret, settings).routes,
+        *Usage(store.ledger).routes,
         *Info(lifetime).routes,
         *Reference(document(HTTP_FORMATS)).routes,
     ]
 
 
-def _middleware(settings: Settings) -> list[Middleware]:
+def _middleware(settings: Settings, door: Door) -> list[Middleware]:
     cors = Middleware(
         CORSMiddleware,
         allow_origins=settings.origins,
-        allow_methods=("GET", "POST"),
+        allow_methods=("GET", "POST", "DELETE"),
         allow_headers=REQUEST_HEADERS,
         expose_headers=ANSWER_HEADERS,
     )
     gate = Middleware(Gate, origins=settings.origins, loopback=is_loopback(settings.host))
-    return [Middleware(Envelope), *([cors] if settings.origins else []), gate]
+    access = Middleware(Access, gatekeeper=door)
+    return [Middleware(Envelope), *([cors] if settings.origins else []), gate, access]

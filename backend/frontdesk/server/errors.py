@@ -15,23 +15,32 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from frontdesk.access.budgets import duration
 from frontdesk.errors import (
     BodyTooLarge,
+    BudgetExceeded,
+    Conflict,
     EngineFailed,
+    Forbidden,
     FrontdeskError,
-    ModelNotFound,
+    NotFound,
     Overloaded,
     RequestRefused,
+    Unauthorized,
     Unavailable,
 )
 from frontdesk.wire._errors import error_body
 
 # The first class that fits counts, so a class stands before its parent.
 STATUS: tuple[tuple[type[FrontdeskError], int], ...] = (
-    (ModelNotFound, 404),
+    (NotFound, 404),
+    (Unauthorized, 401),
+    (Forbidden, 403),
+    (Conflict, 409),
     (BodyTooLarge, 413),
     (RequestRefused, 400),
     (Overloaded, 429),
+    (BudgetExceeded, 429),
     (Unavailable, 503),
     (EngineFailed, 500),
     (FrontdeskError, 500),
@@ -54,12 +63,28 @@ def status_of(error: FrontdeskError) -> int:
 
 
 def headers_of(error: FrontdeskError) -> dict[str, str]:
-    """OpenAI's clients retry 408, 409, 429 and 5xx by themselves: they are told how long to wait, or not to."""
+    """OpenAI's clients retry 408, 409, 429 and 5xx by themselves: they are told how long to wait, or not to.
+
+    A 401 names its scheme, as HTTP asks.
+    """
     if isinstance(error, Refused):
         return error.headers
-    if isinstance(error, Unavailable):
-        return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
-    return {"x-should-retry": "false"} if isinstance(error, EngineFailed) else {}
+    if isinstance(error, Unauthorized):
+        return {"www-authenticate": "Bearer"}
+    headers = _budget_headers(error) if isinstance(error, BudgetExceeded) else {}
+    if isinstance(error, Unavailable) and math.isfinite(error.retry_after):
+        return {**headers, "retry-after": str(max(1, math.ceil(error.retry_after)))}
+    never = isinstance(error, EngineFailed | Unavailable) or error.code == "idempotency_key_reused"
+    return {**headers, "x-should-retry": "false"} if never else headers
+
+
+def _budget_headers(error: BudgetExceeded) -> dict[str, str]:
+    """The same that a request which passes is told, of the budget that refused."""
+    unit = "requests" if "requests" in str(error.details.get("budget")) else "tokens"
+    facts = {"limit": error.details.get("limit"), "remaining": error.details.get("remaining")}
+    if math.isfinite(error.retry_after):
+        facts["reset"] = duration(error.retry_after)
+    return {f"x-ratelimit-{name}-{unit}": str(value) for name, value in facts.items()}
 
 
 def error_response(error: FrontdeskError) -> Response:

@@ -1,14 +1,15 @@
 """POST a prompt, get an answer: one endpoint that serves every wire format, streamed or whole.
 
-The format says what the bytes mean, the service does the work; here are only the socket's concerns: the body's limit, a
-client that leaves (its replies are cancelled within one engine step), and merging the replies of one call.
+The format says what the bytes mean, the service does the work; here are only the socket's concerns: the body's limit,
+who reads (a reply without readers may be stopped, see `chat.readers`), and merging the replies of one call.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+import re
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -16,14 +17,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive
 
-from frontdesk.chat.service import ChatService, Reply
+from frontdesk.chat.reply import Reply
+from frontdesk.chat.service import ChatService
 from frontdesk.chat.streams import StreamLog
+from frontdesk.errors import EngineNotReady, InvalidRequest
 from frontdesk.generation import Event, Failed
+from frontdesk.principal import Principal
 from frontdesk.server.body import ClientGone, read_json
 from frontdesk.server.sse import EventStream
-from frontdesk.wire._format import Call, Encoder, HttpFormat, Identity
+from frontdesk.wire._format import Encoder, HttpFormat
 from frontdesk.wire._frames import json_bytes
+from frontdesk.wire.openai_responses import response_object_of
 
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it but the access log
 
 
@@ -54,37 +60,77 @@ class Generate:
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         call = self._format.parse(body)
-        replies = await self._service.start(call.generation, n=call.n)
-        identity = Identity(replies[0].id, replies[0].model, replies[0].created, replies[0].sampling)
+        key = idempotency_key(request)
+        replies = await self._service.start(call, principal_of(request), idempotency=key)
+        first = replies[0]
         if call.stream:
-            return self._stream(replies, self._format.encoder(call, identity))
-        return await self._whole(request.receive, call, identity, replies)
-
-    def _stream(self, replies: list[Reply], encoder: Encoder) -> Response:
-        return EventStream(
-            frames(encoder, [reply.log for reply in replies]),
-            on_end=lambda: cancel(replies),
-            comment=lambda: comment(replies),
-            ping_seconds=self._limits.ping_seconds,
-            send_timeout=self._limits.send_timeout,
-        )
-
-    async def _whole(self, receive: Receive, call: Call, identity: Identity, replies: list[Reply]) -> Response:
-        try:
-            if not await ended_before_client(receive, replies):
+            return event_stream(replies, self._format.encoder(first.call, first.identity), self._limits)
+        if call.turn and call.turn.background:
+            return json_response(response_object_of(first.call, first.identity, first.log.events), first.headers)
+        with reading(replies):
+            if not await ended_before_client(request.receive, replies):
                 return Response(status_code=CLIENT_CLOSED_REQUEST)
-        finally:
-            cancel(replies)
-        for reply in replies:
-            if isinstance(last := reply.log.events[-1], Failed):
-                raise last.error
-        answer = self._format.collect(call, identity, [reply.log.events for reply in replies])
-        return Response(json_bytes(answer), media_type="application/json")
+        raise_failure(replies)
+        answer = self._format.collect(first.call, first.identity, [reply.log.events for reply in replies])
+        return json_response(answer, first.headers)
 
 
-def cancel(replies: Sequence[Reply]) -> None:
+def json_response(body: object, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(json_bytes(body), media_type="application/json", headers=headers)
+
+
+def event_stream(replies: Sequence[Reply], encoder: Encoder, limits: Limits) -> Response:
+    """A reader of these replies from their beginning; what it is sent is for the encoder to say."""
     for reply in replies:
-        reply.cancel()
+        reply.readers.came()
+    return EventStream(
+        frames(encoder, [reply.log for reply in replies]),
+        on_end=lambda: left(replies),
+        comment=lambda: comment(replies),
+        ping_seconds=limits.ping_seconds,
+        send_timeout=limits.send_timeout,
+        headers=replies[0].headers,
+    )
+
+
+@contextmanager
+def reading(replies: Sequence[Reply]) -> Iterator[None]:
+    for reply in replies:
+        reply.readers.came()
+    try:
+        yield
+    finally:
+        left(replies)
+
+
+def left(replies: Sequence[Reply]) -> None:
+    for reply in replies:
+        reply.readers.left()
+
+
+def raise_failure(replies: Sequence[Reply]) -> None:
+    """An answer that is not streamed has a status of its own for a reply that failed, or that has to wait for a
+    restart."""
+    for reply in replies:
+        if reply.log.suspended:
+            raise EngineNotReady("the server restarts; the reply goes on when it is back", retry_after=2.0)
+        if isinstance(last := reply.log.events[-1], Failed):
+            raise last.error
+
+
+def principal_of(request: Request) -> Principal:
+    """Who asks, as `server/access` found out."""
+    return request.state.principal
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Raises `InvalidRequest` for a key that is no name."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidRequest(
+            "the Idempotency-Key header should be 1 to 255 printable ASCII characters", param="Idempotency-Key"
+        )
+    return key
 
 
 async def frames(encoder: Encoder, logs: Sequence[StreamLog]) -> AsyncGenerator[bytes, None]:
@@ -96,6 +142,8 @@ async def frames(encoder: Encoder, logs: Sequence[StreamLog]) -> AsyncGenerator[
             head = b""
             if chunk:
                 yield chunk
+    if any(log.suspended for log in logs):
+        return  # the end is still to come, in another life of this server
     if tail := head + encoder.end():
         yield tail
 

@@ -1,7 +1,8 @@
 """The four states of a server: loading, ready, stopping, failed; and the way from one to the next.
 
 The model loads in the background, so that probes are answered at once. Stopping refuses new requests, gives running
-replies their time, then closes the engine, which ends what still runs with an error event. Knows no socket, no HTTP.
+replies their time, leaves stored ones that still run to the server's next life, then closes the engine, which ends what
+else runs with an error event. Knows no socket, no HTTP.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import structlog
 
@@ -26,6 +28,16 @@ T = TypeVar("T")
 POLL_SECONDS = 0.05
 
 log = structlog.stdlib.get_logger("frontdesk.server")
+
+
+class Replies(Protocol):
+    """What there is to carry from one life of the server to the next."""
+
+    async def recover(self, backend: Backend) -> int: ...
+
+    def suspend(self) -> int: ...
+
+    async def close(self) -> None: ...
 
 
 def _ignore(_: object) -> None: ...
@@ -60,6 +72,7 @@ class Lifetime:
         self._watch = watch
         self._failed = False
         self._loading: asyncio.Task[None] | None = None
+        self._replies: Replies | None = None
 
     @property
     def state(self) -> State:
@@ -69,8 +82,15 @@ class Lifetime:
             return "failed"
         return "ready" if self.pool.ready else "loading"
 
-    def start(self) -> None:
-        self._loading = asyncio.create_task(self._open_model())
+    @asynccontextmanager
+    async def running(self, replies: Replies) -> AsyncIterator[None]:
+        """From the loading of the model to the end of everything."""
+        self._replies = replies
+        self._loading = asyncio.create_task(self._open_model(replies))
+        try:
+            yield
+        finally:
+            await self.stop()
 
     async def drain(self, hurry: Callable[[], bool] = lambda: False) -> None:
         """Refuse new requests and wait for the running ones, `drain_seconds` at most; then `stop`."""
@@ -80,23 +100,29 @@ class Lifetime:
         # A poll, since what ends the wait are a count, a clock and a signal at once; it runs once in a server's life.
         while self._open_requests() and time.monotonic() < deadline and not hurry():  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
+        if self._replies is not None and (left := self._replies.suspend()):
+            log.info("replies left to the next start", replies=left)
         if left := self._open_requests():
             log.warning("replies cut short by shutdown", replies=left)
         await self.stop()
 
     async def stop(self) -> None:
-        """Close the engine; replies that still run end with an error. May be called again."""
+        """Close the engine; replies that still run and are not stored end with an error. May be called again."""
         self.stopping.set()
         if self._loading is not None:
             self._loading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._loading
+        if self._replies is not None:
+            self._replies.suspend()
         await self.pool.close()
+        if self._replies is not None:
+            await self._replies.close()
 
-    async def _open_model(self) -> None:
+    async def _open_model(self, replies: Replies) -> None:
         try:
             await asyncio.to_thread(verify, self.pool.cards[0])
-            backend = await self.pool.start(self._load, self._on_progress)
+            backend = await self.pool.start(self._load, self._on_progress, replies.recover)
         except Exception as error:
             self._failed = True
             if not isinstance(error, FrontdeskError):

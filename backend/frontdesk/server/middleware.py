@@ -85,7 +85,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and (refused := self._refused(scope)):
-            await _deny(refused, scope, receive, send)
+            await deny(refused, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -114,7 +114,7 @@ def is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-async def _deny(error: FrontdeskError, scope: Scope, receive: Receive, send: Send) -> None:
+async def deny(error: FrontdeskError, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket" and "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": 1008})
         return

@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 
 from frontdesk.config import Settings
 from frontdesk.errors import ConfigError, FrontdeskError
+from frontdesk.server.access import key_required
 from frontdesk.server.app import build_app
 from frontdesk.server.guard import SPARE_CONNECTIONS, GuardedWebSocket, guarded
 from frontdesk.server.lifetime import Lifetime, Watch
@@ -45,7 +46,8 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.on_listening()
+        if not self.should_exit:
+            self.on_listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
@@ -135,7 +137,7 @@ def serve(settings: Settings, watch: Watch | None = None, on_bound: Callable[[st
 
     with contextlib.closing(bind(settings.host, settings.port)) as sock:
         server = make_server(settings, build_app(settings, watch=replace(watch, failed=failed)))
-        if not is_loopback(settings.host):
+        if not is_loopback(settings.host) and not key_required(settings):
             log.warning("this server asks for no key and can be reached from other machines", host=settings.host)
         if on_bound:
             # Not before signals are handled: whoever reads the address may send one at once.

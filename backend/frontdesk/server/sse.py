@@ -4,12 +4,13 @@ The library is fed with ready-made bytes and brings keep-alive comments, the wat
 deadline for one that does not read. Knows neither formats nor replies.
 
 Shutdown: the library's own reaction to SIGTERM, which cuts every stream within half a second, is switched off. The
-server's drain ends the replies themselves (`server/serve`), and with them the streams, with an error event.
+server's drain ends the replies themselves (`server/serve`), and with them the streams: with an error event, or, where
+the reply goes on in the server's next life, without any.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import structlog
 from sse_starlette.event import ServerSentEvent
@@ -36,11 +37,12 @@ class EventStream(EventSourceResponse):
         comment: Callable[[], str],
         ping_seconds: float,
         send_timeout: float,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         # Comments carry neither `id:` nor `retry:`: OpenAI's Python client breaks on both.
         super().__init__(
             frames,
-            headers=HEADERS,
+            headers={**HEADERS, **(headers or {})},
             ping=ping_seconds,
             ping_message_factory=lambda: ServerSentEvent(comment=comment(), sep="\n"),
             send_timeout=send_timeout,

@@ -1,7 +1,9 @@
 """The WebSocket `/v1/responses`: the socket around `wire.responses_socket`, which holds the protocol.
 
-One task reads (so that a cancel is heard while an answer streams), one task per turn writes, one waits for shutdown.
-Whatever ends the connection cancels the running reply. Knows close codes; no message of the protocol.
+One task reads (so that a cancel is heard while answers stream), one task per turn writes, one waits for shutdown. Turns
+of different lanes write in turns, frame by frame, so that a long replay in one lane holds up no other. Whatever ends
+the connection takes this reader from its replies; what becomes of them is theirs to know. Knows close codes; no message
+of the protocol.
 
 Close codes: 1003 a binary message, 1009 a message over the limit (uvicorn's part), 1011 a bug of ours, 1012 restart.
 """
@@ -14,14 +16,15 @@ from collections.abc import Sequence
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from frontdesk.chat.service import ChatService, Reply
+from frontdesk.chat.reply import Reply
+from frontdesk.chat.service import ChatService
 from frontdesk.errors import FrontdeskError
+from frontdesk.server.access import Identify
 from frontdesk.server.errors import status_of
 from frontdesk.server.guard import drop
 from frontdesk.server.lifetime import Lifetime
 from frontdesk.telemetry.logs import where
-from frontdesk.wire._format import Identity
-from frontdesk.wire.responses_socket import Cancel, Command, Refuse, ResponsesSocket, Start
+from frontdesk.wire.responses_socket import Cancel, Command, Refuse, ResponsesSocket, Resume, Start
 
 # Browsers cannot send headers and carry keys as a further "subprotocol"; that one must never be echoed.
 SUBPROTOCOLS = ("realtime", "chat.v1")
@@ -42,17 +45,21 @@ class _Stalled(_Ended):
     """The client does not read what we write."""
 
 
-class Conversation:
-    """One connection."""
+class Connection:
+    """One connection. Who it belongs to is asked again for every turn: a key can be revoked meanwhile."""
 
     def __init__(self, socket: WebSocket, service: ChatService, lifetime: Lifetime, send_timeout: float) -> None:
         self._socket = socket
         self._service = service
         self._lifetime = lifetime
         self._send_timeout = send_timeout
+        self._identify: Identify = socket.state.identify
         self._protocol = ResponsesSocket()
-        self._reply: Reply | None = None
+        self._replies: dict[int, Reply] = {}
         self._turns: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[Reply]] = set()
+        self._suspended = asyncio.Event()  # a reply goes on in the server's next life, where its reader has to come
+        self._writing = asyncio.Lock()
 
     async def run(self) -> None:
         offered = self._socket.scope.get("subprotocols", [])
@@ -61,16 +68,15 @@ class Conversation:
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 self._tasks.create_task(self._read())
-                self._tasks.create_task(self._close_on_shutdown())
+                self._tasks.create_task(self._close_for_restart(self._lifetime.stopping))
+                self._tasks.create_task(self._close_for_restart(self._suspended))
         except* _Ended as group:
             ended = group.exceptions[0]  # pyright: ignore[reportAssignmentType]
         except* Exception as group:
             log.error("unexpected exception", stack=where(group.exceptions[0]))
             ended = _Ended(1011, "internal error")
-        finally:
-            if self._reply is not None:
-                self._reply.cancel()
         await self._close(ended or _Ended(None))
+        await self._leave_unread()
 
     async def _read(self) -> None:
         while True:
@@ -81,8 +87,8 @@ class Conversation:
                 raise _Ended(1003, "text messages only")
             await self._execute(self._protocol.receive(text))
 
-    async def _close_on_shutdown(self) -> None:
-        await self._lifetime.stopping.wait()
+    async def _close_for_restart(self, moment: asyncio.Event) -> None:
+        await moment.wait()
         while self._turns:
             await asyncio.wait(self._turns)
         raise _Ended(1012, "the server restarts")
@@ -90,34 +96,70 @@ class Conversation:
     async def _execute(self, commands: Sequence[Command]) -> None:
         for command in commands:
             match command:
-                case Start():
+                case Start() | Resume():
                     task = self._tasks.create_task(self._turn(command))
                     self._turns.add(task)
                     task.add_done_callback(self._turns.discard)
                 case Cancel():
-                    assert self._reply is not None
-                    self._reply.cancel()
+                    if (reply := self._replies.get(command.turn)) is not None:
+                        reply.cancel()
                 case Refuse():
                     await self._send(command.frames)
 
-    async def _turn(self, start: Start) -> None:
+    async def _turn(self, command: Start | Resume) -> None:
+        turn = command.turn
         try:
-            (self._reply,) = await self._service.start(start.call.generation)
+            reply = await self._reply(command)
         except FrontdeskError as error:
-            await self._send(self._protocol.refused(error, status_of(error)))
+            await self._send(self._protocol.refused(turn, error, status_of(error)))
         else:
-            await self._stream(self._reply)
-        await self._execute(self._protocol.next())
+            reply.readers.came()
+            try:
+                self._replies[turn] = reply
+                await self._stream(turn, reply)
+            finally:
+                del self._replies[turn]
+                reply.readers.left()
+            if not reply.log.ended:
+                self._suspended.set()
+                return
+        await self._execute(self._protocol.done(turn))
 
-    async def _stream(self, reply: Reply) -> None:
-        await self._execute(self._protocol.started(Identity(reply.id, reply.model, reply.created, reply.sampling)))
+    async def _stream(self, turn: int, reply: Reply) -> None:
+        await self._execute(self._protocol.started(turn, reply.call, reply.identity))
         async for events in reply.log.read():
-            await self._send(self._protocol.events(events))
+            await self._send(self._protocol.events(turn, events))
+
+    async def _reply(self, command: Start | Resume) -> Reply:
+        """A connection that ends meanwhile does not cut the start in two: what was begun belongs to the service."""
+        starting = asyncio.create_task(self._obtain(command))
+        self._starting.add(starting)
+        try:
+            reply = await asyncio.shield(starting)
+        except FrontdeskError:
+            self._starting.discard(starting)
+            raise
+        self._starting.discard(starting)
+        return reply
+
+    async def _obtain(self, command: Start | Resume) -> Reply:
+        principal = await self._identify()
+        if isinstance(command, Resume):
+            return await self._service.open(principal, command.response_id)
+        (reply,) = await self._service.start(command.call, principal)
+        return reply
+
+    async def _leave_unread(self) -> None:
+        """The replies that came into being when nobody was there any more."""
+        for reply in await asyncio.gather(*self._starting, return_exceptions=True):
+            if isinstance(reply, Reply):
+                reply.readers.came()
+                reply.readers.left()
 
     async def _send(self, frames: Sequence[str]) -> None:
         try:
-            async with asyncio.timeout(self._send_timeout):
-                for frame in frames:
+            for frame in frames:
+                async with self._writing, asyncio.timeout(self._send_timeout):
                     await self._socket.send_text(frame)
         except TimeoutError:
             raise _Stalled(None) from None

@@ -123,11 +123,15 @@ class EngineClient:
         tenant: int,
         on_output: Callable[[SequenceOutput], None],
         on_failed: Callable[[FrontdeskError], None],
+        emitted: tuple[int, ...] = (),
     ) -> int:
-        """Start a reply; returns its ticket. It ends in an output with a `finish`, in `on_failed`, or by `abort`."""
+        """Start a reply; returns its ticket. It ends in an output with a `finish`, in `on_failed`, or by `abort`.
+
+        `emitted` are tokens that a former life of this service has of it already: the reply goes on behind them.
+        """
         id = next(self._ids)
-        message = Submit(id, prompt, (), max_tokens, stop_tokens, sampling, top_logprobs, tenant)
-        self._requests[id] = Request(message, on_output, on_failed)
+        message = Submit(id, prompt, emitted, max_tokens, stop_tokens, sampling, top_logprobs, tenant)
+        self._requests[id] = Request(message, on_output, on_failed, list(emitted))
         if self._suspects or self._on_trial or not self.alive:
             self._suspects.append(id)
         else:

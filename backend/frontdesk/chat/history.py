@@ -1,0 +1,112 @@
+"""What a turn goes on with: the items of its conversation or of its chain of responses, and how they are to be fitted.
+
+A fork from a response that was made in a conversation sees the conversation as it was up to that response. Knows the
+store; no template, no tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from frontdesk.chat.context import Policy
+from frontdesk.errors import Forbidden, InvalidRequest, NotFound
+from frontdesk.generation import Truncation, Turn
+from frontdesk.messages import Item
+from frontdesk.principal import Limits, Principal
+from frontdesk.store.records import ConversationRecord, ResponseRecord
+from frontdesk.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """`items` oldest first, without summaries. `reserve` is the conversation's own wish, in tokens."""
+
+    items: tuple[Item, ...] = ()
+    summary: Item | None = None
+    pinned: frozenset[str] = frozenset()
+    policy: Policy = field(default_factory=lambda: Policy(truncation="disabled"))
+    reserve: int | None = None
+    limits: Limits | None = None  # the conversation's own budget
+
+
+class Histories:
+    """`summarise`: whether a conversation that does not say otherwise puts a summary in the place of what leaves."""
+
+    def __init__(self, store: Store, *, summarise: bool) -> None:
+        self._store = store
+        self._summarise = summarise
+
+    async def of(self, turn: Turn, principal: Principal) -> History:
+        """Raises `NotFound`, `InvalidRequest`, `Forbidden`."""
+        if turn.conversation is not None:
+            return await self.of_conversation(turn.conversation, principal, turn.truncation)
+        if principal.conversation is not None:
+            raise Forbidden("this token is good for one conversation only: name it in 'conversation'")
+        policy = Policy(truncation=turn.truncation or "disabled")
+        if turn.previous is None:
+            return History(policy=policy)
+        return History(await self._chain(turn.previous, principal), policy=policy)
+
+    async def of_conversation(
+        self, id: str, principal: Principal, truncation: Truncation | None = None
+    ) -> History:
+        record = await self.conversation(id, principal)
+        items = await self._store.conversations.all_items(record.owner, id)
+        summaries = [item for item in items if item.kind == "summary"]
+        options: dict[str, Any] = record.options.get("context") or {}  # pyright: ignore[reportAssignmentType]
+        policy = options.get("policy") or ("summarise" if self._summarise else "drop")
+        given = {name: options[name] for name in ("keep_last", "long_message") if options.get(name) is not None}
+        return History(
+            items=tuple(item for item in items if item.kind != "summary"),
+            summary=summaries[-1] if summaries else None,
+            pinned=frozenset(options.get("pinned") or ()),
+            policy=Policy(
+                truncation=truncation or options.get("truncation") or "auto", summarise=policy == "summarise", **given
+            ),
+            reserve=options.get("reserve"),
+            limits=_limits(record),
+        )
+
+    async def conversation(self, id: str, principal: Principal) -> ConversationRecord:
+        """The caller's conversation. Raises `NotFound`."""
+        allowed = principal.conversation in (None, id)
+        if not allowed or (record := await self._store.conversations.get(principal.owner, id)) is None:
+            raise NotFound(f"conversation '{id}' was not found", param="conversation")
+        return record
+
+    async def _chain(self, previous: str, principal: Principal) -> tuple[Item, ...]:
+        records = await self._store.responses.chain(principal.owner, previous)
+        if not records:
+            raise InvalidRequest(
+                f"response 'resp_{previous}' was not found",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            )
+        if records[-1].status in ("queued", "in_progress"):
+            raise InvalidRequest(
+                f"response 'resp_{previous}' has not ended yet: wait for its end or cancel it",
+                param="previous_response_id",
+                code="previous_response_in_progress",
+            )
+        before = await self._before(records[0], principal)
+        said = [item for record in records for item in (*record.input, *record.output)]
+        return (*before, *said)
+
+    async def _before(self, first: ResponseRecord, principal: Principal) -> list[Item]:
+        """What stood in the conversation before the chain's first response."""
+        if first.conversation is None:
+            return []
+        own = {item.id for item in (*first.input, *first.output)}
+        earlier: list[Item] = []
+        for item in await self._store.conversations.all_items(principal.owner, first.conversation):
+            if item.id in own:
+                return earlier
+            if item.kind != "summary":
+                earlier.append(item)
+        return []
+
+
+def _limits(record: ConversationRecord) -> Limits | None:
+    budget: Any = record.options.get("budget") or {}
+    return Limits(tokens_total=budget["tokens_total"]) if budget.get("tokens_total") else None

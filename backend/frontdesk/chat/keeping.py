@@ -1,0 +1,232 @@
+"""Orders to records and back, and the two ways to keep a reply.
+
+A stored reply goes through the journal: its tokens are committed before they are seen, its end together with its row
+in the ledger. Of any other reply only the ledger row is written, at its end: what the server's death interrupts was
+never charged. Knows which wire format a stored request came in, since a later life has to parse it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from frontdesk.chat.reply import Done, Order, Outcome, Parameters, Reply
+from frontdesk.errors import EngineFailed, FrontdeskError
+from frontdesk.fleet.pool import Backend
+from frontdesk.generation import ContextReport, Truncation, Turn, Usage
+from frontdesk.messages import Item, ItemStatus, Message
+from frontdesk.principal import Limits, Principal
+from frontdesk.store.records import Account, Ending, JournalEntry, LedgerEntry, ResponseRecord, ResponseStatus
+from frontdesk.store.store import Store
+from frontdesk.wire import HTTP_FORMATS
+from frontdesk.wire._format import Call
+from frontdesk.wire._responses_body import ResponsesRequest
+from frontdesk.wire.openai_responses import OpenAIResponses
+from frontdesk.wire.openai_responses import request_json as responses_json
+
+_FORMATS = {format.name: format for format in HTTP_FORMATS}
+_NAMES = {format.request: format.name for format in HTTP_FORMATS}
+_STATUS: dict[str | None, ResponseStatus] = {
+    "stop": "completed",
+    "length": "incomplete",
+    "cancelled": "cancelled",
+    None: "failed",
+}
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What the store keeps of an order beside its columns."""
+
+    format: str
+    parameters: Parameters
+    tenant: int
+    key_limits: Limits
+    visitor_limits: Limits
+    conversation_limits: Limits | None
+    truncation: Truncation | None
+
+
+class KeptError(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+    param: str | None = None
+
+
+class Journalled:
+    """The keeper of stored replies."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def write(self, entry: JournalEntry, done: Done) -> None:
+        self._store.journal.write(entry, done)
+
+    def end(self, reply: Reply, outcome: Outcome, done: Done) -> None:
+        error = outcome.error
+        ending = Ending(
+            response=reply.id,
+            status=_STATUS[outcome.reason],
+            completed=outcome.at,
+            usage=outcome.usage,
+            output=output_items(reply, outcome),
+            error=None if error is None else msgspec.json.encode(KeptError(error.code, error.message, error.param)),
+            ledger=ledger_entry(reply, outcome),
+        )
+        self._store.journal.end(ending, done)
+
+
+class Passing:
+    """The keeper of replies that nobody can come back to: nothing is waited for."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def write(self, entry: JournalEntry, done: Done) -> None:
+        done(None)
+
+    def end(self, reply: Reply, outcome: Outcome, done: Done) -> None:
+        task = asyncio.get_running_loop().create_task(self._store.ledger.add(ledger_entry(reply, outcome)))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        done(None)
+
+    async def flush(self) -> None:
+        """Wait until every row is written."""
+        await asyncio.gather(*self._writing, return_exceptions=True)
+
+
+def spent(reply: Reply, usage: Usage) -> int:
+    """Tokens that a reply is charged: the prompt counts once the engine has read it, and for the first of `n`."""
+    return (usage.prompt if reply.computed and reply.order.first else 0) + usage.completion
+
+
+def ledger_entry(reply: Reply, outcome: Outcome) -> LedgerEntry:
+    order, usage = reply.order, outcome.usage
+    charged = reply.computed and order.first
+    return LedgerEntry(
+        reply=order.id,
+        at=float(order.created),  # the moment of the hold: budgets charge the minute and the day in which it was made
+        owner=order.principal.owner,
+        key=order.principal.key,
+        visitor=order.principal.visitor,
+        conversation=order.conversation,
+        model=order.backend.card.name,
+        prompt=usage.prompt if charged else 0,
+        cached=usage.cached if charged else 0,
+        completion=usage.completion,
+        outcome="failed" if outcome.error else "cancelled" if outcome.reason == "cancelled" else "finished",
+    )
+
+
+def output_items(reply: Reply, outcome: Outcome) -> tuple[Item, ...]:
+    """What a reply adds to its conversation: one message. Nothing when it failed or was only a warm-up."""
+    if outcome.error is not None or not reply.call.generation.generate:
+        return ()
+    status: ItemStatus = "completed" if outcome.reason == "stop" else "incomplete"
+    return (Item(f"msg_{reply.id}", "message", Message("assistant", reply.log.text()), status, outcome.at),)
+
+
+def record_of(order: Order, previous: str | None) -> ResponseRecord:
+    """The row of an order that begins. Raises nothing."""
+    turn = order.call.turn
+    return ResponseRecord(
+        id=order.id,
+        owner=order.principal.owner,
+        conversation=order.conversation,
+        previous=previous,
+        status="in_progress",
+        created=order.created,
+        completed=None,
+        model=order.backend.card.name,
+        background=order.background,
+        request=request_json(order.call),
+        parameters=msgspec.json.encode(_kept(order)),
+        prompt=order.prompt,
+        input=turn.input if turn else (),
+        output=(),
+        context=msgspec.json.encode(order.report),
+        account=Account(order.principal.key, order.principal.visitor),
+        usage=None,
+        error=None,
+    )
+
+
+def request_json(call: Call) -> bytes:
+    """The request of a call, from which its format makes the same call again."""
+    if isinstance(call.body, ResponsesRequest):
+        return responses_json(call)
+    return call.body.model_dump_json(exclude_unset=True).encode()
+
+
+def is_response(record: ResponseRecord) -> bool:
+    """Whether the row belongs to the Responses API. Others are kept for an `Idempotency-Key` alone."""
+    return msgspec.json.decode(record.parameters, type=Kept).format == OpenAIResponses.name
+
+
+def order_of(record: ResponseRecord, backend: Backend) -> Order:
+    """The order that a row describes. Raises `FrontdeskError` when this version cannot read it."""
+    try:
+        kept = msgspec.json.decode(record.parameters, type=Kept)
+        report = msgspec.json.decode(record.context, type=ContextReport)
+        call = _FORMATS[kept.format].parse(msgspec.json.decode(record.request))
+    except (KeyError, msgspec.MsgspecError) as error:
+        raise EngineFailed(f"a reply of another version cannot be read: {type(error).__name__}") from None
+    return Order(
+        id=record.id,
+        created=record.created,
+        call=_with_input(call, record.input),
+        backend=backend,
+        prompt=record.prompt,
+        parameters=kept.parameters,
+        report=report,
+        principal=Principal(
+            record.owner,
+            record.account.key,
+            record.account.visitor,
+            key_limits=kept.key_limits,
+            visitor_limits=kept.visitor_limits,
+        ),
+        tenant=kept.tenant,
+        conversation=record.conversation,
+        conversation_limits=kept.conversation_limits,
+        truncation=kept.truncation,
+        stored=True,
+        background=record.background,
+    )
+
+
+def outcome_of(record: ResponseRecord) -> Outcome:
+    """How a reply ended that has ended."""
+    usage = record.usage or Usage(len(record.prompt))
+    reason: Any = next(reason for reason, status in _STATUS.items() if status == record.status)
+    error: FrontdeskError | None = None
+    if record.error is not None:
+        kept = msgspec.json.decode(record.error, type=KeptError)
+        error = EngineFailed(kept.message, code=kept.code, param=kept.param)
+    elif reason is None:
+        error = EngineFailed("the reply failed")
+    return Outcome(reason, usage, record.completed or record.created, error)
+
+
+def _kept(order: Order) -> Kept:
+    payer = order.principal
+    return Kept(
+        _NAMES[type(order.call.body)],
+        order.parameters,
+        order.tenant,
+        payer.key_limits,
+        payer.visitor_limits,
+        order.conversation_limits,
+        order.truncation,
+    )
+
+
+def _with_input(call: Call, items: tuple[Item, ...]) -> Call:
+    """The items keep the ids that they got at first."""
+    turn: Turn | None = call.turn
+    return call if turn is None else replace(call, turn=replace(turn, input=items))
+

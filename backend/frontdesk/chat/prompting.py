@@ -1,0 +1,147 @@
+"""From a request to the token ids that the model reads, and the report of what they are.
+
+Puts together what a prompt is made of (persona, instructions, history, input) and has it fitted (`fitting`). Knows no
+engine, no store and no wire format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, TypeVarTuple
+
+from frontdesk.chat.fitting import ContextManager
+from frontdesk.chat.history import History
+from frontdesk.chat.prompts import Personas
+from frontdesk.chat.template import ChatTemplate
+from frontdesk.errors import ContextLengthExceeded, InvalidRequest, RequestRefused
+from frontdesk.fleet.pool import Backend
+from frontdesk.generation import ContextReport, GenerationRequest, Turn
+from frontdesk.messages import Item, Message
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+INLINE_CHARACTERS = 20_000  # longer texts are rendered in a thread: about 5 ms of tokenizing
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request made ready for an engine. `tokens` are the prompt's ids, `room` how many tokens may follow them."""
+
+    backend: Backend
+    tokens: tuple[int, ...]
+    room: int
+    report: ContextReport
+
+
+class Prompting:
+    """`reserve`: tokens that a conversation's history leaves free for an answer of unknown length."""
+
+    def __init__(self, personas: Personas, reserve: int) -> None:
+        self._personas = personas
+        self._reserve = reserve
+        self._templates: dict[str, ChatTemplate] = {}
+        self._managers: dict[str, ContextManager] = {}
+
+    async def prompt(
+        self, backend: Backend, request: GenerationRequest, turn: Turn | None = None, history: History | None = None
+    ) -> Prompt:
+        """Raises `InvalidRequest`, `ContextLengthExceeded`, `TemplateFailed`."""
+        history = history or History()
+        if request.tokens is not None:
+            return self._raw(backend, _checked_ids(request.tokens, backend.tokenizer.n_vocab))
+        if request.text is not None:
+            return self._raw(backend, await _inline(len(request.text), _text_ids, backend, request.text))
+        input = turn.input if turn else tuple(Item("", "message", message) for message in request.messages or ())
+        size = sum(len(item.message.content) for item in (*history.items, *input))
+        return await _inline(size, self._fit, backend, request, turn, history, input)
+
+    def count(self, backend: Backend, messages: Sequence[Message]) -> int:
+        """Tokens of a prompt with these messages."""
+        return len(self._template(backend).render(messages))
+
+    def _fit(
+        self,
+        backend: Backend,
+        request: GenerationRequest,
+        turn: Turn | None,
+        history: History,
+        input: tuple[Item, ...],
+    ) -> Prompt:
+        said = (item.message for item in (*history.items, *input) if item.kind != "summary")
+        system = self._system(backend, request, turn, said)
+        if not (system or history.items or input):
+            raise InvalidRequest("the prompt is empty", param="messages" if turn is None else "input")
+        try:
+            fitted = self._manager(backend).fit(
+                system=system,
+                items=history.items,
+                input=input,
+                pinned=history.pinned,
+                summary=history.summary,
+                window=backend.engine.window,
+                max_tokens=request.max_tokens,
+                reserve=history.reserve or self._reserve,
+                policy=history.policy,
+            )
+        except RequestRefused as error:
+            if turn is None and error.param == "input":
+                error.param = "messages"  # the same thing has another name in the formats that keep nothing
+            raise
+        return Prompt(backend, fitted.tokens, fitted.room, fitted.report)
+
+    def _system(
+        self, backend: Backend, request: GenerationRequest, turn: Turn | None, said: Iterable[Message]
+    ) -> list[Message]:
+        """The server's prompt and the caller's instructions; without any system message the model's own persona."""
+        system: list[Message] = []
+        if turn and turn.prompt:
+            system.append(Message("system", self._personas.text(turn.prompt)))
+        if turn and turn.instructions:
+            system.append(Message("system", turn.instructions))
+        name = backend.card.persona
+        if name and request.persona and not system and all(m.role not in ("system", "developer") for m in said):
+            system.append(Message("system", self._personas[name].text))
+        return system
+
+    def _raw(self, backend: Backend, tokens: list[int]) -> Prompt:
+        """A prompt that is no conversation: it fits as it is, or not at all."""
+        window = backend.engine.window
+        if not tokens:
+            raise InvalidRequest("the prompt is empty", param="prompt")
+        if len(tokens) >= window:
+            raise ContextLengthExceeded(len(tokens), window, param="prompt")
+        room = window - len(tokens)
+        report = ContextReport(window, room, len(tokens), (("input", len(tokens)),))
+        return Prompt(backend, tuple(tokens), room, report)
+
+    def _manager(self, backend: Backend) -> ContextManager:
+        if (manager := self._managers.get(backend.card.name)) is None:
+            manager = self._managers[backend.card.name] = ContextManager(self._template(backend))
+        return manager
+
+    def _template(self, backend: Backend) -> ChatTemplate:
+        if (template := self._templates.get(backend.card.name)) is None:
+            template = ChatTemplate(backend.template_source, backend.tokenizer)
+            self._templates[backend.card.name] = template
+        return template
+
+
+async def _inline(size: int, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+    """Do it here and now, or in a thread when it would hold up the event loop."""
+    return await asyncio.to_thread(work, *arguments) if size > INLINE_CHARACTERS else work(*arguments)
+
+
+def _text_ids(backend: Backend, text: str) -> list[int]:
+    tokenizer = backend.tokenizer
+    ids = tokenizer.encode(text)
+    return [tokenizer.bos, *ids] if tokenizer.add_bos and tokenizer.bos >= 0 else ids
+
+
+def _checked_ids(tokens: tuple[int, ...], n_vocab: int) -> list[int]:
+    for i, token in enumerate(tokens):
+        if not 0 <= token < n_vocab:
+            raise InvalidRequest(f"token id {token} is not in the vocabulary (0 to {n_vocab - 1})", param=f"prompt.{i}")
+    return list(tokens)

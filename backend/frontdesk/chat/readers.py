@@ -1,0 +1,34 @@
+"""Who reads a reply, and what happens to it when the last reader has left. Knows nothing of tokens or sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Readers:
+    """Counts the readers of one reply and calls `cancel` when it is abandoned.
+
+    `grace` is in seconds: 0 at once, `None` never. A reply that nobody has read yet is not abandoned.
+    """
+
+    def __init__(self, cancel: Callable[[], None], grace: float | None = 0.0) -> None:
+        self._cancel = cancel
+        self._grace = grace
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def came(self) -> None:
+        self._count += 1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def left(self) -> None:
+        self._count -= 1
+        if self._count or self._grace is None:
+            return
+        if self._grace:
+            self._timer = asyncio.get_running_loop().call_later(self._grace, self._cancel)
+        else:
+            self._cancel()

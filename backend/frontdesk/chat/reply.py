@@ -1,0 +1,275 @@
+"""One reply, from its order to its last event: submit, keep, decode, log, finish.
+
+The only place where tokens from an engine meet the decoder. Tokens go through a `Keeper` first and reach the log when
+it says that they are safe; so what a reader has seen is never lost, whoever dies. Tokens are decoded one at a time:
+the events are a function of the token ids alone, not of how they came in steps, commits or lives of the server.
+Knows no wire format, no socket, no HTTP and no database.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from frontdesk.chat.decoder import Decoder
+from frontdesk.chat.readers import Readers
+from frontdesk.chat.sampling import effective
+from frontdesk.chat.streams import StreamLog
+from frontdesk.errors import EngineFailed, FrontdeskError
+from frontdesk.fleet.pool import Backend
+from frontdesk.generation import (
+    ContextReport,
+    Delta,
+    Failed,
+    Finished,
+    FinishReason,
+    Started,
+    TokenLogprob,
+    Truncation,
+    Usage,
+)
+from frontdesk.principal import ANONYMOUS, Limits, Principal
+from frontdesk.store.records import JournalEntry
+from frontdesk.wire._format import Call, Identity
+from frontdesk.worker.protocol import Logprobs, SamplingParams, SequenceOutput
+
+_logprobs = msgspec.msgpack.Decoder(tuple[Logprobs, ...])
+
+
+class Parameters(msgspec.Struct, frozen=True):
+    """What an engine needs beside the prompt's ids. Written into the store, so that a later life can go on."""
+
+    sampling: SamplingParams
+    max_tokens: int  # 0 = prefill only
+    stop_tokens: tuple[int, ...]
+    top_logprobs: int  # -1 = none
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything that makes a reply what it is. `id` is 32 hex digits, `created` in seconds since 1970."""
+
+    id: str
+    created: int
+    call: Call
+    backend: Backend
+    prompt: tuple[int, ...]  # token ids
+    parameters: Parameters
+    report: ContextReport
+    principal: Principal = ANONYMOUS
+    tenant: int = 0
+    conversation: str | None = None
+    conversation_limits: Limits | None = None  # its own budget
+    stored: bool = False
+    background: bool = False
+    truncation: Truncation | None = None  # what was done about it, when the request left that open
+    first: bool = True  # of the replies to one call, which share the prompt
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(
+            self.id,
+            self.backend.card.name,
+            self.created,
+            effective(self.parameters.sampling),
+            truncation=self.truncation,
+            conversation=self.conversation,
+            context=self.report,
+            store=self.stored,
+            background=self.background,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a reply ended. `error` is set when it failed; `at` is in seconds since 1970."""
+
+    reason: FinishReason | None
+    usage: Usage
+    at: int
+    error: FrontdeskError | None = None
+
+
+Done = Callable[[Exception | None], None]
+
+
+class Keeper(Protocol):
+    """Where a reply's tokens and its end are kept. `done` is called when they are safe, in the order of the calls."""
+
+    def write(self, entry: JournalEntry, done: Done) -> None: ...
+
+    def end(self, reply: Reply, outcome: Outcome, done: Done) -> None: ...
+
+
+class Reply:
+    """One reply being written. Ends exactly once, as finished, cancelled or failed, and its log says which."""
+
+    def __init__(self, order: Order, keeper: Keeper, readers: Readers | None = None) -> None:
+        self.order = order
+        self.log = StreamLog()
+        self.readers = readers or Readers(self.cancel)
+        self.usage = Usage(len(order.prompt))
+        self._keeper = keeper
+        self.headers: dict[str, str] = {}  # for the answer's head: what the budgets have left
+        self.computed = False  # the engine has read the prompt
+        self._decoder = Decoder(order.backend.tokenizer.token_bytes, order.call.generation.stop)
+        self._ticket: int | None = None
+        self._position = 0  # tokens handed to the keeper
+        self._unsafe = 0  # writes that the keeper has not yet confirmed
+        self._closing: FinishReason | FrontdeskError | None = None
+        self._ending = False
+        self.log.append(Started(order.backend.card.name, order.created))
+
+    @property
+    def id(self) -> str:
+        return self.order.id
+
+    @property
+    def call(self) -> Call:
+        return self.order.call
+
+    @property
+    def identity(self) -> Identity:
+        return self.order.identity
+
+    @property
+    def place(self) -> int:
+        """Place in the waiting line: 1 is next, 0 is being worked on or over."""
+        return 0 if self._ticket is None else self.order.backend.engine.place(self._ticket)
+
+    def begin(self, kept: Sequence[JournalEntry] = ()) -> None:
+        """Hand the reply to its engine, behind the tokens that were kept in a former life."""
+        self._replay(kept)
+        if self._closing is not None:
+            return
+        parameters = self.order.parameters
+        self._ticket = self.order.backend.engine.submit(
+            self.order.prompt,
+            sampling=parameters.sampling,
+            max_tokens=parameters.max_tokens,
+            stop_tokens=parameters.stop_tokens,
+            top_logprobs=parameters.top_logprobs,
+            tenant=self.order.tenant,
+            emitted=tuple(token for entry in kept for token in entry.tokens),
+            on_output=self._on_output,
+            on_failed=self._close,
+        )
+
+    def restore(self, kept: Sequence[JournalEntry], outcome: Outcome) -> None:
+        """Fill the log of a reply that has ended before, event for event."""
+        self._ending, self._closing = True, outcome.error or outcome.reason
+        self._replay(kept)
+        self._append(self._decoder.finish())
+        self._conclude(outcome)
+
+    def cancel(self) -> None:
+        """Stop now; what was generated stays. Does nothing when the reply has ended."""
+        self._close("cancelled")
+
+    def suspend(self) -> None:
+        """Leave the reply as it is kept: another life of the server goes on with it."""
+        if not self.log.ended:
+            self._closing = self._closing or "cancelled"
+            self._ending = True
+            self._abort()
+            self.log.suspend()
+
+    def _replay(self, kept: Sequence[JournalEntry]) -> None:
+        for entry in kept:
+            self._position += len(entry.tokens)
+            self._apply(entry, self._readable(entry.tokens, _logprobs.decode(entry.logprobs) if entry.logprobs else ()))
+
+    def _on_output(self, output: SequenceOutput) -> None:
+        if self._closing is not None:
+            return
+        if output.finish == "error":
+            self._close(EngineFailed("the engine could not compute this request"))
+            return
+        logprobs = msgspec.msgpack.encode(output.logprobs) if output.logprobs else b""
+        entry = JournalEntry(self.id, self._position, output.tokens, output.finish, output.cached, logprobs)
+        self._position += len(output.tokens)
+        self._unsafe += 1
+        self._keeper.write(entry, partial(self._on_kept, entry, self._readable(output.tokens, output.logprobs)))
+
+    def _on_kept(self, entry: JournalEntry, logprobs: tuple[TokenLogprob, ...], error: Exception | None) -> None:
+        self._unsafe -= 1
+        if self.log.suspended or self._ending:
+            return
+        if error is not None:
+            self._close(error if isinstance(error, FrontdeskError) else EngineFailed("the reply could not be kept"))
+        elif not isinstance(self._closing, FrontdeskError):
+            self._apply(entry, logprobs)
+        if self._closing is not None and not self._unsafe:
+            self._end()
+
+    def _apply(self, entry: JournalEntry, logprobs: tuple[TokenLogprob, ...]) -> None:
+        if entry.cached >= 0 and not self.computed:  # a later life's engine tells it again
+            self.computed = True
+            self.usage = Usage(self.usage.prompt, entry.cached, self.usage.completion)
+        for index, token in enumerate(entry.tokens):
+            self._append(self._decoder.feed((token,), logprobs[index : index + 1]))
+        self.usage = Usage(self.usage.prompt, self.usage.cached, self._decoder.tokens_used)
+        if self._decoder.stopped is not None:
+            self._close("stop")
+        elif entry.finish:
+            self._close("length" if entry.finish == "length" else "stop", running=False)
+
+    def _close(self, outcome: FinishReason | FrontdeskError, *, running: bool = True) -> None:
+        """The first outcome counts. The end waits for tokens that are still on their way to the keeper."""
+        if self._closing is not None:
+            return
+        self._closing = outcome
+        if running:
+            self._abort()
+        if not self._unsafe:
+            self._end()
+
+    def _end(self) -> None:
+        if self._ending:
+            return
+        self._ending = True
+        self._append(self._decoder.finish())
+        error = self._closing if isinstance(self._closing, FrontdeskError) else None
+        reason = None if isinstance(self._closing, FrontdeskError) else self._closing
+        outcome = Outcome(reason, self.usage, int(time.time()), error)
+        self._keeper.end(self, outcome, partial(self._on_ended, outcome))
+
+    def _on_ended(self, outcome: Outcome, error: Exception | None) -> None:
+        if self.log.suspended:
+            return
+        if error is not None:
+            problem = error if isinstance(error, FrontdeskError) else EngineFailed("the reply could not be kept")
+            outcome = Outcome(None, outcome.usage, outcome.at, problem)
+        self._conclude(outcome)
+
+    def _conclude(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self.log.append(Failed(outcome.error, outcome.usage, outcome.at))
+        else:
+            assert outcome.reason is not None
+            self.log.append(Finished(outcome.reason, outcome.usage, self._decoder.stopped, outcome.at))
+
+    def _abort(self) -> None:
+        if self._ticket is not None:
+            self.order.backend.engine.abort(self._ticket)
+
+    def _append(self, deltas: list[Delta]) -> None:
+        for delta in deltas:
+            self.log.append(delta)
+
+    def _readable(self, tokens: Sequence[int], logprobs: Sequence[Logprobs]) -> tuple[TokenLogprob, ...]:
+        data = self.order.backend.tokenizer.token_bytes
+        return tuple(
+            TokenLogprob(
+                token,
+                data(token),
+                entry.logprob,
+                tuple((t, data(t), p) for t, p in zip(entry.top_ids, entry.top_logprobs, strict=True)),
+            )
+            for token, entry in zip(tokens, logprobs, strict=False)
+        )

@@ -1,0 +1,94 @@
+"""Who pays for a reply: budgets are loaded from the ledger, held before the prefill and settled after the end.
+
+Joins the book of budgets (`access.budgets`, memory only) with the ledger (`store`, durable): an account is loaded the
+first time that it is asked for. A clock minute, a day in UTC and a total are summed. Knows no HTTP and no tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from frontdesk.access.budgets import BudgetAccount, Budgets, Hold
+from frontdesk.errors import BudgetExceeded
+from frontdesk.principal import Limits, Principal
+from frontdesk.store.records import BudgetKind
+from frontdesk.store.store import Store
+
+DAY = 86_400
+MINUTE = 60
+
+
+class Spending:
+    """Must be used from one event loop."""
+
+    def __init__(self, budgets: Budgets, store: Store, conversation_limits: Limits) -> None:
+        self._budgets = budgets
+        self._store = store
+        self._conversation_limits = conversation_limits
+
+    async def accounts(
+        self, principal: Principal, conversation: str | None = None, limits: Limits | None = None
+    ) -> list[BudgetAccount]:
+        """Every account with a budget that a request of `principal` draws on.
+
+        `limits` are the conversation's own, which cannot be more than what the operator allows each of them.
+        """
+        parties: list[tuple[BudgetKind, str | None, Limits]] = [
+            ("key", principal.key, principal.key_limits),
+            ("visitor", principal.visitor, principal.visitor_limits),
+            ("conversation", conversation, self._of_conversation(limits)),
+        ]
+        accounts = [BudgetAccount(kind, id, limits) for kind, id, limits in parties if id is not None and limits]
+        for account in accounts:
+            if not self._budgets.knows(account):
+                await self._load(account)
+        return accounts
+
+    def hold_each(self, accounts: Sequence[BudgetAccount], tokens: Sequence[int]) -> list[Hold]:
+        """One hold for each reply to a call, all or none; none are needed where there is no account.
+
+        Raises `BudgetExceeded`; then nothing is held.
+        """
+        holds: list[Hold] = []
+        try:
+            for most in tokens if accounts else ():
+                holds.append(self._budgets.reserve(accounts, most, time.time()))
+        except BudgetExceeded:
+            self.refund(holds)
+            raise
+        return holds
+
+    def adopt(self, accounts: Sequence[BudgetAccount], tokens: int, since: float) -> list[Hold]:
+        """The same for a reply that a former life of the server began at `since`; it is never refused."""
+        return [self._budgets.adopt(accounts, tokens, time.time(), since)] if accounts else []
+
+    def settle(self, holds: Sequence[Hold], tokens: Sequence[int]) -> None:
+        """The replies have ended, each with the tokens that it is charged."""
+        for hold, used in zip(holds, tokens, strict=False):
+            self._budgets.settle(hold, used, time.time())
+
+    def refund(self, holds: Sequence[Hold]) -> None:
+        """The replies never began."""
+        for hold in holds:
+            self._budgets.refund(hold, time.time())
+
+    def remaining(self, accounts: Sequence[BudgetAccount]) -> int | None:
+        """Tokens that the tightest budget has left; `None` without one."""
+        return self._budgets.remaining(accounts, time.time())
+
+    def headers(self, accounts: Sequence[BudgetAccount]) -> dict[str, str]:
+        return self._budgets.headers(accounts, time.time())
+
+    def _of_conversation(self, own: Limits | None) -> Limits:
+        totals = [limits.tokens_total for limits in (own, self._conversation_limits) if limits and limits.tokens_total]
+        return Limits(tokens_total=min(totals)) if totals else Limits()
+
+    async def _load(self, account: BudgetAccount) -> None:
+        now = time.time()
+        ledger = self._store.ledger
+        minute = await ledger.used(account.kind, account.id, now - now % MINUTE)
+        day = await ledger.used(account.kind, account.id, now - now % DAY)
+        total = await ledger.used(account.kind, account.id, 0.0)
+        if not self._budgets.knows(account):  # somebody else may have loaded it meanwhile
+            self._budgets.load(account, minute, day, total, now)

@@ -1,0 +1,224 @@
+"""Every route that is not a wire format's own, in words: what the API's description says of it. Pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel
+
+from frontdesk.server.visitors import VisitorRequest
+from frontdesk.wire._responses_body import ResponsesRequest
+from frontdesk.wire.conversations import CreateConversation, CreateItems, UpdateConversation
+
+Failure = Literal["400", "401", "403", "404", "409", "413", "429", "503"]
+
+FAILURES: dict[Failure, str] = {
+    "400": "The request is wrong; the message says where.",
+    "401": "No key, or not a good one.",
+    "403": "The key or token may not do this.",
+    "404": "There is no such thing, or it is somebody else's.",
+    "409": "It contradicts what is there: a turn of this conversation is being answered, or the Idempotency-Key was "
+    "used for another request.",
+    "413": "The body is too large.",
+    "429": "The waiting line is full or a budget is used up; see Retry-After.",
+    "503": "The model is loading, the server is stopping or the database does not answer; see Retry-After.",
+}
+ALWAYS: tuple[Failure, ...] = ("401", "403", "503")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One verb of one path. `query` names parameters with what they mean; `failures` come beside `ALWAYS`."""
+
+    verb: Literal["get", "post", "delete"]
+    path: str
+    summary: str
+    description: str
+    body: type[BaseModel] | None = None
+    query: tuple[tuple[str, str], ...] = ()
+    failures: tuple[Failure, ...] = ()
+    open: bool = False  # to everybody, without a key
+    kinds: tuple[str, ...] = ("application/json",)  # media types of the answer
+
+
+PAGE = (
+    ("limit", "Entries of a page, 1 to 100; 20 if absent."),
+    ("after", "Id of the entry behind which the page begins."),
+    ("order", "`desc` (newest first, if absent) or `asc`."),
+)
+BODY: tuple[Failure, ...] = ("400", "413")
+NAMED: tuple[Failure, ...] = ("404",)
+LISTED: tuple[Failure, ...] = ("400", "404")
+
+INFO = (
+    Operation("get", "/v1/models", "List the models", "Every model of this server with its context window."),
+    Operation("get", "/v1/models/{model}", "One model", "404 when it is not served here.", failures=NAMED),
+    Operation("get", "/livez", "Is the process alive?", "200 as soon as the server listens.", open=True),
+    Operation(
+        "get",
+        "/readyz",
+        "Does it take requests?",
+        "200 when the model is loaded, else 503; counts of running and waiting.",
+        open=True,
+    ),
+    Operation(
+        "get", "/health", "Health in llama-server's words", '`{"status": "ok"}`, or 503 while loading.', open=True
+    ),
+    Operation("get", "/openapi.json", "This description", "OpenAPI 3.1.", open=True),
+)
+
+RESPONSES = (
+    Operation(
+        "get",
+        "/v1/responses/{id}",
+        "Read a kept response",
+        "The Response object, with the text so far while it runs. With `stream=true` its events, live or again; "
+        "`starting_after` leaves out those up to a `sequence_number`, so a reader that was cut off misses nothing.",
+        query=(("stream", "`true`: answer as server-sent events."), ("starting_after", "A `sequence_number`.")),
+        failures=LISTED,
+        kinds=("application/json", "text/event-stream"),
+    ),
+    Operation(
+        "delete",
+        "/v1/responses/{id}",
+        "Delete a kept response",
+        "Stops it first. What it said in a conversation stays there.",
+        failures=NAMED,
+    ),
+    Operation(
+        "post",
+        "/v1/responses/{id}/cancel",
+        "Stop a response",
+        "What was written stays: status `cancelled`. One that has ended is answered as it is.",
+        failures=NAMED,
+    ),
+    Operation(
+        "get",
+        "/v1/responses/{id}/input_items",
+        "What a response answered",
+        "The items of its request, as a page.",
+        query=PAGE,
+        failures=LISTED,
+    ),
+    Operation(
+        "get",
+        "/v1/responses/{id}/events",
+        "Events of a response for EventSource",
+        "The same events with `id:` lines. A browser that connects again goes on behind the last one by itself; 204 "
+        "tells it that there is nothing left.",
+        query=(("last_event_id", "Like the header Last-Event-ID."),),
+        failures=LISTED,
+        kinds=("text/event-stream",),
+    ),
+    Operation(
+        "post",
+        "/v1/responses/input_tokens",
+        "Count the tokens of a request",
+        "Exactly what the same `POST /v1/responses` would send to the model, history and template included.",
+        body=ResponsesRequest,
+        failures=(*BODY, "404"),
+    ),
+    Operation(
+        "post",
+        "/v1/responses/compact",
+        "Summarise a conversation",
+        "Answers with a list of items to go on with in place of the long conversation.",
+        body=ResponsesRequest,
+        failures=(*BODY, "404", "429"),
+    ),
+)
+
+CONVERSATIONS = (
+    Operation(
+        "post",
+        "/v1/conversations",
+        "Begin a conversation",
+        "Its id goes into `conversation` of `POST /v1/responses`, which then adds what is said to it.",
+        body=CreateConversation,
+        failures=BODY,
+    ),
+    Operation(
+        "get",
+        "/v1/conversations",
+        "List one's conversations",
+        "Those of the caller alone. Extension.",
+        query=PAGE,
+        failures=LISTED,
+    ),
+    Operation("get", "/v1/conversations/{id}", "One conversation", "Without its items.", failures=NAMED),
+    Operation(
+        "post",
+        "/v1/conversations/{id}",
+        "Change a conversation",
+        "Fields that are left out stay as they are; null empties.",
+        body=UpdateConversation,
+        failures=(*BODY, "404"),
+    ),
+    Operation(
+        "delete",
+        "/v1/conversations/{id}",
+        "Delete a conversation",
+        "With its items and responses, for good; what is being said in it is stopped.",
+        failures=NAMED,
+    ),
+    Operation(
+        "get",
+        "/v1/conversations/{id}/export",
+        "Take a conversation along",
+        "Everything that is kept of it, as a file. Extension.",
+        query=(("format", "`json` (if absent) or `markdown`."),),
+        failures=LISTED,
+        kinds=("application/json", "text/markdown"),
+    ),
+    Operation(
+        "get",
+        "/v1/conversations/{id}/context",
+        "What the next turn would send",
+        "Window, reserve and tokens by part; which items are kept, dropped or summarised. Extension.",
+        failures=NAMED,
+    ),
+    Operation(
+        "post",
+        "/v1/conversations/{id}/items",
+        "Add items",
+        "At the end, without an answer to them.",
+        body=CreateItems,
+        failures=(*BODY, "404"),
+    ),
+    Operation("get", "/v1/conversations/{id}/items", "What was said", "A page of items.", query=PAGE, failures=LISTED),
+    Operation("get", "/v1/conversations/{id}/items/{item}", "One item", "By its id.", failures=NAMED),
+    Operation(
+        "delete",
+        "/v1/conversations/{id}/items/{item}",
+        "Take an item out",
+        "Answers with the conversation.",
+        failures=NAMED,
+    ),
+)
+
+OPERATORS = (
+    Operation(
+        "post",
+        "/v1/visitors",
+        "A visitor's token",
+        "For a page that must not hold a key: short-lived, may only chat, carries budgets of its own. Needs the scope "
+        "`visitors`.",
+        body=VisitorRequest,
+        failures=(*BODY, "404"),
+    ),
+    Operation(
+        "get",
+        "/v1/usage",
+        "What was used",
+        "Tokens and requests of the caller's key, visitors included. Needs the scope `usage`.",
+        query=(
+            ("by", "What to sum by: key, visitor, model, day, conversation; several with commas."),
+            ("since", "From then on."),
+            ("until", "Before then."),
+        ),
+        failures=("400",),
+    ),
+)
+
+OPERATIONS = (*RESPONSES, *CONVERSATIONS, *OPERATORS, *INFO)

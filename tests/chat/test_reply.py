@@ -1,0 +1,255 @@
+"""One reply between an engine that may die, a keeper that takes its time, and readers: for any interleaving of steps,
+commits, cancels and deaths of the server, events are a function of the committed tokens alone.
+
+The engine and the keeper are scripted, so that hypothesis can decide what happens when; the real ones are in
+`test_service` and in tests/acceptance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from frontdesk.chat.reply import Done, Order, Outcome, Parameters, Reply
+from frontdesk.chat.sampling import DEFAULTS
+from frontdesk.errors import EngineFailed, StorageFailed
+from frontdesk.fleet.pool import Backend
+from frontdesk.fleet.registry import card_for_file
+from frontdesk.fleet.tokenizer import Tokenizer, open_tokenizer
+from frontdesk.generation import ContextReport, Delta, Event, Failed, Finished, GenerationRequest, Started
+from frontdesk.store.records import JournalEntry
+from frontdesk.wire._format import Call
+from frontdesk.wire.openai_responses import OpenAIResponses
+from frontdesk.worker.protocol import SequenceOutput
+
+SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "frontdesk-small-q8_0.gguf"
+TOKENIZER: Tokenizer = open_tokenizer(SHIPPED)
+CARD = card_for_file(SHIPPED)
+
+
+@dataclass
+class ScriptedEngine:
+    """Says what the test tells it to say."""
+
+    submitted: list[dict[str, Any]] = field(default_factory=list)
+    aborted: int = 0
+
+    def submit(self, prompt: tuple[int, ...], **order: Any) -> int:
+        self.submitted.append(order)
+        return 7
+
+    def abort(self, id: int) -> None:
+        self.aborted += 1
+
+    def say(self, *tokens: int, finish: str = "", cached: int = -1) -> None:
+        self.submitted[-1]["on_output"](SequenceOutput(7, tokens, finish, cached))
+
+
+@dataclass
+class SlowKeeper:
+    """Commits when the test says so, in order, as the store does."""
+
+    queue: list[tuple[object, Done]] = field(default_factory=list)
+    written: list[JournalEntry] = field(default_factory=list)
+    ended: list[Outcome] = field(default_factory=list)
+
+    def write(self, entry: JournalEntry, done: Done) -> None:
+        self.queue.append((entry, done))
+
+    def end(self, reply: Reply, outcome: Outcome, done: Done) -> None:
+        self.queue.append((outcome, done))
+
+    def commit(self, count: int | None = None) -> None:
+        """The next `count` writes; `None` for all, also those that the commits bring about."""
+        while self.queue and count != 0:
+            count = None if count is None else count - 1
+            what, done = self.queue.pop(0)
+            self.written.append(what) if isinstance(what, JournalEntry) else self.ended.append(cast(Outcome, what))
+            done(None)
+
+
+def order(engine: ScriptedEngine, stop: tuple[str, ...] = (), most: int = 1000) -> Order:
+    backend = Backend(CARD, TOKENIZER, "", cast(Any, engine))
+    call = OpenAIResponses().parse({"input": "hello"})
+    call = Call(GenerationRequest(None, stop=stop), call.body, turn=call.turn)
+    parameters = Parameters(DEFAULTS, most, tuple(TOKENIZER.eog), -1)
+    return Order("ab" * 16, 1, call, backend, (5, 6, 7), parameters, ContextReport(64, 8, 3, ()), stored=True)
+
+
+def begun(stop: tuple[str, ...] = ()) -> tuple[Reply, ScriptedEngine, SlowKeeper]:
+    engine, keeper = ScriptedEngine(), SlowKeeper()
+    reply = Reply(order(engine, stop), keeper)
+    reply.begin()
+    return reply, engine, keeper
+
+
+def without_time(events: list[Event]) -> list[object]:
+    return [
+        (type(event).__name__, event.reason, event.usage, event.stop_string) if isinstance(event, Finished) else event
+        for event in events
+    ]
+
+
+words = st.lists(st.integers(300, 900), min_size=1, max_size=40)
+cuts = st.lists(st.integers(1, 5), min_size=1, max_size=40)
+
+
+def pieces(tokens: list[int], sizes: list[int]) -> list[list[int]]:
+    out, at = [], 0
+    for i in range(len(tokens)):
+        if at >= len(tokens):
+            break
+        size = sizes[i % len(sizes)]
+        out.append(tokens[at : at + size])
+        at += size
+    return out
+
+
+@given(tokens=words, sizes=cuts, waits=st.lists(st.integers(0, 3), max_size=40), stop_at=st.none() | st.integers(0, 39))
+def test_events_do_not_depend_on_steps_and_commits(
+    tokens: list[int], sizes: list[int], waits: list[int], stop_at: int | None
+) -> None:
+    """A resumed reader would count other sequence numbers than the first one saw."""
+    stop: tuple[str, ...] = ()
+    if stop_at is not None:
+        text = b"".join(TOKENIZER.token_bytes(token) for token in tokens).decode("utf-8", "replace")
+        stop = (text[stop_at % len(text) :][:3],)
+    one, engine, keeper = begun(stop)
+    for token in tokens:
+        engine.say(token, cached=0)
+        keeper.commit()
+    engine.say(finish="length")
+    keeper.commit()
+    other, engine, keeper = begun(stop)
+    for i, piece in enumerate(pieces(tokens, sizes)):
+        engine.say(*piece, cached=0)
+        keeper.commit(waits[i] if i < len(waits) else 0)
+    engine.say(finish="length")
+    keeper.commit()
+    assert one.log.ended
+    assert other.log.ended
+    assert without_time(one.log.events) == without_time(other.log.events)
+
+
+@given(tokens=words, sizes=cuts, committed=st.integers(0, 40), cancel_first=st.booleans())
+@settings(max_examples=200)
+def test_a_death_at_any_moment_loses_and_repeats_nothing(
+    tokens: list[int], sizes: list[int], committed: int, cancel_first: bool
+) -> None:
+    """After a restart a reader's prefix would change, or the engine would be asked to go on at the wrong place."""
+    reply, engine, keeper = begun()
+    for piece in pieces(tokens, sizes):
+        engine.say(*piece, cached=2)
+    if cancel_first:
+        reply.cancel()
+    keeper.commit(committed)
+    seen = list(reply.log.events)  # what a reader may have got when the server dies
+    kept = keeper.written
+
+    again, keeper = ScriptedEngine(), SlowKeeper()
+    second = Reply(order(again), keeper)
+    second.begin(kept)
+    emitted = [token for entry in kept for token in entry.tokens]
+    if again.submitted:
+        assert list(again.submitted[0]["emitted"]) == emitted
+        for token in tokens[len(emitted) :]:
+            again.say(token, cached=1)
+        again.say(finish="length")
+    keeper.commit()
+    now = second.log.events
+    if isinstance(seen[-1], Finished):
+        seen = seen[:-1]
+    assert now[: len(seen)] == seen
+    last = now[-1]
+    assert isinstance(last, Finished)
+    assert last.usage.completion == len(tokens)
+    assert sum(event.tokens for event in now if isinstance(event, Delta)) == len(tokens)
+
+
+@given(tokens=words, sizes=cuts, outcome=st.sampled_from(["stop", "length", "cancelled"]))
+def test_a_reply_read_from_the_store_is_the_one_that_was_written(
+    tokens: list[int], sizes: list[int], outcome: str
+) -> None:
+    """A finished reply would be shown differently the next day."""
+    reply, engine, keeper = begun()
+    for piece in pieces(tokens, sizes):
+        engine.say(*piece, cached=0)
+    reply.cancel() if outcome == "cancelled" else engine.say(finish=outcome)
+    keeper.commit()
+    restored = Reply(order(ScriptedEngine()), SlowKeeper())
+    restored.restore(keeper.written, keeper.ended[0])
+    assert restored.log.events == reply.log.events
+
+
+def test_nothing_is_seen_before_it_is_safe() -> None:
+    """A server that dies would have shown a token that it cannot know any more."""
+    reply, engine, keeper = begun()
+    engine.say(300, 301, cached=0)
+    assert [type(event) for event in reply.log.events] == [Started]
+    keeper.commit(1)
+    assert reply.log.text()
+    engine.say(finish="stop")
+    keeper.commit(1)
+    assert not reply.log.ended  # the end itself is not yet committed
+    keeper.commit(1)
+    assert reply.log.ended
+
+
+def test_a_cancel_waits_for_what_is_being_written() -> None:
+    """Tokens that were committed would be missing from the answer, its usage and its bill."""
+    reply, engine, keeper = begun()
+    engine.say(300, cached=0)
+    reply.cancel()
+    assert engine.aborted == 1
+    engine.say(301)  # was on its way
+    assert not keeper.ended
+    keeper.commit()
+    last = reply.log.events[-1]
+    assert isinstance(last, Finished)
+    assert (last.reason, last.usage.completion) == ("cancelled", 1)
+    assert len(keeper.ended) == 1
+
+
+def test_a_store_that_refuses_ends_the_reply_with_its_error() -> None:
+    """A full disk would leave readers waiting, or show them tokens that nobody keeps."""
+    reply, engine, keeper = begun()
+    engine.say(300, cached=0)
+    _, done = keeper.queue.pop(0)
+    done(StorageFailed("the disk is full"))
+    assert engine.aborted == 1
+    keeper.commit()
+    last = reply.log.events[-1]
+    assert isinstance(last, Failed)
+    assert last.error.code == "storage_unavailable"
+    assert not reply.log.text()
+
+
+@pytest.mark.parametrize("error", [EngineFailed("no"), StorageFailed("no")])
+def test_an_end_that_cannot_be_kept_is_a_failure(error: Exception) -> None:
+    """A reader would hold an answer for finished that the next start continues."""
+    reply, engine, keeper = begun()
+    engine.say(300, finish="stop", cached=0)
+    keeper.commit(1)
+    _, done = keeper.queue.pop(0)
+    done(error)
+    assert isinstance(reply.log.events[-1], Failed)
+
+
+def test_a_suspended_reply_ends_for_nobody() -> None:
+    """At a restart readers would be told that a reply failed which then goes on."""
+    reply, engine, keeper = begun()
+    engine.say(300, cached=0)
+    keeper.commit()
+    engine.say(301)
+    reply.suspend()
+    keeper.commit()
+    engine.say(302)
+    reply.cancel()
+    assert reply.log.suspended
+    assert not reply.log.ended
+    assert not keeper.ended
