@@ -75,6 +75,15 @@ async def test_an_item_goes_with_all_that_repeats_it(store: Store) -> None:
     assert [item.message.content for item in left] == ["question 0", "answer 0", "answer 1", "question 2", "answer 2"]
 
 
+async def test_a_summary_that_comes_too_late_is_not_kept(store: Store) -> None:
+    """A message that a customer deleted while it was being summed up could be read in the summary from then on."""
+    record, stays, goes = conversation(), said("stays"), said("goes")
+    await store.conversations.create(record, [stays, goes])
+    assert await store.conversations.delete_item(OWNER, record.id, goes.id)
+    await store.conversations.replace_summary(OWNER, record.id, making.summary("both", stays.id, goes.id))
+    assert await store.conversations.all_items(OWNER, record.id) == [stays]
+
+
 async def test_a_response_goes_with_its_journal(store: Store) -> None:
     """A deleted answer could be read from its journal."""
     reply = response()

@@ -49,6 +49,20 @@ async def test_an_end_survives_items_that_are_there_already(store: Store) -> Non
     assert texts == ["s", "before", "new", "hello"]
 
 
+async def test_a_reply_is_continued_from_before_a_gap(store: Store) -> None:
+    """What was committed behind tokens that were not would be taken for what follows the tokens before them."""
+    begun, other = response(), response()
+    for record in (begun, other):
+        await store.responses.begin(record)
+        for position in (0, 2, 5):
+            await making.write(store, journal_entry(record, position, position, position + 1))
+    kept = [journal_entry(begun, 0, 0, 1), journal_entry(begun, 2, 2, 3)]
+    assert await store.journal.resume(begun.id) == kept
+    assert await store.journal.read(begun.id) == kept
+    assert await store.journal.resume(begun.id) == kept
+    assert len(await store.journal.read(other.id)) == 3
+
+
 async def test_a_deleted_response_only_costs(store: Store) -> None:
     """Deleting a reply while it is written would make its tokens free, or bring its text back."""
     record = conversation()

@@ -45,9 +45,10 @@ async def test_an_update_changes_what_it_names(store: Store) -> None:
     assert changed is not None
     assert (changed.metadata, changed.options) == ({}, record.options)
     assert changed.updated > record.updated
-    changed = await store.conversations.update(OWNER, record.id, options={"budget": {"tokens_total": 2**40}})
+    budget = {"budget": {"tokens_total": 2**40}}
+    changed = await store.conversations.update(OWNER, record.id, options=lambda old: {**old, **budget})
     assert changed is not None
-    assert (changed.metadata, changed.options) == ({}, {"budget": {"tokens_total": 2**40}})
+    assert (changed.metadata, changed.options) == ({}, {**record.options, **budget})
     assert await store.conversations.get(OWNER, record.id) == changed
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import msgspec
+import structlog
 
 from frontdesk.chat.reply import Done, Order, Outcome, Parameters, Reply
-from frontdesk.errors import EngineFailed, FrontdeskError
+from frontdesk.errors import EngineFailed, FrontdeskError, StorageFailed
 from frontdesk.fleet.pool import Backend
 from frontdesk.generation import ContextReport, Truncation, Turn, Usage
 from frontdesk.messages import Item, ItemStatus, Message
@@ -26,6 +28,11 @@ from frontdesk.wire._format import Call
 from frontdesk.wire._responses_body import ResponsesRequest
 from frontdesk.wire.openai_responses import OpenAIResponses
 from frontdesk.wire.openai_responses import request_json as responses_json
+
+RETRY_SECONDS: Final = 1.0
+FLUSH_SECONDS: Final = 2.0  # at shutdown
+
+log = structlog.stdlib.get_logger("frontdesk.chat")
 
 _FORMATS = {format.name: format for format in HTTP_FORMATS}
 _NAMES = {format.request: format.name for format in HTTP_FORMATS}
@@ -56,10 +63,11 @@ class KeptError(msgspec.Struct, frozen=True):
 
 
 class Journalled:
-    """The keeper of stored replies."""
+    """The keeper of stored replies. An end that the database does not take is tried again for as long as we live."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._owed: dict[str, asyncio.Event] = {}
 
     def write(self, entry: JournalEntry, done: Done) -> None:
         self._store.journal.write(entry, done)
@@ -75,7 +83,28 @@ class Journalled:
             error=None if error is None else msgspec.json.encode(KeptError(error.code, error.message, error.param)),
             ledger=ledger_entry(reply, outcome),
         )
-        self._store.journal.end(ending, done)
+        self._store.journal.end(ending, partial(self._ended, ending, done))
+
+    async def paid(self, id: str) -> None:
+        """Wait until the end of this reply is written, if it could not be at first."""
+        if event := self._owed.get(id):
+            await event.wait()
+
+    def _ended(self, ending: Ending, done: Done, error: Exception | None) -> None:
+        if isinstance(error, StorageFailed):
+            self._owed[ending.response] = asyncio.Event()
+            self._again(ending)
+        done(error)
+
+    def _again(self, ending: Ending) -> None:
+        def written(error: Exception | None) -> None:
+            if isinstance(error, StorageFailed):
+                self._again(ending)
+            else:
+                self._owed.pop(ending.response).set()
+
+        again = partial(self._store.journal.end, ending, written)
+        asyncio.get_running_loop().call_later(RETRY_SECONDS, again)
 
 
 class Passing:
@@ -89,14 +118,26 @@ class Passing:
         done(None)
 
     def end(self, reply: Reply, outcome: Outcome, done: Done) -> None:
-        task = asyncio.get_running_loop().create_task(self._store.ledger.add(ledger_entry(reply, outcome)))
+        task = asyncio.get_running_loop().create_task(self._add(ledger_entry(reply, outcome)))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         done(None)
 
     async def flush(self) -> None:
-        """Wait until every row is written."""
-        await asyncio.gather(*self._writing, return_exceptions=True)
+        """Wait until every row is written, or until there is no hope for it."""
+        if self._writing:
+            _, left = await asyncio.wait(self._writing, timeout=FLUSH_SECONDS)
+            for task in left:
+                task.cancel()
+
+    async def _add(self, entry: LedgerEntry) -> None:
+        while True:
+            try:
+                await self._store.ledger.add(entry)
+                return
+            except StorageFailed as error:
+                log.warning("a reply is not in the ledger yet", reply=entry.reply, error=error.message)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 def spent(reply: Reply, usage: Usage) -> int:
@@ -113,7 +154,7 @@ def ledger_entry(reply: Reply, outcome: Outcome) -> LedgerEntry:
         owner=order.principal.owner,
         key=order.principal.key,
         visitor=order.principal.visitor,
-        conversation=order.conversation,
+        conversation=order.conversation or order.paying,
         model=order.backend.card.name,
         prompt=usage.prompt if charged else 0,
         cached=usage.cached if charged else 0,

@@ -24,6 +24,7 @@ Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 INLINE_CHARACTERS = 20_000  # longer texts are rendered in a thread: about 5 ms of tokenizing
+ITEM_CHARACTERS = 500  # what it costs to measure and render a message, whatever it says, in characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Prompting:
         if request.text is not None:
             return self._raw(backend, await _inline(len(request.text), _text_ids, backend, request.text))
         input = turn.input if turn else tuple(Item("", "message", message) for message in request.messages or ())
-        size = sum(len(item.message.content) for item in (*history.items, *input))
+        size = _size(turn, history, input)
         return await _inline(size, self._fit, backend, request, turn, history, input)
 
     def count(self, backend: Backend, messages: Sequence[Message]) -> int:
@@ -127,6 +128,15 @@ class Prompting:
             template = ChatTemplate(backend.template_source, backend.tokenizer)
             self._templates[backend.card.name] = template
         return template
+
+
+def _size(turn: Turn | None, history: History, input: Iterable[Item]) -> int:
+    """How much work a prompt is, in characters."""
+    size = len(turn.instructions or "") if turn else 0
+    for item in (*history.items, *input):
+        size += ITEM_CHARACTERS + len(item.message.content)
+        size += sum(len(call.arguments) for call in item.message.tool_calls)
+    return size
 
 
 async def _inline(size: int, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:

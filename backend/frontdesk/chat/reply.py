@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -67,6 +67,7 @@ class Order:
     conversation_limits: Limits | None = None  # its own budget
     stored: bool = False
     background: bool = False
+    paying: str | None = None  # a conversation that is charged though the reply is no turn of it
     truncation: Truncation | None = None  # what was done about it, when the request left that open
     first: bool = True  # of the replies to one call, which share the prompt
 
@@ -161,8 +162,13 @@ class Reply:
         )
 
     def restore(self, kept: Sequence[JournalEntry], outcome: Outcome) -> None:
-        """Fill the log of a reply that has ended before, event for event."""
+        """Fill the log of a reply that has ended before, event for event.
+
+        Tokens that were committed when it had failed already were never shown, and are not now.
+        """
         self._ending, self._closing = True, outcome.error or outcome.reason
+        shown = outcome.usage.completion
+        kept = [replace(e, tokens=e.tokens[: shown - e.position]) for e in kept if e.position < shown]
         self._replay(kept)
         self._append(self._decoder.finish())
         self._conclude(outcome)
@@ -192,9 +198,10 @@ class Reply:
             return
         logprobs = msgspec.msgpack.encode(output.logprobs) if output.logprobs else b""
         entry = JournalEntry(self.id, self._position, output.tokens, output.finish, output.cached, logprobs)
+        readable = self._readable(output.tokens, output.logprobs)
         self._position += len(output.tokens)
         self._unsafe += 1
-        self._keeper.write(entry, partial(self._on_kept, entry, self._readable(output.tokens, output.logprobs)))
+        self._keeper.write(entry, partial(self._on_kept, entry, readable))
 
     def _on_kept(self, entry: JournalEntry, logprobs: tuple[TokenLogprob, ...], error: Exception | None) -> None:
         self._unsafe -= 1

@@ -18,8 +18,10 @@ from weakref import WeakValueDictionary
 import structlog
 
 from frontdesk.access.budgets import BudgetAccount, Hold
+from frontdesk.chat.asking import check_said
 from frontdesk.chat.history import Histories
 from frontdesk.chat.keeping import (
+    FLUSH_SECONDS,
     Journalled,
     Passing,
     is_response,
@@ -34,12 +36,11 @@ from frontdesk.chat.prompts import Personas
 from frontdesk.chat.readers import Readers
 from frontdesk.chat.reply import Order, Parameters, Reply
 from frontdesk.chat.sampling import sampling_params, with_seed
-from frontdesk.chat.spending import Spending
+from frontdesk.chat.spending import Paying, Spending
 from frontdesk.chat.summarising import Compaction, Summariser
 from frontdesk.errors import (
     Conflict,
     EngineNotReady,
-    Forbidden,
     FrontdeskError,
     InvalidRequest,
     ModelNotFound,
@@ -52,6 +53,7 @@ from frontdesk.messages import Item
 from frontdesk.principal import ANONYMOUS, Principal
 from frontdesk.store.records import Idempotency, ResponseRecord
 from frontdesk.store.store import Store
+from frontdesk.telemetry.logs import where
 from frontdesk.wire._format import Call
 
 log = structlog.stdlib.get_logger("frontdesk.chat")
@@ -81,11 +83,13 @@ class ChatService:
         self._rules = rules or Rules()
         self._prompting = Prompting(personas, self._rules.answer_reserve)
         self._histories = Histories(store, summarise=self._rules.summarise)
-        self._summariser = Summariser(pool, personas, store, self._histories, self._prompting, self.start)
+        self._summariser = Summariser(pool, personas, store, self._histories, self._prompting, self._start_own)
         self._journalled = Journalled(store)
         self._passing = Passing(store)
         self._running: dict[str, Reply] = {}
         self._watching: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[list[Reply]]] = set()
+        self._stopping = False
         self._taken: set[tuple[str, str]] = set()  # owner and conversation of every turn that is being written
         self._retries: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
@@ -98,11 +102,25 @@ class ChatService:
         before: the reply that it started then, whether it runs or has ended.
 
         Raises `RequestRefused`, `Unavailable`, `TemplateFailed`; then nothing was started and nothing is charged.
+        Cancelling the caller does not cut the start in two: what it began is a reply that its reader has left.
         """
+        check_said(call, principal)
+        starting = asyncio.create_task(self._start_once(call, principal, idempotency))
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(_left_unread)
+            raise
+
+    async def _start_once(self, call: Call, principal: Principal, idempotency: str | None) -> list[Reply]:
         if idempotency is None:
-            return await self._start(call, principal, None)
+            return await self._start(call, principal)
         if call.n > 1:
             raise InvalidRequest("an Idempotency-Key needs 'n' to be 1", param="n")
+        if call.turn is not None and not (call.turn.store and call.generation.generate):
+            raise InvalidRequest("an Idempotency-Key needs 'store' to be true: nothing is found again", param="store")
         key = Idempotency(
             idempotency, _fingerprint(call), expires=time.time() + 3600 * self._rules.idempotency_hours
         )
@@ -112,39 +130,51 @@ class ChatService:
                 return [await self._find(principal, known)]
             return await self._start(call, principal, key)
 
-    async def _start(self, call: Call, principal: Principal, key: Idempotency | None) -> list[Reply]:
+    async def _start_own(self, call: Call, principal: Principal, paying: Paying) -> Reply:
+        """A reply that the service itself wants; nobody but it ever sees it."""
+        return (await self._start(call, principal, paying=paying))[0]
+
+    async def _start(
+        self, call: Call, principal: Principal, key: Idempotency | None = None, paying: Paying | None = None
+    ) -> list[Reply]:
         backend = self.pool.pick(call.generation.model)
-        if backend.engine.open_requests + call.n > self._rules.max_waiting:
-            raise Overloaded(f"the waiting line is full ({self._rules.max_waiting} requests)", retry_after=2.0)
+        self._check_line(backend, call.n)
         conversation = call.turn.conversation if call.turn and call.generation.generate else None
         self._take(principal.owner, conversation)
         try:
-            replies = await self._prepared(call, principal, key, backend)
+            replies = await self._prepared(call, principal, key, backend, paying)
         except BaseException:
             self._give_back(principal.owner, conversation)
             raise
         for reply in replies:
-            reply.begin()
+            if self._stopping and reply.order.stored:
+                reply.suspend()  # it is written down: the next life begins it
+            else:
+                reply.begin()
         return replies
 
+    def _check_line(self, backend: Backend, n: int) -> None:
+        if backend.engine.open_requests + n > self._rules.max_waiting:
+            raise Overloaded(f"the waiting line is full ({self._rules.max_waiting} requests)", retry_after=2.0)
+
     async def _prepared(
-        self, call: Call, principal: Principal, key: Idempotency | None, backend: Backend
+        self, call: Call, principal: Principal, key: Idempotency | None, backend: Backend, paying: Paying | None
     ) -> list[Reply]:
-        if call.turn is None and principal.conversation is not None:
-            raise Forbidden("this token is good for one conversation only: use /v1/responses and name it")
         call = _stamped(call)
         history = await self._histories.of(call.turn, principal) if call.turn else None
         prompt = await self._prompting.prompt(backend, call.generation, call.turn, history)
-        conversation = call.turn.conversation if call.turn else None
-        accounts = await self._spending.accounts(principal, conversation, history.limits if history else None)
+        if paying is None:
+            paying = Paying(call.turn.conversation if call.turn else None, history.limits if history else None)
+        accounts = await self._spending.accounts(principal, paying)
+        self._check_line(backend, call.n)  # others may have come meanwhile
         limit = self._limit(call, prompt, accounts)
         most = [limit + len(prompt.tokens), *[limit] * (call.n - 1)]  # the replies share the prompt
         holds = self._spending.hold_each(accounts, most)
         headers = self._spending.headers(accounts) if accounts else {}
         orders = [_order(call, index, principal, prompt, limit, key is not None) for index in range(call.n)]
-        if history:
-            more = {"conversation_limits": history.limits, "truncation": history.policy.truncation}
-            orders = [replace(order, **more) for order in orders]
+        truncation = history.policy.truncation if history else None
+        more = {"paying": paying.conversation, "conversation_limits": paying.limits, "truncation": truncation}
+        orders = [replace(order, **more) for order in orders]
         replies = [self._reply(order) for order in orders]
         try:
             if replies[0].order.stored:
@@ -214,6 +244,8 @@ class ChatService:
         for reply in replies:
             if await reply.log.wait_end() is None:
                 return  # suspended: it is neither over nor paid for
+        for reply in replies:
+            await self._journalled.paid(reply.id)  # until then it holds its budget, and its conversation's turn
         self._spending.settle(holds, [spent(reply, reply.usage) for reply in replies])
         for reply in replies:
             self._running.pop(reply.id, None)
@@ -251,6 +283,13 @@ class ChatService:
                 reply.cancel()
                 await reply.log.wait_end()
 
+    async def input_of(self, principal: Principal, id: str) -> tuple[Item, ...]:
+        """What a stored response was asked. Raises `NotFound`."""
+        record = await self._record(principal, id)
+        if not is_response(record):
+            raise _not_found(id)
+        return record.input
+
     async def preview(self, principal: Principal, conversation: str, input: tuple[Item, ...] = ()) -> ContextReport:
         """What the next turn of a conversation would send, `input` being what the customer says in it."""
         history = await self._histories.of_conversation(conversation, principal)
@@ -260,12 +299,14 @@ class ChatService:
 
     async def count(self, call: Call, principal: Principal) -> ContextReport:
         """What a call would send, without starting it."""
+        check_said(call, principal)
         history = await self._histories.of(call.turn, principal) if call.turn else None
         backend = self.pool.pick(call.generation.model)
         return (await self._prompting.prompt(backend, call.generation, call.turn, history)).report
 
     async def compact(self, call: Call, principal: Principal) -> Compaction:
         """A summary that stands for the call's conversation and input."""
+        check_said(call, principal)
         return await self._summariser.compact(call, principal)
 
     async def _find(self, principal: Principal, id: str, *, responses_only: bool = False) -> Reply:
@@ -288,7 +329,8 @@ class ChatService:
     async def _restored(self, record: ResponseRecord) -> Reply:
         # Its token ids mean nothing to another model.
         reply = self._reply(order_of(record, self.pool.pick(record.model)))
-        reply.restore(await self.store.journal.read(record.id), outcome_of(record))
+        # In a thread, as it decodes all of it; nobody else has this reply yet.
+        await asyncio.to_thread(reply.restore, await self.store.journal.read(record.id), outcome_of(record))
         return reply
 
     # --- over the death of the server ---------------------------------------------------------------------------------
@@ -304,24 +346,35 @@ class ChatService:
                 await self._continue(record, backend)
             except FrontdeskError as error:
                 log.error("a reply cannot be continued", response=record.id, error=error.message)
+            except Exception as error:  # whatever it is: one broken reply must not keep the server from starting
+                log.error("a reply cannot be continued", response=record.id, stack=where(error))
         return len(records)
 
     async def _continue(self, record: ResponseRecord, backend: Backend) -> None:
         if record.model != backend.card.name:
             raise ModelNotFound(f"model {record.model!r} is not served here")
         order = order_of(record, backend)
-        kept = await self.store.journal.read(record.id)
-        accounts = await self._spending.accounts(order.principal, order.conversation, order.conversation_limits)
+        kept = await self.store.journal.resume(record.id)
+        accounts = await self._spending.accounts(
+            order.principal, Paying(order.conversation, order.conversation_limits)
+        )
         most = len(order.prompt) + order.parameters.max_tokens
         holds = self._spending.adopt(accounts, most, order.created)
         if order.conversation is not None:
             self._taken.add((order.principal.owner, order.conversation))
         reply = self._reply(order)
         self._watch([reply], holds)
-        reply.begin(kept)
+        try:
+            reply.begin(kept)
+        except Exception:
+            reply.suspend()
+            self._running.pop(reply.id, None)
+            self._give_back(order.principal.owner, order.conversation)
+            raise
 
     def suspend(self) -> int:
         """The server stops: stored replies are left to its next life, their readers sent away; how many there were."""
+        self._stopping = True
         replies = [reply for reply in self._running.values() if not reply.log.ended]
         for reply in replies:
             reply.suspend()
@@ -330,7 +383,15 @@ class ChatService:
     async def close(self) -> None:
         """Wait until what has ended is written. The engine must be closed before, the store after."""
         await self._summariser.close()
-        await asyncio.gather(*self._watching, return_exceptions=True)
+        await asyncio.gather(*self._starting, return_exceptions=True)
+        if self._watching:  # what the database does not take now is unfinished for the next life
+            _, left = await asyncio.wait(self._watching, timeout=FLUSH_SECONDS)
+            for task in left:
+                task.cancel()
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Wait until the ledger has what has ended so far."""
         await self._passing.flush()
 
 
@@ -376,6 +437,15 @@ def _stamped(call: Call) -> Call:
 
 def _fingerprint(call: Call) -> bytes:
     return hashlib.blake2b(request_json(call), digest_size=16).digest()
+
+
+def _left_unread(starting: asyncio.Task[list[Reply]]) -> None:
+    """Whoever asked for these replies went away while they were being started."""
+    if starting.cancelled() or starting.exception():
+        return
+    for reply in starting.result():
+        reply.readers.came()
+        reply.readers.left()
 
 
 def _not_found(id: str) -> NotFound:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from frontdesk.access.budgets import BudgetAccount, Budgets, Hold
 from frontdesk.errors import BudgetExceeded
@@ -19,6 +20,14 @@ DAY = 86_400
 MINUTE = 60
 
 
+@dataclass(frozen=True, slots=True)
+class Paying:
+    """The conversation whose budget a call draws on, and the limits that it set itself."""
+
+    conversation: str | None = None
+    limits: Limits | None = None
+
+
 class Spending:
     """Must be used from one event loop."""
 
@@ -27,17 +36,15 @@ class Spending:
         self._store = store
         self._conversation_limits = conversation_limits
 
-    async def accounts(
-        self, principal: Principal, conversation: str | None = None, limits: Limits | None = None
-    ) -> list[BudgetAccount]:
+    async def accounts(self, principal: Principal, paying: Paying) -> list[BudgetAccount]:
         """Every account with a budget that a request of `principal` draws on.
 
-        `limits` are the conversation's own, which cannot be more than what the operator allows each of them.
+        A conversation's own limits cannot be more than what the operator allows each of them.
         """
         parties: list[tuple[BudgetKind, str | None, Limits]] = [
             ("key", principal.key, principal.key_limits),
             ("visitor", principal.visitor, principal.visitor_limits),
-            ("conversation", conversation, self._of_conversation(limits)),
+            ("conversation", paying.conversation, self._of_conversation(paying.limits)),
         ]
         accounts = [BudgetAccount(kind, id, limits) for kind, id, limits in parties if id is not None and limits]
         for account in accounts:

@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator
 
 from frontdesk.generation import Delta, Event, Failed, Finished, Started
 
+MOST_AT_ONCE = 256  # events: about 5 ms of encoding
+
 
 class StreamLog:
     """Append-only events of one reply. Must be used from one event loop."""
@@ -45,11 +47,12 @@ class StreamLog:
     async def read(self, after: int = 0) -> AsyncIterator[list[Event]]:
         """Batches of events from index `after` to the end: all that is there, then what comes.
 
-        Events appended while a reader is busy arrive as one batch, so a slow reader does less work, not more.
+        Events appended while a reader is busy arrive as one batch, so a slow reader does less work, not more; up to
+        `MOST_AT_ONCE`, since whoever encodes a batch holds up everybody else.
         """
         position = after
         while True:
-            if batch := self.events[position:]:
+            if batch := self.events[position : position + MOST_AT_ONCE]:
                 position += len(batch)
                 yield batch
             elif self.ended or self.suspended:

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 from pydantic import BaseModel
@@ -19,6 +19,7 @@ from frontdesk.chat.history import Histories
 from frontdesk.chat.prompting import Prompting
 from frontdesk.chat.prompts import Personas
 from frontdesk.chat.reply import Reply
+from frontdesk.chat.spending import Paying
 from frontdesk.chat.summary import SummaryTask, summary_item, summary_task
 from frontdesk.errors import FrontdeskError, InvalidRequest
 from frontdesk.fleet.pool import Backend, Pool
@@ -32,7 +33,9 @@ PERSONA = "summary"
 IDLE_POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 60.0  # for an idle engine; then the summary is left for after the next turn
 
-Start = Callable[[Call, Principal], Awaitable[list[Reply]]]
+MOST_ROUNDS = 64  # questions to the model for one compaction: about a thousand turns
+
+Start = Callable[[Call, Principal, Paying], Awaitable[Reply]]
 
 log = structlog.stdlib.get_logger("frontdesk.chat")
 
@@ -52,7 +55,7 @@ class Compaction:
 
 
 class Summariser:
-    """Must be used from one event loop. `start` is the service's own way in, so that summaries are paid for too."""
+    """Must be used from one event loop. `start` begins a reply that the service itself wants, at the caller's cost."""
 
     def __init__(
         self, pool: Pool, personas: Personas, store: Store, histories: Histories, prompting: Prompting, start: Start
@@ -84,8 +87,13 @@ class Summariser:
         given = [item for item in items if item.kind == "summary"]
         summary, usage = history.summary or (given[-1] if given else None), Usage()
         everything = {item.id for item in items}
-        while task := self._task(backend, items, everything, summary, history.pinned, call.generation.model):
-            text, spent = await self._ask(task, principal)
+        model = call.generation.model
+        paying = Paying(call.turn.conversation, history.limits)
+        for _ in range(MOST_ROUNDS):
+            task = await self._task(backend, items, everything, summary, history.pinned, model)
+            if task is None:
+                break
+            text, spent = await self._ask(task, principal, paying)
             usage = Usage(usage.prompt + spent.prompt, usage.cached + spent.cached, usage.completion + spent.completion)
             if (new := summary_item(task, text, int(time.time()))) is None:
                 break
@@ -115,16 +123,16 @@ class Summariser:
         backend = self._pool.pick(None)
         turn = Turn((), conversation=conversation)
         report = (await self._prompting.prompt(backend, GenerationRequest(None), turn, history)).report
-        task = self._task(backend, history.items, report.dropped, history.summary, history.pinned, None)
+        task = await self._task(backend, history.items, report.dropped, history.summary, history.pinned, None)
         if task is None:
             return False
-        text, _ = await self._ask(task, principal)
+        text, _ = await self._ask(task, principal, Paying(conversation, history.limits))
         if (item := summary_item(task, text, int(time.time()))) is None:
             return False
         await self._store.conversations.replace_summary(principal.owner, conversation, item)
         return True
 
-    def _task(
+    async def _task(
         self,
         backend: Backend,
         items: Sequence[Item],
@@ -133,7 +141,9 @@ class Summariser:
         pinned: frozenset[str],
         model: str | None,
     ) -> SummaryTask | None:
-        return summary_task(
+        """In a thread: it renders and counts many prompts."""
+        return await asyncio.to_thread(
+            summary_task,
             items,
             left,
             persona=self._personas[PERSONA].text,
@@ -144,9 +154,13 @@ class Summariser:
             model=model,
         )
 
-    async def _ask(self, task: SummaryTask, principal: Principal) -> tuple[str, Usage]:
-        (reply,) = await self._start(Call(task.request, NoBody()), replace(principal, conversation=None))
-        last = await reply.log.wait_end()
+    async def _ask(self, task: SummaryTask, principal: Principal, paying: Paying) -> tuple[str, Usage]:
+        reply = await self._start(Call(task.request, NoBody()), principal, paying)
+        reply.readers.came()
+        try:
+            last = await reply.log.wait_end()
+        finally:
+            reply.readers.left()
         if isinstance(last, Failed):
             raise last.error
         assert isinstance(last, Finished)

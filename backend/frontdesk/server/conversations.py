@@ -15,10 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from frontdesk.chat.asking import check_roles
 from frontdesk.errors import Forbidden, NotFound
 from frontdesk.principal import Principal
 from frontdesk.server.body import ClientGone, read_json
-from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response
+from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, principal_of
 from frontdesk.store.records import ConversationRecord
 from frontdesk.store.store import Store
 from frontdesk.wire._frames import json_bytes
@@ -71,6 +72,7 @@ class Conversations:
         now = int(time.time())
         change, items = parse_create(body, created=now)
         _check_budget(principal, change)
+        check_roles((item.message.role for item in items), principal)
         record = ConversationRecord(
             id=f"conv_{secrets.token_hex(16)}",
             owner=principal.owner,
@@ -95,7 +97,7 @@ class Conversations:
         principal, id = _named(request)
         change = parse_update(body)
         _check_budget(principal, change)
-        options = change.applied_to((await self._record(request)).options) if change.options else None
+        options = change.applied_to if change.options else None
         record = await self._kept.update(principal.owner, id, metadata=change.metadata, options=options)
         return json_response(_shown(_found(record, id)))
 
@@ -118,6 +120,7 @@ class Conversations:
     async def create_items(self, request: Request, body: object) -> Response:
         principal, id = _named(request)
         items = parse_new_items(body, created=int(time.time()))
+        check_roles((item.message.role for item in items), principal)
         await self._kept.add_items(principal.owner, id, items)
         return json_response(item_list(items))
 
@@ -167,7 +170,7 @@ def _has_body(request: Request) -> bool:
 
 def _named(request: Request) -> tuple[Principal, str]:
     """Who asks, and for which conversation. Raises `NotFound` for an id that none can have, or that is not for them."""
-    principal: Principal = request.state.principal
+    principal = principal_of(request)
     id: str = request.path_params["id"]
     if not is_conversation_id(id) or principal.conversation not in (None, id):
         raise _not_found(id)
@@ -181,7 +184,7 @@ def _item_named(request: Request) -> str:
 
 
 def _unbound(request: Request) -> Principal:
-    principal: Principal = request.state.principal
+    principal = principal_of(request)
     if principal.conversation is not None:
         raise Forbidden(f"this token is good for conversation '{principal.conversation}' only")
     return principal

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,6 +29,8 @@ from frontdesk.server.sse import EventStream
 from frontdesk.wire._format import Encoder, HttpFormat
 from frontdesk.wire._frames import json_bytes
 from frontdesk.wire.openai_responses import response_object_of
+
+Value = TypeVar("Value")
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it but the access log
@@ -178,20 +181,27 @@ async def merged(logs: Sequence[StreamLog]) -> AsyncGenerator[list[tuple[int, li
 async def ended_before_client(receive: Receive, replies: Sequence[Reply]) -> bool:
     """Wait for the end of all replies; False when the client closed the connection first."""
 
+    async def ended() -> bool:
+        for reply in replies:
+            await reply.log.wait_end()
+        return True
+
+    return bool(await before_client_leaves(receive, ended()))
+
+
+async def before_client_leaves(receive: Receive, work: Coroutine[Any, Any, Value]) -> Value | None:
+    """What the work comes to; `None`, and the work cancelled, when the client closed the connection first."""
+
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    async def ended() -> None:
-        for reply in replies:
-            await reply.log.wait_end()
-
-    tasks = [asyncio.create_task(gone()), asyncio.create_task(ended())]
+    working, leaving = asyncio.create_task(work), asyncio.create_task(gone())
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return tasks[1].done()
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
     finally:
-        for task in tasks:
+        for task in (working, leaving):
             task.cancel()
 
 

@@ -109,12 +109,12 @@ class Lifetime:
     async def stop(self) -> None:
         """Close the engine; replies that still run and are not stored end with an error. May be called again."""
         self.stopping.set()
+        if self._replies is not None:
+            self._replies.suspend()  # first: a loading that is given up closes the engine, which ends what still runs
         if self._loading is not None:
             self._loading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._loading
-        if self._replies is not None:
-            self._replies.suspend()
         await self.pool.close()
         if self._replies is not None:
             await self._replies.close()

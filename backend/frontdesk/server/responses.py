@@ -14,11 +14,11 @@ from starlette.routing import Route
 from frontdesk.chat.reply import Reply
 from frontdesk.chat.service import ChatService
 from frontdesk.errors import InvalidRequest, NotFound
-from frontdesk.messages import Item
 from frontdesk.server.body import ClientGone, read_json
 from frontdesk.server.generate import (
     CLIENT_CLOSED_REQUEST,
     Limits,
+    before_client_leaves,
     event_stream,
     json_response,
     principal_of,
@@ -26,10 +26,10 @@ from frontdesk.server.generate import (
 from frontdesk.wire._context import context_json
 from frontdesk.wire._ids import is_conversation_id, response_id
 from frontdesk.wire._items import item_list
+from frontdesk.wire.conversations import parse_page
 from frontdesk.wire.openai_responses import OpenAIResponses, compaction_object, last_number, response_object_of
 
 FORMAT = OpenAIResponses()
-MAX_PAGE = 100
 
 
 class Responses:
@@ -79,13 +79,16 @@ class Responses:
         return json_response({"id": f"resp_{id}", "object": "response", "deleted": True})
 
     async def input_items(self, request: Request) -> Response:
-        reply = await self._service.open(principal_of(request), _id(request))
-        turn = reply.call.turn
-        items = list(turn.input if turn else ())
-        if _order(request) == "desc":
+        query = parse_page(request.query_params, after="item")
+        items = list(await self._service.input_of(principal_of(request), _id(request)))
+        if query.descending:
             items.reverse()
-        items, has_more = _page(request, items)
-        return json_response(item_list(items, has_more=has_more))
+        if query.after is not None:
+            ids = [item.id for item in items]
+            if query.after not in ids:
+                raise NotFound(f"there is no item '{query.after}' in this list", param="after")
+            items = items[ids.index(query.after) + 1 :]
+        return json_response(item_list(items[: query.limit], has_more=len(items) > query.limit))
 
     async def count(self, request: Request) -> Response:
         if (body := await self._body(request)) is None:
@@ -96,7 +99,9 @@ class Responses:
     async def compact(self, request: Request) -> Response:
         if (body := await self._body(request)) is None:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
-        compaction = await self._service.compact(FORMAT.parse(body), principal_of(request))
+        compacting = self._service.compact(FORMAT.parse(body), principal_of(request))
+        if (compaction := await before_client_leaves(request.receive, compacting)) is None:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
         return json_response(compaction_object(compaction.id, compaction.created, compaction.items, compaction.usage))
 
     async def preview(self, request: Request) -> Response:
@@ -150,22 +155,3 @@ def _flag(request: Request, name: str) -> bool:
     if given not in ("true", "false"):
         raise InvalidRequest(f"'{name}' should be true or false", param=name)
     return given == "true"
-
-
-def _order(request: Request) -> str:
-    if (order := request.query_params.get("order", "desc")) not in ("asc", "desc"):
-        raise InvalidRequest("'order' should be asc or desc", param="order")
-    return order
-
-
-def _page(request: Request, items: list[Item]) -> tuple[list[Item], bool]:
-    limit = _number(request, "limit")
-    limit = 20 if limit is None else limit
-    if not 1 <= limit <= MAX_PAGE:
-        raise InvalidRequest(f"'limit' should be from 1 to {MAX_PAGE}", param="limit")
-    if after := request.query_params.get("after"):
-        ids = [item.id for item in items]
-        if after not in ids:
-            raise InvalidRequest(f"'after': there is no item {after[:100]!r} in this list", param="after")
-        items = items[ids.index(after) + 1 :]
-    return items[:limit], len(items) > limit

@@ -11,9 +11,8 @@ from starlette.routing import Route
 from frontdesk.access.moments import moment
 from frontdesk.access.report import groupings, usage_entry
 from frontdesk.errors import InvalidRequest
-from frontdesk.principal import Principal
+from frontdesk.server.generate import json_response, principal_of
 from frontdesk.store.ledger import Ledger
-from frontdesk.wire._frames import json_bytes
 
 PARAMETERS = ("by", "since", "until")
 
@@ -29,7 +28,7 @@ class Usage:
         return [Route("/v1/usage", self.sums, methods=["GET"], name="usage")]
 
     async def sums(self, request: Request) -> Response:
-        principal: Principal = request.state.principal
+        principal = principal_of(request)
         for name in request.query_params:
             if name not in PARAMETERS:
                 known = ", ".join(PARAMETERS)
@@ -43,7 +42,7 @@ class Usage:
             owner=None if principal.key else principal.owner, key=principal.key, since=since, until=until, by=by
         )
         answer = {"object": "list", "data": [usage_entry(row) for row in rows], "since": since, "until": until}
-        return Response(json_bytes(answer), media_type="application/json")
+        return json_response(answer)
 
 
 def _moment(request: Request, name: str) -> float | None:

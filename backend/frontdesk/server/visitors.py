@@ -16,12 +16,11 @@ from starlette.routing import Route
 from frontdesk.access import visitors
 from frontdesk.config import Settings
 from frontdesk.errors import NotFound
-from frontdesk.principal import Limits, Principal
+from frontdesk.principal import Limits
 from frontdesk.server.body import ClientGone, read_json
-from frontdesk.server.generate import CLIENT_CLOSED_REQUEST
+from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, principal_of
 from frontdesk.store.store import Store
 from frontdesk.wire._fields import StrictModel
-from frontdesk.wire._frames import json_bytes
 from frontdesk.wire._validation import validated
 
 MOST_MINUTES = 1440  # as the setting
@@ -67,7 +66,7 @@ class Visitors:
         return [Route("/v1/visitors", self.create, methods=["POST"], name="visitors")]
 
     async def create(self, request: Request) -> Response:
-        principal: Principal = request.state.principal
+        principal = principal_of(request)
         try:
             body = await read_json(request.scope, request.receive, self._settings.max_body_bytes)
         except ClientGone:
@@ -86,7 +85,7 @@ class Visitors:
             "visitor": {"id": visitor},
             "conversation": wanted.conversation,
         }
-        return Response(json_bytes(answer), media_type="application/json")
+        return json_response(answer)
 
     async def _check(self, visitor: str, conversation: str) -> None:
         if await self._store.conversations.get(f"visitor:{visitor}", conversation) is None:

@@ -57,7 +57,6 @@ class Connection:
         self._protocol = ResponsesSocket()
         self._replies: dict[int, Reply] = {}
         self._turns: set[asyncio.Task[None]] = set()
-        self._starting: set[asyncio.Task[Reply]] = set()
         self._suspended = asyncio.Event()  # a reply goes on in the server's next life, where its reader has to come
         self._writing = asyncio.Lock()
 
@@ -76,7 +75,6 @@ class Connection:
             log.error("unexpected exception", stack=where(group.exceptions[0]))
             ended = _Ended(1011, "internal error")
         await self._close(ended or _Ended(None))
-        await self._leave_unread()
 
     async def _read(self) -> None:
         while True:
@@ -131,30 +129,11 @@ class Connection:
             await self._send(self._protocol.events(turn, events))
 
     async def _reply(self, command: Start | Resume) -> Reply:
-        """A connection that ends meanwhile does not cut the start in two: what was begun belongs to the service."""
-        starting = asyncio.create_task(self._obtain(command))
-        self._starting.add(starting)
-        try:
-            reply = await asyncio.shield(starting)
-        except FrontdeskError:
-            self._starting.discard(starting)
-            raise
-        self._starting.discard(starting)
-        return reply
-
-    async def _obtain(self, command: Start | Resume) -> Reply:
         principal = await self._identify()
         if isinstance(command, Resume):
             return await self._service.open(principal, command.response_id)
         (reply,) = await self._service.start(command.call, principal)
         return reply
-
-    async def _leave_unread(self) -> None:
-        """The replies that came into being when nobody was there any more."""
-        for reply in await asyncio.gather(*self._starting, return_exceptions=True):
-            if isinstance(reply, Reply):
-                reply.readers.came()
-                reply.readers.left()
 
     async def _send(self, frames: Sequence[str]) -> None:
         try:

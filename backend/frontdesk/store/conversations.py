@@ -6,7 +6,7 @@ An item is a row, numbered within its conversation. The one summary has number 0
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -63,19 +63,21 @@ class Conversations:
         id: str,
         *,
         metadata: Mapping[str, str] | None = None,
-        options: Mapping[str, object] | None = None,
+        options: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None,
     ) -> ConversationRecord | None:
-        """Replace what is given and leave the rest. Returns the conversation as it is now."""
+        """Replace what is given and leave the rest; `options` makes new ones of those that are there. Returns the
+        conversation as it is now."""
         changes: dict[str, Any] = {"updated": int(time.time())}
         if metadata is not None:
             changes["metadata"] = to_json(metadata)
-        if options is not None:
-            changes["options"] = to_json(options)
 
         def update(connection: sa.Connection) -> ConversationRecord | None:
-            statement = sa.update(conversations).where(*_mine(owner, id)).values(changes).returning(conversations)
-            row = connection.execute(statement).mappings().one_or_none()
-            return conversation_record(row) if row else None
+            found = sa.select(conversations).where(*_mine(owner, id)).with_for_update()
+            if (row := connection.execute(found).mappings().one_or_none()) is None:
+                return None
+            now = {} if options is None else {"options": to_json(options(conversation_record(row).options))}
+            statement = sa.update(conversations).where(*_mine(owner, id)).values({**changes, **now})
+            return conversation_record(connection.execute(statement.returning(conversations)).mappings().one())
 
         return await self._writer.run(update)
 
@@ -167,8 +169,19 @@ class Conversations:
         return await self._writer.run(delete, scrub=True)
 
     async def replace_summary(self, owner: str, id: str, item: Item) -> None:
-        """Put the conversation's summary, in place of the one before. Raises `NotFound` without the conversation."""
-        await self.add_items(owner, id, [item])
+        """Put the conversation's summary, in place of the one before. Raises `NotFound` without the conversation.
+
+        One that covers what was deleted while it was being written is not kept: it repeats that.
+        """
+
+        def replace(connection: sa.Connection) -> None:
+            hold(connection, owner, id)
+            there = connection.scalars(sa.select(items.c.id).where(items.c.conversation == id))
+            if set(item.covers) <= set(there):
+                append_items(connection, id, [item])
+                touch(connection, id, int(time.time()))
+
+        await self._writer.run(replace)
 
 
 # --- inside a transaction; `responses` uses them too ------------------------------------------------------------------

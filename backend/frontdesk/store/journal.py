@@ -52,12 +52,30 @@ class Journal:
 
     async def read(self, response: str) -> list[JournalEntry]:
         """All that was committed of a reply, in order of position."""
+        return await self._database.read(lambda connection: _entries(connection, response))
 
-        def read(connection: sa.Connection) -> list[JournalEntry]:
-            found = sa.select(journal).where(journal.c.response == response).order_by(journal.c.position)
-            return [journal_entry(row) for row in connection.execute(found).mappings()]
+    async def resume(self, response: str) -> list[JournalEntry]:
+        """What a reply can be continued from: its entries up to the first that is missing. Those behind it, which were
+        committed although an earlier one could not be, are deleted: the reply will say that part again."""
 
-        return await self._database.read(read)
+        def resume(connection: sa.Connection) -> list[JournalEntry]:
+            whole: list[JournalEntry] = []
+            position = 0
+            for entry in _entries(connection, response):
+                if entry.position != position:
+                    behind = sa.and_(journal.c.response == response, journal.c.position >= position)
+                    connection.execute(sa.delete(journal).where(behind))
+                    break
+                whole.append(entry)
+                position += len(entry.tokens)
+            return whole
+
+        return await self._writer.run(resume)
+
+
+def _entries(connection: sa.Connection, response: str) -> list[JournalEntry]:
+    found = sa.select(journal).where(journal.c.response == response).order_by(journal.c.position)
+    return [journal_entry(row) for row in connection.execute(found).mappings()]
 
 
 def _end(connection: sa.Connection, ending: Ending) -> None:

@@ -136,6 +136,9 @@ class EngineClient:
             self._suspects.append(id)
         else:
             self._send(message)
+        if self._closing:  # nobody else would tell it
+            error = EngineNotReady("the server is shutting down")
+            asyncio.get_running_loop().call_soon(self._fail, id, error)
         return id
 
     def abort(self, id: int) -> None:
