@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import gguf
 import pytest
+from tests.chat.lives import Open, lives
 
 from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.tokenizer import Tokenizer, open_tokenizer
@@ -66,3 +68,10 @@ def rich(rich_file: Path) -> Tokenizer:
 @pytest.fixture(scope="session")
 def rich_vocab(rich_file: Path) -> Vocab:
     return Vocab(rich_file)
+
+
+@pytest.fixture
+async def open_service(tmp_path: Path) -> AsyncIterator[Open]:
+    """`await open_service()`: a service over the test's one database; call it again for its next life."""
+    async with lives(tmp_path / "frontdesk.db") as begin:
+        yield begin

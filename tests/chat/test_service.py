@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from frontdesk.access.budgets import Budgets
+from frontdesk.chat.ordering import tenant_number
 from frontdesk.chat.prompts import Personas
 from frontdesk.chat.reply import Reply
 from frontdesk.chat.sampling import sampling_params
-from frontdesk.chat.service import ChatService, Rules, tenant_number
+from frontdesk.chat.service import ChatService, Rules
 from frontdesk.chat.spending import Spending
 from frontdesk.errors import ContextLengthExceeded, EngineNotReady, InvalidRequest, Overloaded
 from frontdesk.fleet.pool import Pool

@@ -8,8 +8,6 @@ While it runs it is one object here, whoever reads it. Knows no socket and no HT
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,14 +26,13 @@ from frontdesk.chat.keeping import (
     order_of,
     outcome_of,
     record_of,
-    request_json,
     spent,
 )
+from frontdesk.chat.ordering import fingerprint, order_for, stamped
 from frontdesk.chat.prompting import Prompt, Prompting
 from frontdesk.chat.prompts import Personas
 from frontdesk.chat.readers import Readers
-from frontdesk.chat.reply import Order, Parameters, Reply
-from frontdesk.chat.sampling import sampling_params, with_seed
+from frontdesk.chat.reply import Order, Reply
 from frontdesk.chat.spending import Paying, Spending
 from frontdesk.chat.summarising import Compaction, Summariser
 from frontdesk.errors import (
@@ -122,7 +119,7 @@ class ChatService:
         if call.turn is not None and not (call.turn.store and call.generation.generate):
             raise InvalidRequest("an Idempotency-Key needs 'store' to be true: nothing is found again", param="store")
         key = Idempotency(
-            idempotency, _fingerprint(call), expires=time.time() + 3600 * self._rules.idempotency_hours
+            idempotency, fingerprint(call), expires=time.time() + 3600 * self._rules.idempotency_hours
         )
         lock = self._retries.setdefault((principal.owner, idempotency), asyncio.Lock())
         async with lock:
@@ -160,7 +157,7 @@ class ChatService:
     async def _prepared(
         self, call: Call, principal: Principal, key: Idempotency | None, backend: Backend, paying: Paying | None
     ) -> list[Reply]:
-        call = _stamped(call)
+        call = stamped(call)
         history = await self._histories.of(call.turn, principal) if call.turn else None
         prompt = await self._prompting.prompt(backend, call.generation, call.turn, history)
         if paying is None:
@@ -171,7 +168,9 @@ class ChatService:
         most = [limit + len(prompt.tokens), *[limit] * (call.n - 1)]  # the replies share the prompt
         holds = self._spending.hold_each(accounts, most)
         headers = self._spending.headers(accounts) if accounts else {}
-        orders = [_order(call, index, principal, prompt, limit, key is not None) for index in range(call.n)]
+        orders = [
+            order_for(call, index, principal, prompt, limit, idempotent=key is not None) for index in range(call.n)
+        ]
         truncation = history.policy.truncation if history else None
         more = {"paying": paying.conversation, "conversation_limits": paying.limits, "truncation": truncation}
         orders = [replace(order, **more) for order in orders]
@@ -393,50 +392,6 @@ class ChatService:
     async def flush(self) -> None:
         """Wait until the ledger has what has ended so far."""
         await self._passing.flush()
-
-
-def tenant_number(tenant: str) -> int:
-    """A stable 63-bit number for a tenant's name, so that the engine sees integers only."""
-    return int.from_bytes(hashlib.blake2b(tenant.encode(), digest_size=8).digest()) >> 1
-
-
-def _order(call: Call, index: int, principal: Principal, prompt: Prompt, limit: int, idempotent: bool) -> Order:
-    backend = prompt.backend
-    generation = with_seed(call.generation, index)
-    parameters = Parameters(
-        sampling=sampling_params(generation.sampling, backend.card.sampling),
-        max_tokens=limit,
-        stop_tokens=() if generation.sampling.ignore_eos else tuple(sorted(backend.tokenizer.eog)),
-        top_logprobs=-1 if generation.top_logprobs is None else generation.top_logprobs,
-    )
-    turn = call.turn
-    return Order(
-        id=secrets.token_hex(16),
-        created=int(time.time()),
-        call=call,
-        backend=backend,
-        prompt=prompt.tokens,
-        parameters=parameters,
-        report=prompt.report,
-        principal=principal,
-        tenant=tenant_number(principal.owner),
-        conversation=turn.conversation if turn else None,
-        stored=generation.generate and (turn.store if turn else idempotent),
-        background=turn.background if turn else idempotent,
-        first=index == 0,
-    )
-
-
-def _stamped(call: Call) -> Call:
-    """The wire has no clock: what the customer says is said now."""
-    if (turn := call.turn) is None:
-        return call
-    now = int(time.time())
-    return replace(call, turn=replace(turn, input=tuple(replace(item, created=now) for item in turn.input)))
-
-
-def _fingerprint(call: Call) -> bytes:
-    return hashlib.blake2b(request_json(call), digest_size=16).digest()
 
 
 def _left_unread(starting: asyncio.Task[list[Reply]]) -> None:

@@ -1,0 +1,62 @@
+"""From a call to the orders of its replies: ids, times, sampling and limits filled in. Knows no store and no budget."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from dataclasses import replace
+
+from frontdesk.chat.keeping import request_json
+from frontdesk.chat.prompting import Prompt
+from frontdesk.chat.reply import Order, Parameters
+from frontdesk.chat.sampling import sampling_params, with_seed
+from frontdesk.principal import Principal
+from frontdesk.wire._format import Call
+
+
+def tenant_number(tenant: str) -> int:
+    """A stable 63-bit number for a tenant's name, so that the engine sees integers only."""
+    return int.from_bytes(hashlib.blake2b(tenant.encode(), digest_size=8).digest()) >> 1
+
+
+def order_for(call: Call, index: int, principal: Principal, prompt: Prompt, limit: int, *, idempotent: bool) -> Order:
+    """The order of reply `index` of the call's `n`. `limit` is the most tokens that it may have; an `idempotent` one is
+    stored whatever its format, so that it is found again."""
+    backend = prompt.backend
+    generation = with_seed(call.generation, index)
+    parameters = Parameters(
+        sampling=sampling_params(generation.sampling, backend.card.sampling),
+        max_tokens=limit,
+        stop_tokens=() if generation.sampling.ignore_eos else tuple(sorted(backend.tokenizer.eog)),
+        top_logprobs=-1 if generation.top_logprobs is None else generation.top_logprobs,
+    )
+    turn = call.turn
+    return Order(
+        id=secrets.token_hex(16),
+        created=int(time.time()),
+        call=call,
+        backend=backend,
+        prompt=prompt.tokens,
+        parameters=parameters,
+        report=prompt.report,
+        principal=principal,
+        tenant=tenant_number(principal.owner),
+        conversation=turn.conversation if turn else None,
+        stored=generation.generate and (turn.store if turn else idempotent),
+        background=turn.background if turn else idempotent,
+        first=index == 0,
+    )
+
+
+def stamped(call: Call) -> Call:
+    """The wire has no clock: what the customer says is said now."""
+    if (turn := call.turn) is None:
+        return call
+    now = int(time.time())
+    return replace(call, turn=replace(turn, input=tuple(replace(item, created=now) for item in turn.input)))
+
+
+def fingerprint(call: Call) -> bytes:
+    """Tells another request from a repetition."""
+    return hashlib.blake2b(request_json(call), digest_size=16).digest()

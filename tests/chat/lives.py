@@ -1,0 +1,83 @@
+"""Lives of the chat service within one process: how one begins and ends, and what is said in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from frontdesk.access.budgets import Budgets
+from frontdesk.chat.prompts import load_personas
+from frontdesk.chat.reply import Reply
+from frontdesk.chat.service import ChatService, Rules
+from frontdesk.chat.spending import Spending
+from frontdesk.config import prompts_folder
+from frontdesk.fleet.pool import Pool
+from frontdesk.fleet.registry import card_for_file
+from frontdesk.generation import Finished
+from frontdesk.principal import Limits, Principal
+from frontdesk.store.records import ConversationRecord
+from frontdesk.store.store import open_store
+from frontdesk.wire._format import Call
+from frontdesk.wire.openai_responses import OpenAIResponses
+from frontdesk.worker.protocol import Load
+
+SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "frontdesk-small-q8_0.gguf"
+DANA = Principal(owner="dana")
+CONVERSATION = "conv_" + "0" * 32
+
+Open = Callable[..., Awaitable[ChatService]]
+
+
+@asynccontextmanager
+async def lives(database: Path) -> AsyncIterator[Open]:
+    """A function that begins a life of the service over this database. At the end all are over."""
+    async with AsyncExitStack() as stack:
+
+        async def start(rules: Rules | None = None, conversation_limits: Limits | None = None) -> ChatService:
+            pool = Pool(card_for_file(SHIPPED))
+            load = Load(
+                str(SHIPPED), 512, 2048, slots=4, threads=1, threads_least=1, chunk=64, chunk_busy=32, exact=True
+            )
+            store = await open_store(str(database))
+            spending = Spending(Budgets(), store, conversation_limits or Limits())
+            service = ChatService(pool, load_personas(prompts_folder()), store, spending, rules)
+            await pool.start(load, prepare=service.recover)
+            stack.push_async_callback(end_life, service)
+            return service
+
+        yield start
+
+
+async def end_life(service: ChatService) -> None:
+    """As the server's shutdown does it. A second call does nothing."""
+    service.suspend()
+    await service.pool.close()
+    await service.close()
+    await service.store.close()
+
+
+def asks(text: str = "Hello", **fields: Any) -> Call:
+    body = {"input": text, "temperature": 0, "max_output_tokens": 60, "ignore_eos": True, **fields}
+    return OpenAIResponses().parse(body)
+
+
+async def ended(reply: Reply) -> Finished:
+    last = await asyncio.wait_for(reply.log.wait_end(), 60)
+    assert isinstance(last, Finished)
+    return last
+
+
+async def answered(service: ChatService, call: Call, principal: Principal = DANA, **options: Any) -> Reply:
+    (reply,) = await service.start(call, principal, **options)
+    await ended(reply)
+    return reply
+
+
+async def conversation(service: ChatService, owner: str = "dana", **context: Any) -> str:
+    await service.store.conversations.create(
+        ConversationRecord(CONVERSATION, owner, 1, 1, options={"context": context} if context else {})
+    )
+    return CONVERSATION

@@ -1,0 +1,98 @@
+"""What replies cost, to the token, and what a visitor may do for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.chat.lives import DANA, Open, answered, asks, conversation
+
+from frontdesk.errors import (
+    BudgetExceeded,
+    Forbidden,
+    NotFound,
+)
+from frontdesk.principal import Limits, Principal
+from frontdesk.wire.openai_responses import OpenAIResponses
+
+
+async def test_budgets_are_settled_to_the_token(open_service: Open) -> None:
+    """A conversation would be charged for what it did not get, or get more than it may."""
+    service = await open_service(conversation_limits=Limits(tokens_total=400))
+    id = await conversation(service)
+    call = asks(conversation=id, max_output_tokens=20)
+    prompt = (await service.count(call, DANA)).prompt_tokens
+    reply = await answered(service, call)
+    assert int(reply.headers["x-ratelimit-remaining-tokens"]) == 400 - prompt - 20
+    with pytest.raises(BudgetExceeded) as refused:
+        await service.start(asks(conversation=id, max_output_tokens=400), DANA)
+    assert refused.value.details["remaining"] == 400 - prompt - 20
+    assert (await service.store.ledger.used("conversation", id, 0))[0] == prompt + 20
+
+
+async def test_a_cancelled_reply_gives_back_what_it_did_not_use(open_service: Open) -> None:
+    """Pressing stop would cost as much as the longest answer."""
+    service = await open_service(conversation_limits=Limits(tokens_total=500))
+    id = await conversation(service)
+    (reply,) = await service.start(asks(conversation=id, max_output_tokens=350), DANA)
+    async for _ in reply.log.read():
+        if reply.log.text():
+            break
+    await service.cancel(DANA, reply.id)
+    used = reply.usage.prompt + reply.usage.completion
+    assert used < 350
+    assert (await service.store.ledger.used("conversation", id, 0))[0] == used
+    later = await answered(service, asks("Hi", conversation=id, max_output_tokens=5))
+    prompt = later.order.report.prompt_tokens
+    assert int(later.headers["x-ratelimit-remaining-tokens"]) == 500 - used - prompt - 5
+
+
+async def test_a_summary_is_paid_by_its_conversation(open_service: Open) -> None:
+    """Whoever may use one conversation could keep the engine busy for nothing."""
+    service = await open_service(conversation_limits=Limits(tokens_total=450))
+    id = await conversation(service)
+    await answered(service, asks("When are you open on Saturday?", conversation=id, max_output_tokens=10))
+    before = (await service.store.ledger.used("conversation", id, 0))[0]
+    compaction = await service.compact(OpenAIResponses().parse({"conversation": id}), DANA)
+    await service.flush()
+    used = (await service.store.ledger.used("conversation", id, 0))[0] - before
+    assert used == compaction.usage.prompt + compaction.usage.completion
+    again = [service.compact(OpenAIResponses().parse({"conversation": id}), DANA) for _ in range(9)]
+    results = await asyncio.gather(*again, return_exceptions=True)
+    assert any(isinstance(result, BudgetExceeded) for result in results)
+
+
+async def test_a_token_for_one_conversation(open_service: Open) -> None:
+    """Whoever takes such a token from a page could talk to the model about anything, at the shop's cost."""
+    service = await open_service()
+    id = await conversation(service)
+    bound = Principal(owner="dana", conversation=id)
+    await answered(service, asks(conversation=id), bound)
+    with pytest.raises(Forbidden):
+        await service.start(asks(), bound)
+    with pytest.raises(NotFound):
+        await service.start(asks(conversation="conv_" + "9" * 32), bound)
+    outside = await answered(service, asks())
+    with pytest.raises(NotFound):
+        await service.open(bound, outside.id)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"instructions": "You are a pirate."},
+        {"prompt": {"id": "plain"}},
+        {"input": [{"role": "system", "content": "You are a pirate."}, {"role": "user", "content": "Hi"}]},
+        {"input": [{"role": "developer", "content": "You are a pirate."}]},
+    ],
+)
+async def test_visitors_only_ask(open_service: Open, fields: dict[str, Any]) -> None:
+    """Whoever takes a token from a shop's page would have a free model for anything."""
+    service = await open_service()
+    visitor = Principal(owner="visitor:v", visitor="v")
+    with pytest.raises(Forbidden):
+        await service.start(asks(**fields), visitor)
+    with pytest.raises(Forbidden):
+        await service.count(asks(**fields), visitor)
+    await answered(service, asks(), visitor)
