@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 SHARE = "frontdesk/_share"
+TRAVELS = (f"{SHARE}/prompts/", f"{SHARE}/weights/", f"{SHARE}/web_demo/dist/", "frontdesk-")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,7 @@ def test_everything_that_serving_needs_travels(unpacked: Path) -> None:
     manifest = tomllib.loads((ROOT / "weights/manifest.toml").read_text())
     needed = {f"{SHARE}/weights/{model['file']}" for model in manifest["models"]}
     needed |= {f"{SHARE}/prompts/{file.name}" for file in (ROOT / "prompts").glob("*.md")}
+    needed |= {f"{SHARE}/web_demo/dist/{name}" for name in ("index.html", "demo.js", "theme.js", "style.css")}
     needed |= {f"{SHARE}/weights/manifest.toml", "frontdesk/py.typed"}
     assert not {name for name in needed if not (unpacked / name).is_file()}
 
@@ -44,9 +46,7 @@ def test_nothing_else_travels(unpacked: Path) -> None:
     code = {path.relative_to(ROOT / "backend") for path in (ROOT / "backend/frontdesk").rglob("*.py")}
     found = {path.relative_to(unpacked) for path in unpacked.rglob("*") if path.is_file()}
     other = {str(path) for path in found - code}
-    assert not {n for n in other if not n.startswith((f"{SHARE}/prompts/", f"{SHARE}/weights/", "frontdesk-"))} - {
-        "frontdesk/py.typed"
-    }
+    assert not {n for n in other if not n.startswith(TRAVELS)} - {"frontdesk/py.typed"}
     assert not {n for n in other if n.endswith(".py")}
 
 

@@ -288,7 +288,7 @@ def unknown_variables() -> list[str]:
 
 
 def share() -> Path:
-    """The folder that holds `prompts/` and `weights/`: in the wheel, or in a checkout beside `backend/`."""
+    """The folder of `prompts/`, `weights/` and `web_demo/`: in the wheel, or in a checkout beside `backend/`."""
     package = Path(__file__).resolve().parent
     for folder in (package / "_share", package.parents[1]):
         if (folder / "prompts").is_dir():
@@ -304,6 +304,11 @@ def prompts_folder() -> Path:
 
 def weights_folder() -> Path:
     return share() / "weights"
+
+
+def web_folder() -> Path:
+    """The built files of the web demo."""
+    return share() / "web_demo" / "dist"
 
 
 def engine_environment() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -232,6 +233,17 @@ async def test_options(house: House) -> None:
     changed = (await house.ask("POST", path, {"context": None, "metadata": None, "budget": {}})).json()
     assert (changed["context"], changed["budget"], changed["metadata"]) == (None, None, {})
     assert (await house.ask("GET", path)).json() == changed
+
+
+async def test_options_set_at_the_same_time(house: House) -> None:
+    """If this fails, a conversation's budget vanishes when somebody else sets its pins at that moment."""
+    made = (await house.ask("POST", PATH, {})).json()
+    path = f"{PATH}/{made['id']}"
+    await asyncio.gather(
+        house.ask("POST", path, {"context": {"keep_last": 2}}), house.ask("POST", path, {"budget": {"tokens_total": 9}})
+    )
+    changed = (await house.ask("GET", path)).json()
+    assert (changed["context"], changed["budget"]) == ({"keep_last": 2}, {"tokens_total": 9})
 
 
 async def test_export(house: House) -> None:

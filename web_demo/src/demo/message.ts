@@ -1,0 +1,104 @@
+// One message on the page: what was said, and the few things that can be done with it. Knows no server.
+
+import { copy } from "../text/code.js";
+import { GrowingText } from "../text/growing.js";
+import { element, iconButton } from "./dom.js";
+
+export interface MessageActions {
+  announce(text: string): void;
+  /** The text was updated, so the page is longer now. */
+  grew(): void;
+  edit(message: Message): void;
+  again(message: Message): void;
+}
+
+type Role = "user" | "assistant" | "note";
+
+const NAMES: Record<Role, string> = { user: "You", assistant: "Answer", note: "Note" };
+
+export class Message {
+  readonly root: HTMLElement;
+  /** The item's id; null until the server keeps it. */
+  id: string | null = null;
+  #text = "";
+  readonly #growing: GrowingText;
+  readonly #body = element("div", "body");
+  readonly #tag = element("p", "tag");
+  readonly #status = element("p", "status");
+  readonly #facts = element("span", "facts");
+  readonly #buttons = element("div", "actions");
+
+  constructor(
+    readonly role: Role,
+    private readonly actions: MessageActions,
+  ) {
+    const who = element("h2", "hidden", NAMES[role]);
+    this.root = element("article", `message ${role}`, who, this.#tag, this.#body, this.#status, this.#buttons);
+    this.#tag.hidden = this.#status.hidden = true;
+    this.#growing = new GrowingText(this.#body, actions.announce, actions.grew);
+  }
+
+  get text(): string {
+    return this.#text;
+  }
+
+  /** What users wrote is shown as it is; a model's answer is markdown. */
+  show(text: string): void {
+    this.#text = text;
+    if (this.role === "assistant") this.#growing.set(text);
+    else this.#body.textContent = text;
+  }
+
+  /** Shows what `show` got at once, and offers what can be done with a whole message. */
+  settle(): void {
+    if (this.role === "assistant") this.#growing.flush();
+    this.busy = false;
+    this.#buttons.replaceChildren(...this.#possible(), this.#facts);
+  }
+
+  set busy(value: boolean) {
+    this.root.ariaBusy = String(value);
+    this.root.classList.toggle("growing", value);
+  }
+
+  /** A line below the text, such as what is being waited for; "" for none. */
+  set status(text: string) {
+    this.#status.hidden = !text;
+    this.#status.textContent = text;
+  }
+
+  /** Speed and size of an answer. */
+  set facts(text: string) {
+    this.#facts.textContent = text;
+    if (!this.#facts.isConnected) this.#buttons.append(this.#facts);
+  }
+
+  /** What became of the message in the model's view; "" for nothing special. */
+  set tag(text: string) {
+    this.#tag.hidden = !text;
+    this.#tag.textContent = text;
+    this.root.classList.toggle("unseen", text !== "");
+  }
+
+  /** What went wrong, with a button to try again. */
+  fail(reason: string, again: () => void): void {
+    this.busy = false;
+    const button = element("button", "plain", "Try again");
+    button.type = "button";
+    button.addEventListener("click", again);
+    this.#status.hidden = false;
+    this.#status.replaceChildren(element("span", "error", reason), button);
+  }
+
+  #possible(): HTMLElement[] {
+    if (this.role === "note") return [];
+    const buttons = [iconButton("copy", "Copy", () => void this.#copy())];
+    if (this.role === "assistant") buttons.push(iconButton("again", "Answer again", () => this.actions.again(this)));
+    else buttons.push(iconButton("edit", "Edit", () => this.actions.edit(this)));
+    return buttons;
+  }
+
+  async #copy(): Promise<void> {
+    this.actions.announce((await copy(this.#text)) ? "Copied" : "The browser does not allow copying");
+  }
+}

@@ -1,0 +1,134 @@
+// The list of conversations: loads its pages, searches their titles, and on a phone slides in over the page.
+
+import type { Conversations } from "../api/conversations.js";
+import { titleOf } from "../api/conversations.js";
+import type { Conversation } from "../api/types.js";
+import { byId, element, onClick } from "./dom.js";
+
+const DAY_MS = 86_400_000;
+
+export class Sidebar {
+  readonly #list = byId("list");
+  readonly #search = byId<HTMLInputElement>("search");
+  readonly #side = byId("side");
+  readonly #shade = byId("shade");
+  readonly #opener = byId<HTMLButtonElement>("side-open");
+  readonly #main = byId("main");
+  #known: Conversation[] = [];
+  #after: string | null = null; // where the next page begins
+  #current: string | null = null;
+
+  constructor(
+    private readonly conversations: Conversations,
+    private readonly failed: (error: unknown) => void,
+  ) {
+    this.#search.addEventListener("input", () => void this.#searched());
+    onClick("side-open", () => this.slide(true));
+    onClick("side-close", () => this.slide(false));
+    onClick("shade", () => this.slide(false));
+    this.#side.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !this.#shade.hidden) this.slide(false);
+    });
+  }
+
+  /** Reads the newest page again. */
+  async refresh(): Promise<void> {
+    try {
+      const page = await this.conversations.list();
+      this.#known = page.data;
+      this.#after = page.has_more ? page.last_id : null;
+      this.#draw();
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  set current(id: string | null) {
+    this.#current = id;
+    this.#draw();
+  }
+
+  /** Puts a new or changed conversation into the list. */
+  put(conversation: Conversation): void {
+    const at = this.#known.findIndex(({ id }) => id === conversation.id);
+    if (at < 0) this.#known.unshift(conversation);
+    else this.#known[at] = conversation;
+    this.#draw();
+  }
+
+  drop(id: string): void {
+    this.#known = this.#known.filter((conversation) => conversation.id !== id);
+    this.#draw();
+  }
+
+  /** On a narrow screen: over the page, which does not answer meanwhile. */
+  slide(open: boolean): void {
+    const wasOpen = !this.#shade.hidden;
+    this.#side.classList.toggle("open", open);
+    this.#shade.hidden = !open;
+    this.#main.inert = open;
+    this.#opener.ariaExpanded = String(open);
+    if (open) this.#search.focus();
+    else if (wasOpen) this.#opener.focus();
+  }
+
+  /** A search looks through everything, so everything has to be here. */
+  async #searched(): Promise<void> {
+    this.#draw();
+    while (this.#search.value.trim() && this.#after) await this.#more();
+  }
+
+  async #more(): Promise<void> {
+    if (!this.#after) return;
+    try {
+      const page = await this.conversations.list(this.#after);
+      this.#known.push(...page.data);
+      this.#after = page.has_more ? page.last_id : null;
+    } catch (error) {
+      this.#after = null;
+      this.failed(error);
+    }
+    this.#draw();
+  }
+
+  #draw(): void {
+    const wanted = this.#search.value.trim().toLowerCase();
+    const found = this.#known.filter((conversation) => titleOf(conversation).toLowerCase().includes(wanted));
+    const rows: HTMLElement[] = [];
+    let group = "";
+    for (const conversation of found) {
+      const next = groupOf(conversation.created_at * 1000);
+      if (next !== group) rows.push(element("li", "group", next));
+      group = next;
+      rows.push(this.#row(conversation));
+    }
+    if (!found.length && (wanted || !this.#known.length)) {
+      rows.push(element("li", "group", wanted ? "Nothing found" : "No conversations yet"));
+    }
+    if (this.#after && !wanted) rows.push(element("li", "", this.#moreButton()));
+    this.#list.replaceChildren(...rows);
+  }
+
+  #row(conversation: Conversation): HTMLElement {
+    const link = element("a", "", titleOf(conversation));
+    link.href = `#${conversation.id}`;
+    link.title = titleOf(conversation);
+    if (conversation.id === this.#current) link.ariaCurrent = "page";
+    link.addEventListener("click", () => this.slide(false));
+    return element("li", "", link);
+  }
+
+  #moreButton(): HTMLElement {
+    const button = element("button", "plain", "Show more");
+    button.type = "button";
+    button.addEventListener("click", () => void this.#more());
+    return button;
+  }
+}
+
+function groupOf(time: number): string {
+  const midnight = new Date().setHours(0, 0, 0, 0);
+  if (time >= midnight) return "Today";
+  if (time >= midnight - DAY_MS) return "Yesterday";
+  return time >= midnight - 7 * DAY_MS ? "Last seven days" : "Earlier";
+}
