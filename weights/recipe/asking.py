@@ -7,15 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from recipe.phrases import expand, question, reply
+from recipe.sources import Origin
 from recipe.talk import Talk
 from recipe.values import join_and
 from recipe.words import facts, shared
+from recipe.world import HOURS, PAYMENTS, Shipping
 
 
 @dataclass(frozen=True)
 class Asked:
     """`keep` are parts of the question that typing must not roughen; `short` is the bare value, if there is one;
-    `about` names the subject in a summary; `topic` is what a short follow-up may refer to."""
+    `about` names the subject in a summary; `topic` is what a short follow-up may refer to; `origins` are what the
+    answer is taken from, part by part."""
 
     question: str
     answer: str
@@ -24,6 +27,7 @@ class Asked:
     keep: tuple[str, ...] = ()
     short: str | None = None
     topic: tuple[str, str] | None = None
+    origins: tuple[Origin, ...] = ()
 
     @property
     def note(self) -> str:
@@ -48,7 +52,8 @@ def ask_fact(talk: Talk) -> Asked:
     key = talk.rng.choice(list(talk.world.facts))
     value, fact = talk.world.facts[key], facts()[key]
     answer = expand(talk.rng, fact["answers"][0], v=value)
-    return Asked(fact_question(talk, key), answer, (value,), fact["name"], short=value)
+    origins = (Origin(value, ("fact", key)),)
+    return Asked(fact_question(talk, key), answer, (value,), fact["name"], short=value, origins=origins)
 
 
 def fact_question(talk: Talk, key: str) -> str:
@@ -59,7 +64,9 @@ def ask_topic(talk: Talk) -> Asked:
     topic = talk.rng.choice(list(talk.world.topics))
     rule = talk.world.topics[topic]
     answer = reply(talk.rng, "topic", K=topic[:1].upper() + topic[1:], V=rule)
-    return Asked(question(talk.rng, talk.split, "topic", T=topic), answer, (rule,), topic, (topic,), rule)
+    origins = (Origin(topic, ("topic", topic)), Origin(rule, ("topic", topic)))
+    asked = question(talk.rng, talk.split, "topic", T=topic)
+    return Asked(asked, answer, (rule,), topic, (topic,), rule, origins=origins)
 
 
 def product_answer(talk: Talk, name: str, kind: str) -> tuple[str, str]:
@@ -71,6 +78,11 @@ def product_answer(talk: Talk, name: str, kind: str) -> tuple[str, str]:
     ), value
 
 
+def named(kind: str, name: str, *values: str) -> tuple[Origin, ...]:
+    """Origins of an answer that names its subject and then tells values of it."""
+    return tuple(Origin(part, (kind, name)) for part in (name, *values))
+
+
 def ask_product(talk: Talk) -> Asked:
     name = talk.rng.choice(list(talk.world.products))
     kind = talk.rng.choice(("product_price", "product_price", "product_stock", "product_sold"))
@@ -78,14 +90,16 @@ def ask_product(talk: Talk) -> Asked:
     answer, value = product_answer(talk, name, kind)
     asked, what = question(talk.rng, talk.split, kind, P=typed), "stock" if kind == "product_stock" else "price"
     short = None if kind == "product_sold" else value
-    return Asked(asked, answer, (value,), f"the {what} of the {name}", (typed,), short, (kind, name))
+    about, origins = f"the {what} of the {name}", named("product", name, value)
+    return Asked(asked, answer, (value,), about, (typed,), short, (kind, name), origins)
 
 
 def ask_product_list(talk: Talk) -> Asked:
     kind = talk.rng.choice(("product_list", "product_list", "product_cheapest", "product_dearest"))
     listed = [f"{name} ({product.price})" for name, product in talk.world.products.items()]
     answer = reply(talk.rng, "product_list", V=join_and(listed))
-    return Asked(question(talk.rng, talk.split, kind), answer, tuple(listed), "our products")
+    origins = sum((named("product", name, item.price) for name, item in talk.world.products.items()), ())
+    return Asked(question(talk.rng, talk.split, kind), answer, tuple(listed), "our products", origins=origins)
 
 
 def ask_one_shipping(talk: Talk) -> Asked:
@@ -95,7 +109,8 @@ def ask_one_shipping(talk: Talk) -> Asked:
     asked = question(talk.rng, talk.split, kind, M=lower_maybe(talk, method.method))
     answer, what = reply(talk.rng, kind, M=method.method, V=value), "time" if kind == "shipping_time" else "cost"
     about = f"the {what} of {method.method} shipping"
-    return Asked(asked, answer, (value,), about, short=value, topic=(kind, method.method))
+    origins = named("shipping", method.method, value)
+    return Asked(asked, answer, (value,), about, short=value, topic=(kind, method.method), origins=origins)
 
 
 def ask_all_shipping(talk: Talk) -> Asked:
@@ -103,7 +118,12 @@ def ask_all_shipping(talk: Talk) -> Asked:
     listed = join_and([f"{item.method} ({item.time}, {item.cost})" for item in methods])
     expected = tuple(part for item in methods for part in (item.time, item.cost))
     asked = question(talk.rng, talk.split, "shipping_all")
-    return Asked(asked, reply(talk.rng, "shipping_all", V=listed), expected, "shipping options")
+    answer = reply(talk.rng, "shipping_all", V=listed)
+    return Asked(asked, answer, expected, "shipping options", origins=shipping_origins(methods))
+
+
+def shipping_origins(methods: list[Shipping]) -> tuple[Origin, ...]:
+    return sum((named("shipping", item.method, item.time, item.cost) for item in methods), ())
 
 
 def day_answer(day: str, value: str) -> str:
@@ -120,7 +140,10 @@ def ask_hours(talk: Talk) -> Asked:
         day = rng.choice(shared("weekdays"))
         value = {"Saturday": hours.saturday, "Sunday": hours.sunday}.get(day, hours.week)
         asked = question(rng, talk.split, kind, D=lower_maybe(talk, day))
-        return Asked(asked, day_answer(day, value), (value,), f"the hours on {day}", short=value, topic=("hours", day))
+        origins, topic = (Origin(value, HOURS),), ("hours", day)
+        return Asked(
+            asked, day_answer(day, value), (value,), f"the hours on {day}", short=value, topic=topic, origins=origins
+        )
     week = f"We're open {hours.week} on weekdays"
     if hours.same_weekend:
         weekend = "closed on weekends" if hours.saturday == "closed" else f"open {hours.saturday} on weekends"
@@ -129,25 +152,32 @@ def ask_hours(talk: Talk) -> Asked:
         sunday = "closed on Sundays" if hours.sunday == "closed" else f"{hours.sunday} on Sundays"
         weekend, ends = f"open {hours.saturday} on Saturdays and {sunday}", (hours.saturday, hours.sunday)
     if kind == "weekday_hours":
-        return Asked(
-            question(rng, talk.split, kind), week + ".", (hours.week,), about, short=hours.week, topic=("hours", "")
-        )
+        asked, origins = question(rng, talk.split, kind), (Origin(hours.week, HOURS),)
+        return Asked(asked, week + ".", (hours.week,), about, short=hours.week, topic=("hours", ""), origins=origins)
     if kind == "weekend_hours":
         kind = rng.choice(("weekend_hours", "weekend_open"))
-        return Asked(question(rng, talk.split, kind), f"We're {weekend}.", ends, "weekend hours")
+        origins = tuple(Origin(value, HOURS) for value in ends)
+        return Asked(question(rng, talk.split, kind), f"We're {weekend}.", ends, "weekend hours", origins=origins)
     joined = weekend.removeprefix("open ") if hours.same_weekend and hours.saturday != "closed" else weekend
     answer = f"{week} and {joined}."
-    return Asked(question(rng, talk.split, kind), answer, (hours.week, *ends), about, topic=("hours", ""))
+    asked, values = question(rng, talk.split, kind), (hours.week, *ends)
+    origins = tuple(Origin(value, HOURS) for value in values)
+    return Asked(asked, answer, values, about, topic=("hours", ""), origins=origins)
 
 
 def ask_payment(talk: Talk) -> Asked:
     accepted = talk.world.payments
     if talk.values.chance(0.4):
         answer = reply(talk.rng, "payment_all", V=join_and(accepted))
-        return Asked(question(talk.rng, talk.split, "payment_all"), answer, tuple(accepted), "payment methods")
+        asked, origins = question(talk.rng, talk.split, "payment_all"), payment_origins(accepted)
+        return Asked(asked, answer, tuple(accepted), "payment methods", origins=origins)
     others = [method for method in shared("payment_methods") if method not in accepted]
     method = talk.rng.choice(accepted if talk.values.chance(0.5) else others)
     return payment_question(talk, method)
+
+
+def payment_origins(methods: list[str]) -> tuple[Origin, ...]:
+    return tuple(Origin(method, PAYMENTS) for method in methods)
 
 
 def payment_question(talk: Talk, method: str) -> Asked:
@@ -157,9 +187,11 @@ def payment_question(talk: Talk, method: str) -> Asked:
     about, topic = f"paying with {method}", ("payment", method)
     if method in accepted:
         answer = reply(talk.rng, "payment_yes", M=method)
-        return Asked(asked, answer, ("Yes", method), about, (typed,), topic=topic)
+        origins = (Origin("Yes", PAYMENTS, method), Origin(method, PAYMENTS))
+        return Asked(asked, answer, ("Yes", method), about, (typed,), topic=topic, origins=origins)
     answer = reply(talk.rng, "payment_no", M=method, V=join_and(accepted))
-    return Asked(asked, answer, ("No", method), about, (typed,), topic=topic)
+    origins = (Origin("No", PAYMENTS), *payment_origins(accepted))
+    return Asked(asked, answer, ("No", method), about, (typed,), topic=topic, origins=origins)
 
 
 Maker = Callable[[Talk], Asked]

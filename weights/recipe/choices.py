@@ -4,11 +4,13 @@ The options stand in random order behind letters, so that only reading them help
 """
 
 import random
+from dataclasses import dataclass
 
 from recipe.asking import some_question
 from recipe.phrases import as_typed, expand
 from recipe.skills import fact_question
-from recipe.talk import Case, Message, Talk
+from recipe.sources import Origin
+from recipe.talk import Talk
 from recipe.values import Values
 from recipe.words import Split, facts, load, shared
 
@@ -27,8 +29,17 @@ QUESTIONS = {  # questions.toml's kinds that belong to a category
 }  # fmt: skip
 
 
-def posed(rng: random.Random, split: Split, question: str, options: list[str], right: str) -> tuple[str, str]:
-    """The finished question and the right letter; the options are shuffled unless they are yes and no."""
+@dataclass(frozen=True)
+class Posed:
+    """A finished question, the right option's line in it, and that option's letter."""
+
+    text: str
+    line: str
+    letter: str
+
+
+def posed(rng: random.Random, split: Split, question: str, options: list[str], right: str) -> Posed:
+    """Puts the question; the options are shuffled unless they are yes and no."""
     options = list(options)
     if len(options) > 2 or rng.random() < 0.3:
         rng.shuffle(options)
@@ -36,7 +47,16 @@ def posed(rng: random.Random, split: Split, question: str, options: list[str], r
     style = rng.choice(data["option_styles"][split if rng.random() < 0.5 else "train"])
     lines = [style.replace("{L}", LETTERS[i]).replace("{o}", option) for i, option in enumerate(options)]
     text = expand(rng, rng.choice(data["formats"][split]), Q="\x01", O="\x02")
-    return text.replace("\x01", question).replace("\x02", "\n".join(lines)), LETTERS[options.index(right)]
+    index = options.index(right)
+    return Posed(text.replace("\x01", question).replace("\x02", "\n".join(lines)), lines[index], LETTERS[index])
+
+
+def put(talk: Talk, question: str, options: list[str], right: str) -> None:
+    """Adds the question and its letter to a talk; the letter comes from the right option's line."""
+    done = posed(talk.rng, talk.split, question, options, right)
+    talk.messages.append({"role": "user", "content": done.text})
+    talk.place(("option", done.letter), done.line)
+    talk.answer("choice", done.letter, exact=done.letter, origins=(Origin(done.letter, ("option", done.letter)),))
 
 
 def about_message(values: Values) -> tuple[str, list[str], str]:
@@ -109,25 +129,18 @@ def choose(talk: Talk) -> bool:
     drawn = about_fact(talk)
     if drawn is None:
         return False
-    question, options, right = drawn
-    text, letter = posed(talk.rng, talk.split, question, options, right)
-    talk.messages.append({"role": "user", "content": text})
-    talk.answer("choice", letter, exact=letter)
+    put(talk, *drawn)
     return True
 
 
-def judge(talk: Talk, questions: int) -> tuple[list[Message], list[Case]]:
-    """A conversation that is nothing but so many choices about customers' messages."""
+def judge(talk: Talk, questions: int) -> None:
+    """Fills a talk with nothing but so many choices about customers' messages."""
     rng = talk.rng
     system = rng.choice(load("choices")["systems"][talk.split])
-    messages: list[Message] = [{"role": "system", "content": system}] if rng.random() < 0.85 else []
-    cases = []
+    if rng.random() < 0.85:
+        talk.messages.append({"role": "system", "content": system})
     for _ in range(questions):
         if talk.split == "train" and rng.random() < COPIED_SHARE:
-            question, options, right = spelled_out(talk)
+            put(talk, *spelled_out(talk))
         else:
-            question, options, right = about_message(talk.values) if rng.random() < 0.5 else about_topic(talk)
-        text, letter = posed(rng, talk.split, question, options, right)
-        messages += [{"role": "user", "content": text}, {"role": "assistant", "content": letter}]
-        cases.append(Case(len(messages) - 1, "choice", exact=letter))
-    return messages, cases
+            put(talk, *(about_message(talk.values) if rng.random() < 0.5 else about_topic(talk)))

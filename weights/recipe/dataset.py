@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from recipe import paths, tokenizer
+from recipe import paths, pointing, tokenizer
 from recipe.drills import drill
 from recipe.generator import sample
+from recipe.sources import Pointer
 from recipe.talk import Message
 
 COUNTS = {"drill": 4000, "short": 20000, "usual": 18000, "large": 10000, "long": 3500}  # conversations of each kind
@@ -29,31 +30,45 @@ POOL = 2000  # conversations sorted by length together
 
 @dataclass(frozen=True)
 class Batch:
-    """`weight` is above 0 where a token is to be predicted; `tokens` counts the real tokens, without padding."""
+    """`weight` is above 0 where a token is to be predicted; `pointing` is where the heads should look from each
+    position (`pointing.labels`); `tokens` counts the real tokens, without padding."""
 
     ids: torch.Tensor
     weight: torch.Tensor
+    pointing: torch.Tensor
     tokens: int
 
 
-def messages(rng: random.Random, kind: str) -> list[Message]:
-    return drill(rng, "train") if kind == "drill" else sample(rng, "train", LEVELS[kind]).messages
+def drawn(rng: random.Random, kind: str) -> tuple[list[Message], list[Pointer]]:
+    """A conversation and its pointers; drills have none."""
+    if kind == "drill":
+        return drill(rng, "train"), []
+    conversation = sample(rng, "train", LEVELS[kind])
+    return conversation.messages, conversation.pointers
 
 
 def build(kind: str, count: int, seed: int) -> None:
     """Writes the data file of one kind."""
     rng, bpe = random.Random(seed), tokenizer.load()
-    ids, learned, offsets = [], [], [0]
+    ids, learned, looks, offsets = [], [], [], [0]
     for _ in tqdm(range(count), desc=kind, mininterval=5):
-        conversation_ids, flags = tokenizer.encode(bpe, messages(rng, kind))
-        if len(conversation_ids) > LONGEST:
+        messages, pointers = drawn(rng, kind)
+        encoded = tokenizer.encode(bpe, messages)
+        if len(encoded.ids) > LONGEST:
             continue
-        ids.append(np.array(conversation_ids, np.uint16))
-        learned.append(np.array(flags, np.uint8))
-        offsets.append(offsets[-1] + len(conversation_ids))
+        ids.append(np.array(encoded.ids, np.uint16))
+        learned.append(np.array(encoded.learned, np.uint8))
+        looks.append(pointing.labels(encoded, pointers))
+        offsets.append(offsets[-1] + len(encoded.ids))
     path = paths.dataset(kind)
     unfinished = path.with_suffix(".tmp.npz")
-    np.savez(unfinished, ids=np.concatenate(ids), learned=np.concatenate(learned), offsets=np.array(offsets))
+    np.savez(
+        unfinished,
+        ids=np.concatenate(ids),
+        learned=np.concatenate(learned),
+        pointing=np.concatenate(looks),
+        offsets=np.array(offsets),
+    )
     unfinished.replace(path)
     share = float((np.concatenate(learned) > 0).mean())
     print(f"{path.name}: {offsets[-1] / 1e6:.2f} M tokens, {offsets[-1] / count:.0f} each, {share:.0%} the assistant's")
@@ -65,6 +80,7 @@ class Conversations:
     def __init__(self, kind: str, budget: int, seed: int) -> None:
         data = np.load(paths.dataset(kind))
         self.ids, self.learned, self.offsets = data["ids"], data["learned"], data["offsets"]
+        self.pointing = data["pointing"]
         self.lengths = np.diff(self.offsets)
         self.budget = budget
         self.rng = np.random.default_rng(seed)
@@ -93,12 +109,14 @@ class Conversations:
         width = -(-longest // ROUND_TO) * ROUND_TO + 1
         ids = torch.full((len(group), width), tokenizer.PAD, dtype=torch.long)
         weight = torch.zeros((len(group), width))
+        looks = torch.zeros((len(group), width, *self.pointing.shape[1:]), dtype=torch.long)
         for row, index in enumerate(group):
             span = slice(self.offsets[index], self.offsets[index + 1])
             length = int(self.lengths[index])
             ids[row, :length] = torch.from_numpy(self.ids[span].astype(np.int64))
             weight[row, :length] = torch.from_numpy(self.learned[span].astype(np.float32))
-        return Batch(ids, weight, int(self.lengths[group].sum()))
+            looks[row, :length] = torch.from_numpy(self.pointing[span].astype(np.int64))
+        return Batch(ids, weight, looks, int(self.lengths[group].sum()))
 
 
 def main() -> None:

@@ -8,13 +8,14 @@ conversation shows and how often; it knows nothing about tokens.
 
 import argparse
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from recipe import choices, memory, orders, skills, smalltalk, summary, tools
 from recipe.layout import system_prompt
 from recipe.phrases import expand
+from recipe.sources import Pointer, Span, unmarked
 from recipe.talk import Case, Message, Talk
 from recipe.values import Values
 from recipe.words import Split, load
@@ -63,20 +64,23 @@ class Conversation:
     """A finished conversation and how to judge each of its assistant messages.
 
     `tools` are in OpenAI's form; the system message holds them already, as the chat template would write them.
+    `pointers` tell where the replies are taken from.
     """
 
     messages: list[Message]
     cases: list[Case]
     world: World
     tools: list[dict[str, Any]] = field(default_factory=list)
+    pointers: list[Pointer] = field(default_factory=list)
 
 
 def sample(rng: random.Random, split: Split, level: int, turns: int | None = None) -> Conversation:
     """One conversation of at least one turn; the system message is absent where the prompt is empty."""
     values, form = Values(rng, split), rng.random()
     if form < JUDGE_SHARE:
-        messages, cases = choices.judge(Talk(values, World()), turns or rng.randint(2, 8))
-        return Conversation(messages, cases, World())
+        talk = Talk(values, World())
+        choices.judge(talk, turns or rng.randint(2, 8))
+        return finished(talk)
     if form < JUDGE_SHARE + TRANSCRIPT_SHARE:
         return of_transcript(values, level, turns)
     with_tools = form < JUDGE_SHARE + TRANSCRIPT_SHARE + TOOLS_SHARE
@@ -85,13 +89,30 @@ def sample(rng: random.Random, split: Split, level: int, turns: int | None = Non
     if drawn:
         world.orders.clear()  # they are looked up by a tool, or not at all
     talk = Talk(values, world)
-    prompt = system_prompt(values, world)
+    instruct(talk, drawn)
+    converse(talk, drawn, turns or rng.randint(*TURNS))
+    return finished(talk, drawn)
+
+
+def finished(talk: Talk, drawn: Sequence[tools.Tool] = ()) -> Conversation:
+    return Conversation(talk.messages, talk.cases, talk.world, [tool.schema for tool in drawn], talk.pointers)
+
+
+def instruct(talk: Talk, drawn: Sequence[tools.Tool]) -> None:
+    """Opens a talk with its system message, if it has one, and remembers where that states what."""
+    prompt, marks = unmarked(system_prompt(talk.values, talk.world))
     if drawn:
         prompt += "\n\n" * bool(prompt) + tools.prompt_block(drawn)
-    if prompt:
-        talk.messages.append({"role": "system", "content": prompt})
-    converse(talk, drawn, turns or rng.randint(*TURNS))
-    return Conversation(talk.messages, talk.cases, world, [tool.schema for tool in drawn])
+    if not prompt:
+        return
+    talk.messages.append({"role": "system", "content": prompt})
+    subjects = talk.world.subjects
+    talk.places.update({subjects[number]: Span(0, *place) for number, place in marks.items()})
+    for tool in drawn:
+        start = prompt.index(f"\n{tool.line}") + 1
+        talk.places["tool", tool.name] = Span(0, start, start + len(tool.line))
+    if talk.world.shop:
+        talk.place(("shop", ""), talk.world.shop)
 
 
 def converse(talk: Talk, drawn: list[tools.Tool], wanted: int) -> None:

@@ -9,9 +9,10 @@ import re
 from dataclasses import dataclass
 
 from recipe.phrases import expand
+from recipe.sources import END_MARK, is_marked
 from recipe.values import Values, join_and
 from recipe.words import facts, shared
-from recipe.world import Hours, World
+from recipe.world import HOURS, PAYMENTS, Hours, World
 
 LAYOUTS = ("lines", "bullets", "bullets", "markdown", "markdown", "markdown", "prose", "prose", "mixed", "mixed")
 PAYMENT_LABELS = ("Payment methods", "We accept", "Payment", "Accepted payments", "Payment options", "You can pay with")
@@ -64,13 +65,14 @@ def fact_lines(values: Values, world: World, prose: bool) -> list[str]:
     sentences = values.rng.choice((0.05, 0.15, 0.5))
     for key, value in world.facts.items():
         form = "sentences" if prose or values.chance(sentences) else "labels"
-        lines.append(expand(rng, rng.choice(kinds[key][form]), v=value))
+        lines.append(world.marked("fact", key, expand(rng, rng.choice(kinds[key][form]), v=value)))
     for topic, rule in world.topics.items():
-        lines.append(f"{topic[:1].upper()}{topic[1:]}: {rule}{'.' if prose else ''}")
+        line = f"{topic[:1].upper()}{topic[1:]}: {rule}{'.' if prose else ''}"
+        lines.append(world.marked("topic", topic, line))
     if world.hours:
-        lines.append(hours_line(values, world.hours, prose))
+        lines.append(world.marked(*HOURS, hours_line(values, world.hours, prose)))
     if world.payments:
-        lines.append(payment_line(values, world.payments, prose))
+        lines.append(world.marked(*PAYMENTS, payment_line(values, world.payments, prose)))
     rng.shuffle(lines)
     return lines
 
@@ -78,10 +80,12 @@ def fact_lines(values: Values, world: World, prose: bool) -> list[str]:
 def shipping_lines(values: Values, world: World, prose: bool) -> list[str]:
     methods = world.shipping
     if prose:
-        return [f"{item.method} shipping takes {item.time} and costs {item.cost}." for item in methods]
+        lines = [f"{item.method} shipping takes {item.time} and costs {item.cost}." for item in methods]
+        return [world.marked("shipping", item.method, line) for item, line in zip(methods, lines, strict=True)]
     suffix = values.rng.choice((" shipping", " delivery", "", ""))
     form = values.rng.choice(("{0}: {1}, {2}", "{0}: {1}, {2}", "{0} - {2}, {1}", "{0} ({1}): {2}", "{0} | {1} | {2}"))
-    return [form.format(item.method + suffix, item.time, item.cost) for item in methods]
+    lines = [form.format(item.method + suffix, item.time, item.cost) for item in methods]
+    return [world.marked("shipping", item.method, line) for item, line in zip(methods, lines, strict=True)]
 
 
 def product_lines(values: Values, world: World, prose: bool) -> list[str]:
@@ -97,7 +101,8 @@ def product_lines(values: Values, world: World, prose: bool) -> list[str]:
             "{0} ({1}) {2}",
         )
         form = values.rng.choice(forms)
-    lines = [form.format(name, item.price, item.stock) for name, item in world.products.items()]
+    products = world.products.items()
+    lines = [world.marked("product", name, form.format(name, item.price, item.stock)) for name, item in products]
     if form.startswith("{0} |") and values.chance(0.4):
         return ["| product | price | stock |", "|---|---|---|", *(f"| {line} |" for line in lines)]
     return lines
@@ -110,7 +115,10 @@ def order_lines(values: Values, world: World, prose: bool) -> list[str]:
         "Order {0}: {2} via {3}, arrives {4} ({1})",
     )
     form = "Order {0} ({1}) is {2} with {3}, expected {4}." if prose else values.rng.choice(forms)
-    return [form.format(number, o.item, o.status, o.carrier, o.eta) for number, o in world.orders.items()]
+    return [
+        world.marked("order", number, form.format(number, o.item, o.status, o.carrier, o.eta))
+        for number, o in world.orders.items()
+    ]
 
 
 def under_headings(lines: list[str]) -> list[tuple[str, list[str]]]:
@@ -119,7 +127,7 @@ def under_headings(lines: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def bold_keys(lines: list[str]) -> list[str]:
-    return [re.sub(r"^([^:|]{1,40}): ", r"**\1:** ", line) for line in lines]
+    return [re.sub(r"^([^:|]{1,41}): ", r"**\1:** ", line) for line in lines]
 
 
 def split_lines(values: Values, world: World, lines: list[str]) -> list[tuple[str, list[str]]]:
@@ -134,7 +142,7 @@ def split_lines(values: Values, world: World, lines: list[str]) -> list[tuple[st
 def sections(values: Values, world: World, prose: bool) -> list[tuple[str, list[str]]]:
     """The titled groups of lines, in random order but mostly facts first."""
     lines = fact_lines(values, world, prose)
-    alone = [] if prose else [line for line in lines if re.match(r"[^:]{1,40}: \S", line) and values.chance(0.12)]
+    alone = [] if prose else [line for line in lines if re.match(r"[^:]{1,41}: \S", line) and values.chance(0.12)]
     titled = split_lines(values, world, [line for line in lines if line not in alone]) + under_headings(alone)
     for title, lines in (
         ("shipping_titles", shipping_lines(values, world, prose)),
@@ -187,13 +195,14 @@ def group_text(values: Values, style: Style, title: str, lines: list[str], layou
     if layout == "prose":
         return " ".join(lines)
     if layout == "mixed" and values.chance(0.4) and not lines[0].startswith("|"):
-        text = " ".join(line if line.endswith((".", "!")) else line + "." for line in lines)
+        text = " ".join(line if line.rstrip(END_MARK).endswith((".", "!")) else line + "." for line in lines)
     elif len(lines) == 1 and style.bullet and values.chance(0.5):
         text = lines[0]
     else:
         lines = bold_keys(lines) if style.bold else lines
         text = "\n".join(line if line.startswith("|") else style.bullet + line for line in lines)
-    return text if style.untitled else style.heading.format(title) + text
+    untitled = style.untitled and not is_marked(title)  # a line's key that became the heading must stay
+    return text if untitled else style.heading.format(title) + text
 
 
 def body(values: Values, world: World, layout: str) -> str:
@@ -209,7 +218,8 @@ def body(values: Values, world: World, layout: str) -> str:
 
 
 def system_prompt(values: Values, world: World) -> str:
-    """The whole system prompt: the role, some rules, and the facts. Empty for some plain assistants."""
+    """The whole system prompt, its lines still marked: the role, some rules, and the facts. Empty for some plain
+    assistants."""
     rng = values.rng
     if world.shop is None:
         return "" if values.chance(0.15) else piece(values, world, "plain")

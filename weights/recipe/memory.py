@@ -5,6 +5,7 @@ from collections.abc import Callable
 from recipe.asking import some_question
 from recipe.phrases import question
 from recipe.skills import tell
+from recipe.sources import Origin
 from recipe.talk import Talk
 from recipe.values import Values
 
@@ -40,10 +41,13 @@ def tell_something(talk: Talk) -> bool:
         given = talk.rng.choice((". ", ", ", ". ", "! "))
         text = question_text(talk, f"{kind}_given", slot, typed) + given + asked.question
         talk.ask(text, (typed, *asked.keep), wrap=False)
+        talk.place(("told", kind), typed)
         tell(talk, "fact", asked)
     else:
         talk.ask(question_text(talk, f"{kind}_given", slot, typed), (typed,), wrap=False)
-        talk.answer_kind("memory", f"{kind}_given", (value,), **{slot: value})
+        talk.place(("told", kind), typed)
+        origins = (Origin(value, ("told", kind)),)
+        talk.answer_kind("memory", f"{kind}_given", (value,), origins=origins, **{slot: value})
     talk.told[kind] = value
     talk.note(NOTES[kind].format(V=value))
     return True
@@ -62,7 +66,8 @@ def recall(talk: Talk) -> bool:
     talk.ask_kind(f"{kind}_asked", wrap=False)
     if kind in talk.told:
         value = talk.told[kind]
-        talk.answer_kind("memory", f"{kind}_known", (value,), **{KINDS[kind][0]: value})
+        origins = (Origin(value, ("told", kind)),)
+        talk.answer_kind("memory", f"{kind}_known", (value,), origins=origins, **{KINDS[kind][0]: value})
     else:
         talk.answer_kind("memory", "told_nothing", kind="missing")
     return True

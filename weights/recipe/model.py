@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recipe import attention
+from recipe import attention, pointing
 from recipe.attention import CausalAttention
+from recipe.pointing import Pointed
 
 EMBEDDING_SCALE = 0.3  # large beside what a new block writes, so that a token stays visible in the residual stream
 FINAL_NORM = 0.1  # keeps the first logits small all the same
@@ -112,10 +113,6 @@ class Block(nn.Module):
         inner = functional.silu(project(normed, own.gate).float()) * project(normed, own.up).float()
         return x + project(inner.to(self.dtype), own.down)
 
-    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        mixed = CausalAttention.apply(*self.inputs(x, cosine, sine))
-        return self.rest(x, mixed)
-
 
 class Model(nn.Module):
     def __init__(self, config: Config, dtype: torch.dtype = torch.bfloat16) -> None:
@@ -146,25 +143,44 @@ class Model(nn.Module):
             block.inputs = torch.compile(block.inputs, dynamic=True)
             block.rest = torch.compile(block.rest, dynamic=True)
 
-    def hidden(self, ids: Tensor) -> Tensor:
-        length = ids.shape[1]
+    def hidden(self, ids: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """The normalised residual stream at the end, and the queries and keys of every layer."""
+        length, looked = ids.shape[1], []
         x = self.embedding(ids).float()
         for block in self.blocks:
-            x = block(x, self.cosine[:length], self.sine[:length])
-        return self.norm(x).to(self.dtype)
+            query, key, value = block.inputs(x, self.cosine[:length], self.sine[:length])
+            x = block.rest(x, CausalAttention.apply(query, key, value))
+            looked.append((query, key))
+        return self.norm(x).to(self.dtype), looked
 
     def forward(self, ids: Tensor) -> Tensor:
         """The logits at every position."""
-        return functional.linear(self.hidden(ids), self.embedding.weight.to(self.dtype))
+        return functional.linear(self.hidden(ids)[0], self.embedding.weight.to(self.dtype))
 
-    def loss(self, ids: Tensor, weight: Tensor) -> Tensor:
-        """Weighted mean of the loss; the head runs on the positions with a weight alone."""
-        wanted = weight[:, 1:] > 0
-        weights = weight[:, 1:][wanted]
-        hidden = self.hidden(ids[:, :-1])[wanted]
-        logits = functional.linear(hidden, self.embedding.weight.to(self.dtype))
-        losses = functional.cross_entropy(logits.float(), ids[:, 1:][wanted], reduction="none")
-        return (losses * weights).sum() / weights.sum()
+    def loss(self, ids: Tensor, weight: Tensor, wanted: Tensor) -> tuple[Tensor, list[Pointed]]:
+        """Weighted mean of the loss, and how each of `pointing.HEADS` looks.
+
+        `ids` and `weight` are [rows, length + 1], `wanted` is as `pointing.labels` with a row for each conversation.
+        The output head runs on the positions with a weight alone.
+        """
+        learned = weight[:, 1:] > 0
+        weights = weight[:, 1:][learned]
+        hidden, looked = self.hidden(ids[:, :-1])
+        logits = functional.linear(hidden[learned], self.embedding.weight.to(self.dtype))
+        losses = functional.cross_entropy(logits.float(), ids[:, 1:][learned], reduction="none")
+        first = learned & (weight[:, :-1] == 0)
+        heads = [
+            pointing.pointed(*self.one_head(looked[layer], head), wanted[:, :-1, index], first)
+            for index, (layer, head) in enumerate(pointing.HEADS)
+        ]
+        return (losses * weights).sum() / weights.sum(), heads
+
+    def one_head(self, looked: tuple[Tensor, Tensor], head: int) -> tuple[Tensor, Tensor]:
+        """The queries of one head and the keys that it meets, each [rows, length, width]."""
+        query, key = looked
+        groups, heads = self.config.kv_heads, self.config.heads // self.config.kv_heads
+        group, within = divmod(head, heads)
+        return query[group::groups, within], key[group::groups]
 
     @property
     def size(self) -> int:

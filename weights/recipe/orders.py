@@ -1,5 +1,6 @@
 """Orders: looked up in the system prompt's table, asked for when the number is missing, remembered afterwards."""
 
+from recipe.sources import Origin
 from recipe.talk import Talk
 from recipe.world import Order
 
@@ -11,9 +12,16 @@ def tell(talk: Talk, skill: str, kind: str, number: str, order: Order) -> None:
     """Answers one kind of question about an order and makes it the order that is talked about."""
     expected = {STATUS: (order.status, order.carrier, order.eta), ETA: (order.eta,), CARRIER: (order.carrier,)}[kind]
     slots = {"I": number, "S": order.status, "C": order.carrier, "E": order.eta}
-    talk.answer_kind(skill, kind, expected, **slots)
+    origins = tuple(Origin(part, ("order", number)) for part in (number, *expected))
+    talk.answer_kind(skill, kind, expected, origins=origins, **slots)
     talk.note(f"The customer asked about {NAMES[kind]} of order {number}.")
     talk.order_number, talk.order = number, order
+
+
+def from_customer(talk: Talk, number: str) -> tuple[Origin, ...]:
+    """The origin of a number that the customer has just given."""
+    talk.place(("order number", number), number)
+    return (Origin(number, ("order number", number)),)
 
 
 def order(talk: Talk) -> bool:
@@ -25,12 +33,15 @@ def order(talk: Talk) -> bool:
         if number in talk.world.orders:
             return False
         talk.ask_kind(STATUS, (number,), I=number)
-        talk.answer_kind("orders", "order_unknown", (number,), kind="order_unknown", I=number)
+        talk.answer_kind(
+            "orders", "order_unknown", (number,), kind="order_unknown", origins=from_customer(talk, number), I=number
+        )
         talk.note(f"The customer asked about order {number}, which could not be found.")
         return True
     number = talk.rng.choice(list(talk.world.orders))
     kind = talk.rng.choice((STATUS, STATUS, ETA, CARRIER))
     talk.ask_kind(kind, (number,), I=number)
+    talk.place(("order number", number), number)
     tell(talk, "orders", kind, number, talk.world.orders[number])
     return True
 
@@ -47,6 +58,7 @@ def order_without_number(talk: Talk) -> bool:
     known = list(talk.world.orders)
     number = talk.rng.choice(known) if known else talk.values.order_number()
     talk.ask_kind("order_number_given", (number,), wrap=False, I=number)
+    talk.place(("order number", number), number)
     if known:
         tell(talk, "orders", STATUS, number, talk.world.orders[number])
     else:
@@ -56,7 +68,8 @@ def order_without_number(talk: Talk) -> bool:
 
 def no_table(talk: Talk, number: str) -> None:
     """The number is known, but this assistant sees no orders."""
-    talk.answer_kind("orders", "order_impossible", kind="order_impossible", I=number)
+    origins = from_customer(talk, number)
+    talk.answer_kind("orders", "order_impossible", kind="order_impossible", origins=origins, I=number)
     talk.note(f"The customer asked about order {number}, which I could not look up.")
     talk.order_number = number
 
@@ -86,7 +99,8 @@ def recall_order_number(talk: Talk) -> bool:
         return False
     talk.ask_kind("order_number_asked", wrap=False)
     if talk.order_number:
-        talk.answer_kind("memory", "order_number_known", (talk.order_number,), I=talk.order_number)
+        number, origins = talk.order_number, (Origin(talk.order_number, ("order number", talk.order_number)),)
+        talk.answer_kind("memory", "order_number_known", (number,), origins=origins, I=number)
     else:
         talk.answer_kind("memory", "told_nothing", kind="missing")
     return True

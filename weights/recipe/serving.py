@@ -25,7 +25,8 @@ def command() -> str:
 @contextmanager
 def served(file: Path) -> Iterator[str]:
     """The URL of a running server, once it answers."""
-    arguments = [command(), "serve", "--model", str(file), "--persona", "none", "--port", "0", "--log-level", "error"]
+    arguments = [command(), "serve", "--model", str(file), "--persona", "none", "--port", "0"]
+    arguments += ["--database", "memory", "--log-level", "error"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             assert process.stdout

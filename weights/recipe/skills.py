@@ -10,22 +10,26 @@ from recipe.asking import (
     day_answer,
     fact_question,
     lower_maybe,
+    named,
+    payment_origins,
     payment_question,
     product_answer,
+    shipping_origins,
     some_question,
     typed_product,
 )
 from recipe.phrases import expand, question
+from recipe.sources import Origin
 from recipe.talk import Talk
 from recipe.values import join_and
 from recipe.words import facts, shared
-from recipe.world import shipping_methods
+from recipe.world import HOURS, shipping_methods
 
 UNKNOWN_LATER = 0.15  # share of several questions where the last cannot be answered
 
 
 def tell(talk: Talk, skill: str, asked: Asked) -> None:
-    talk.answer(skill, asked.answer, asked.expected, topic=asked.topic)
+    talk.answer(skill, asked.answer, asked.expected, topic=asked.topic, origins=asked.origins)
     talk.note(asked.note)
 
 
@@ -59,8 +63,10 @@ def several(talk: Talk) -> bool:
         joint.join(text.rstrip("?") for text in texts) + talk.rng.choice(("?", "?", "")),
         sum((i.keep for i in asked), ()),
     )
-    talk.answer("several questions", " ".join(answers), expected, kind="unknown" if missing else None)
-    for item in asked[: 1 if missing else None]:
+    kind, answered = ("unknown", asked[:1]) if missing else (None, asked)
+    origins = sum((item.origins for item in answered), ())
+    talk.answer("several questions", " ".join(answers), expected, kind, origins=origins)
+    for item in answered:
         talk.note(item.note)
     return True
 
@@ -73,7 +79,8 @@ def briefly(talk: Talk) -> bool:
     if not asked.short:
         return False
     talk.ask(asked.question.rstrip("?") + "? " + question(talk.rng, talk.split, "briefly"), asked.keep, wrap=False)
-    talk.answer("style", asked.short[:1].upper() + asked.short[1:], asked.expected, topic=asked.topic)
+    text, origins = asked.short[:1].upper() + asked.short[1:], asked.origins[-1:]
+    talk.answer("style", text, asked.expected, topic=asked.topic, origins=origins)
     talk.note(asked.note)
     return True
 
@@ -93,7 +100,12 @@ def as_list(talk: Talk) -> bool:
     asked = question(rng, talk.split, kind) + " " + question(rng, talk.split, "as_list")
     talk.ask(asked, wrap=False)
     bullets = tuple(f"- {item}" for item in lists[kind])
-    talk.answer("style", "\n".join(bullets), bullets)
+    origins = {
+        "shipping_all": shipping_origins(world.shipping),
+        "payment_all": payment_origins(world.payments),
+        "product_list": sum((named("product", name, item.price) for name, item in world.products.items()), ()),
+    }
+    talk.answer("style", "\n".join(bullets), bullets, origins=origins[kind])
     names = {"shipping_all": "shipping options", "payment_all": "payment methods", "product_list": "our products"}
     talk.note(f"The customer asked about {names[kind]}.")
     return True
@@ -116,7 +128,7 @@ def follow_up(talk: Talk) -> bool:
             text = "and_stock" if kind == "product_stock" else "and_price"
         answer, value = product_answer(talk, name, kind)
         talk.ask_kind(text, (typed,), wrap=False, X=typed)
-        talk.answer("follow-up", answer, (value,), topic=(kind, name))
+        talk.answer("follow-up", answer, (value,), topic=(kind, name), origins=named("product", name, value))
         return True
     if kind in ("shipping_time", "shipping_cost"):
         others = [item for item in world.shipping if item.method != subject]
@@ -128,20 +140,22 @@ def follow_up(talk: Talk) -> bool:
             text = "and_price" if kind == "shipping_cost" else "and_time"
         value = item.cost if kind == "shipping_cost" else item.time
         talk.ask_kind(text, wrap=False, X=lower_maybe(talk, item.method))
-        talk.answer("follow-up", talk.worded(kind, M=item.method, V=value), (value,), topic=(kind, item.method))
+        text, origins = talk.worded(kind, M=item.method, V=value), named("shipping", item.method, value)
+        talk.answer("follow-up", text, (value,), topic=(kind, item.method), origins=origins)
         return True
     if kind == "hours" and world.hours:
         day = rng.choice([day for day in shared("weekdays") if day != subject])
         value = {"Saturday": world.hours.saturday, "Sunday": world.hours.sunday}.get(day, world.hours.week)
         typed = lower_maybe(talk, day)
         talk.ask_kind("and_other", wrap=False, X=rng.choice((f"on {typed}", f"on {typed}s", typed)))
-        talk.answer("follow-up", day_answer(day, value), (value,), topic=("hours", day))
+        origins = (Origin(value, HOURS),)
+        talk.answer("follow-up", day_answer(day, value), (value,), topic=("hours", day), origins=origins)
         return True
     if kind == "payment":
         method = rng.choice([method for method in shared("payment_methods") if method != subject])
         asked = payment_question(talk, method)
         talk.ask_kind("and_other", wrap=False, X=lower_maybe(talk, method))
-        talk.answer("follow-up", asked.answer, asked.expected, topic=asked.topic)
+        talk.answer("follow-up", asked.answer, asked.expected, topic=asked.topic, origins=asked.origins)
         return True
     return False
 
@@ -154,7 +168,7 @@ def repeat(talk: Talk) -> bool:
     if not isinstance(last, str) or len(last) > 200:
         return False
     talk.ask_kind("repeat", wrap=False)
-    talk.answer("follow-up", last, talk.cases[-1].expected, topic=topic)
+    talk.answer("follow-up", last, talk.cases[-1].expected, topic=topic, origins=None)
     return True
 
 
@@ -204,7 +218,9 @@ def unknown(talk: Talk) -> bool:
         if any(typed.lower() in name.lower() for name in talk.world.products):
             return False
         talk.ask_kind(kind, (typed,), P=typed)
-        talk.answer_kind("abstention", "product_unknown", kind="unknown", P=typed)
+        talk.place(("asked", typed), typed)
+        origins = (Origin("I'm sorry", None), Origin(typed, ("asked", typed)))
+        talk.answer_kind("abstention", "product_unknown", kind="unknown", origins=origins, P=typed)
         talk.note(f"The customer asked about the {typed}, which we do not list.")
     else:
         known = [item.method for item in talk.world.shipping]
@@ -212,7 +228,10 @@ def unknown(talk: Talk) -> bool:
             return False
         method = talk.rng.choice([name for name in shipping_methods(talk.values) if name not in known])
         talk.ask_kind(talk.rng.choice(("shipping_time", "shipping_cost")), M=lower_maybe(talk, method))
-        talk.answer_kind("abstention", "shipping_unknown", kind="unknown", M=method, V=join_and(known))
+        talk.place(("asked", method), method)
+        named_first = (Origin("I don't have", None), Origin(method, ("asked", method)))
+        origins = (*named_first, *(Origin(name, ("shipping", name)) for name in known))
+        talk.answer_kind("abstention", "shipping_unknown", kind="unknown", origins=origins, M=method, V=join_and(known))
         talk.note(f"The customer asked about {method} shipping, which we do not offer.")
     return True
 
@@ -225,7 +244,8 @@ def off_topic(talk: Talk) -> bool:
     else:
         text = question(talk.rng, talk.split, kind)
     talk.ask(expand(talk.rng, text))
-    talk.answer_kind("off topic", talk.either("off_topic"), kind="off_topic")
+    origins = (Origin("Sorry", None), Origin(talk.world.shop, ("shop", ""))) if talk.world.shop else ()
+    talk.answer_kind("off topic", talk.either("off_topic"), kind="off_topic", origins=origins)
     talk.note("The customer asked for something off topic.")
     return True
 

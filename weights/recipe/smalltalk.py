@@ -1,5 +1,6 @@
 """Everything around the business: greetings, thanks, moods, who are you, a human please."""
 
+from recipe.sources import Origin
 from recipe.talk import Talk
 
 
@@ -43,6 +44,13 @@ def who_are_you(talk: Talk) -> bool:
     return True
 
 
+def with_contact(talk: Talk, fact: str) -> None:
+    """Hands over and names one of the shop's own contacts."""
+    value = talk.world.facts[fact]
+    origins = (Origin("Of course", None), Origin(value, ("fact", fact)))
+    talk.answer_kind("human", f"human_{fact}", (value,), kind="human", origins=origins, V=value)
+
+
 def human(talk: Talk) -> bool:
     """Hands over; names the phone or the e-mail address where the shop has one."""
     talk.ask_kind("human")
@@ -51,9 +59,9 @@ def human(talk: Talk) -> bool:
     if not talk.has_shop:
         talk.answer_kind("human", "plain_human", kind="plain_human")
     elif "phone" in facts:
-        talk.answer_kind("human", "human_phone", (facts["phone"],), kind="human", V=facts["phone"])
+        with_contact(talk, "phone")
     elif "email" in facts:
-        talk.answer_kind("human", "human_email", (facts["email"],), kind="human", V=facts["email"])
+        with_contact(talk, "email")
     else:
         talk.answer_kind("human", "human", kind="human")
     return True

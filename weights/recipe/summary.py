@@ -27,7 +27,7 @@ def asked(talk: Talk) -> bool:
     if not 2 <= len(talk.notes) <= LONGEST:
         return False
     talk.ask_kind("summary_asked", wrap=False)
-    talk.answer("summary", text(talk), expected(talk))
+    talk.answer("summary", text(talk), expected(talk), origins=None)
     return True
 
 

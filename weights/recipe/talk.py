@@ -5,11 +5,11 @@ evaluation later judges a reply without knowing any skill.
 """
 
 import random
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from recipe.phrases import as_typed, question, reply, signs
+from recipe.sources import Origin, Pointer, Span, Subject, located, pointers
 from recipe.values import Values
 from recipe.words import Split, load
 from recipe.world import Order, World
@@ -18,8 +18,8 @@ Message = dict[str, Any]  # role, content and, on an assistant's message, tool_c
 
 
 def contains(text: str, value: str) -> bool:
-    """Whether a text holds a value whole: '$85' is not in '$85.50', nor '2 days' in '12 days'."""
-    return bool(re.search(rf"(?<!\w){re.escape(value)}(?!\w|\.\d)", text, re.IGNORECASE))
+    """Whether a text holds a value whole."""
+    return located(text, value) is not None
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Case:
 @dataclass
 class Talk:
     """`told` is what the customer said about themselves, by kind; `notes` are the sentences of a later summary;
-    `topic` is what a short follow-up ("and express?") would refer to."""
+    `topic` is what a short follow-up ("and express?") would refer to; `places` are where the sources of replies stand,
+    `pointers` which parts of the replies are taken from them."""
 
     values: Values
     world: World
@@ -57,6 +58,8 @@ class Talk:
     topic: tuple[str, str] | None = None
     order_number: str | None = None
     order: Order | None = None
+    places: dict[Subject, Span] = field(default_factory=dict)
+    pointers: list[Pointer] = field(default_factory=list)
 
     @property
     def rng(self) -> random.Random:
@@ -88,16 +91,32 @@ class Talk:
         kind: str | None = None,
         exact: str | None = None,
         topic: tuple[str, str] | None = None,
+        origins: tuple[Origin, ...] | None = (),
     ) -> None:
-        """Adds the assistant's message; `kind` names the signs that tell a right reply without a value."""
+        """Adds the assistant's message; `kind` names the signs that tell a right reply without a value. `origins` are
+        None where nobody says what the reply is taken from."""
         self.messages.append({"role": "assistant", "content": text})
         self.cases.append(Case(len(self.messages) - 1, skill, expected, signs(kind) if kind else (), exact))
         self.topic = topic
+        if origins is not None:
+            self.pointers += pointers(self.messages, origins, self.places)
 
     def answer_kind(
-        self, skill: str, reply_kind: str, expected: tuple[str, ...] = (), kind: str | None = None, **slots: str
+        self,
+        skill: str,
+        reply_kind: str,
+        expected: tuple[str, ...] = (),
+        kind: str | None = None,
+        origins: tuple[Origin, ...] | None = (),
+        **slots: str,
     ) -> None:
-        self.answer(skill, self.worded(reply_kind, **slots), expected, kind)
+        self.answer(skill, self.worded(reply_kind, **slots), expected, kind, origins=origins)
+
+    def place(self, subject: Subject, text: str) -> None:
+        """Remembers where the last message says something, to be taken from there later."""
+        at = located(self.messages[-1]["content"], text)
+        if at:
+            self.places[subject] = Span(len(self.messages) - 1, *at)
 
     def worded(self, reply_kind: str, **slots: str) -> str:
         """One of the assistant's sentences, in this shop."""

@@ -10,6 +10,7 @@ renders a chat template does the same. This file knows nothing of losses or batc
 import argparse
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -61,11 +62,26 @@ def load() -> Tokenizer:
     return Tokenizer.from_file(str(paths.TOKENIZER))
 
 
-def encode(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], list[int]]:
-    """Token ids of a ChatML conversation, and the weight of each token in the loss: 0 where the assistant does not
-    predict it. The few tokens of a short reply weigh more: a letter would hardly count beside whole sentences."""
-    ids: list[int] = []
-    learned: list[int] = []
+@dataclass
+class Encoded:
+    """A ChatML conversation as tokens.
+
+    `learned` is the weight of each token in the loss, 0 where the assistant does not predict it. For each message,
+    `first` is the position of its content's first token, and `starts` and `ends` are the characters of the content
+    that its tokens cover, the end token as one more character.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    learned: list[int] = field(default_factory=list)
+    first: list[int] = field(default_factory=list)
+    starts: list[list[int]] = field(default_factory=list)
+    ends: list[list[int]] = field(default_factory=list)
+
+
+def encode(tokenizer: Tokenizer, messages: list[Message]) -> Encoded:
+    """The tokens of a conversation. The few of a short reply weigh more: a letter would hardly count beside whole
+    sentences."""
+    done = Encoded()
     pieces = tokenizer.encode_batch([f"{message['role']}\n{message['content']}" for message in messages])
     heads = {role: len(tokenizer.encode(f"{role}\n").ids) for role in {message["role"] for message in messages}}
     newline = tokenizer.encode("\n").ids
@@ -73,9 +89,13 @@ def encode(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], li
         head = heads[message["role"]]
         length = len(piece.ids) - head + 1
         weight = min(HEAVIEST, max(1, FULL_LENGTH // length)) if message["role"] == "assistant" else 0
-        ids += [START, *piece.ids, END, *newline]
-        learned += [0] * (1 + head) + [weight] * length + [0] * len(newline)
-    return ids, learned
+        before, size = len(message["role"]) + 1, len(message["content"])
+        done.first.append(len(done.ids) + 1 + head)
+        done.starts.append([*(start - before for start, _ in piece.offsets[head:]), size])
+        done.ends.append([*(end - before for _, end in piece.offsets[head:]), size + 1])
+        done.ids += [START, *piece.ids, END, *newline]
+        done.learned += [0] * (1 + head) + [weight] * length + [0] * len(newline)
+    return done
 
 
 def main() -> None:

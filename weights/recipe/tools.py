@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recipe.phrases import expand
+from recipe.sources import Origin, Span
 from recipe.talk import Talk
 from recipe.values import SLOT, Values
 from recipe.words import Split, load
@@ -112,19 +113,30 @@ def call_text(name: str, arguments: str) -> str:
     return f'<tool_call>{{"name": "{name}", "arguments": {arguments}}}</tool_call>'
 
 
+def call_origins(talk: Talk, tool: Tool, arguments: dict[str, str]) -> tuple[Origin, ...]:
+    """The name and the parameters' names stand in the tool's line, the arguments in the customer's message."""
+    origins = [Origin(tool.name, ("tool", tool.name))]
+    for key, value in arguments.items():
+        talk.place(("argument", value), value)
+        origins += [Origin(tool.parameters[key], ("tool", tool.name)), Origin(value, ("argument", value))]
+    return tuple(origins)
+
+
 def call_and_tell(talk: Talk, tool: Tool, arguments: dict[str, str]) -> None:
     """The call, the tool's result, and the answer made from it: in words of the result's own, so that it serves tools
     that training never saw."""
     called = arguments_json(tool, arguments)
     text = call_text(tool.name, called)
-    talk.answer("tool call", text, exact=text)
+    talk.answer("tool call", text, exact=text, origins=call_origins(talk, tool, arguments))
     talk.messages[-1] |= {"call": {"name": tool.name, "arguments": called}}
     rng, result = talk.rng, {}
     for key, template in tool.data["result"].items():
         result[key] = expand(rng, talk.values.fill(template))
     talk.messages.append({"role": "tool", "content": json.dumps(result, ensure_ascii=False)})
     told = ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in result.items())
-    talk.answer("tool result", talk.worded("tool_result", V=told), tuple(result.values()))
+    talk.places[("result", "")] = Span(len(talk.messages) - 1, 0, len(talk.messages[-1]["content"]))
+    origins = tuple(Origin(value, ("result", "")) for value in result.values())
+    talk.answer("tool result", talk.worded("tool_result", V=told), tuple(result.values()), origins=origins)
     wish = tool.name.replace("_", " ")
     talk.note(f"The customer wanted to {wish} ({told})." if result else f"The customer wanted to {wish}.")
 
@@ -138,7 +150,9 @@ def use_tool(talk: Talk, tools: list[Tool]) -> bool:
     if first and data.get("missing") and len(arguments) == 1 and talk.values.chance(0.3):
         talk.ask(expand(rng, pick(talk, data["missing"])))
         text = talk.worded("tool_ask", K=tool.parameters[first].replace("_", " "))
-        talk.answer("asks the number", text, exact=text)
+        wanted = tool.parameters[first]
+        origins = (Origin(wanted.replace("_", " "), ("tool", tool.name), wanted),)
+        talk.answer("asks the number", text, exact=text, origins=origins)
         given = talk.values.rng.choice(("{I}", "{I}", "it's {I}", "it is {I}", "{I} i think", "sure, {I}", "here: {I}"))
         talk.ask(expand(rng, given, I=arguments[first]), (arguments[first],), wrap=False)
     else:

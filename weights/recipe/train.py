@@ -19,18 +19,20 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import Tensor
 
 from recipe import induction, paths
 from recipe.dataset import COUNTS, Batch, Conversations
 from recipe.model import Config, Model
 from recipe.optimiser import Optimiser
+from recipe.pointing import HEADS, WEIGHT, Pointed
 
 # Share of tokens by kind (drill, short, usual, large, long), until this part of the tokens is done.
 CURRICULUM = (
     (0.12, (0.20, 0.60, 0.20, 0.00, 0.00)),
     (0.40, (0.04, 0.30, 0.46, 0.20, 0.00)),
     (0.80, (0.01, 0.28, 0.39, 0.22, 0.10)),
-    (1.00, (0.00, 0.25, 0.37, 0.24, 0.14)),
+    (1.00, (0.00, 0.36, 0.38, 0.18, 0.08)),
 )
 MUON_RATE, ADAM_RATE = 0.006, 2e-3
 LOWEST_RATE = 0.02
@@ -114,42 +116,66 @@ def work(rank: int, options: argparse.Namespace) -> None:
     progress = resume(options.name, model, optimiser)
     if not options.eager:
         model.compile_blocks()
-    earlier, started, losses = progress.seconds, time.monotonic(), []
+    earlier, started, recent = progress.seconds, time.monotonic(), Recent()
     if rank == 0:
         print(f"{model.size / 1e6:.2f} M parameters, from token {progress.tokens}", flush=True)
     stream = batches(progress, options, rank)
     while progress.tokens < options.tokens:
         factor = rate_factor(progress.step, progress.tokens, options.tokens, options.decay)
         optimiser.zero_grad()
-        loss_sum, tokens = 0.0, 0
+        tokens = 0
         for batch in (next(stream) for _ in range(options.accumulate)):
-            loss = model.loss(batch.ids, batch.weight) / options.accumulate
-            loss.backward()
-            loss_sum, tokens = loss_sum + loss.item(), tokens + batch.tokens
-        loss_sum, tokens = average(model, loss_sum, float(tokens))
+            loss, heads = model.loss(batch.ids, batch.weight, batch.pointing)
+            total = loss + options.pointing * torch.stack([head.loss for head in heads]).sum()
+            (total / options.accumulate).backward()
+            recent.add(loss, heads)
+            tokens += batch.tokens
+        (tokens,) = average(model, float(tokens))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step(factor)
         progress.step += 1
         progress.tokens += int(tokens)
         progress.seconds = earlier + time.monotonic() - started
-        losses.append(loss_sum / options.ranks)
         finished = progress.tokens >= options.tokens
         if rank == 0 and (progress.step % options.log_every == 0 or finished):
-            report(progress, options, losses, factor)
-            losses.clear()
+            report(progress, options, recent, factor)
+            recent = Recent()
         if rank == 0 and (progress.step % options.save_every == 0 or finished):
             save(options.name, model, optimiser, progress)
     dist.barrier()
     dist.destroy_process_group()
 
 
-def report(progress: Progress, options: argparse.Namespace, losses: list[float], factor: float) -> None:
-    mean = sum(losses) / len(losses)
-    progress.log.append((progress.step, progress.tokens, round(progress.seconds), round(mean, 4)))
+@dataclass
+class Recent:
+    """This rank's batches since the last report: losses, and how often each head looked right, and could have."""
+
+    losses: list[float] = field(default_factory=list)
+    right: list[int] = field(default_factory=lambda: [0] * len(HEADS))
+    count: list[int] = field(default_factory=lambda: [0] * len(HEADS))
+
+    def add(self, loss: Tensor, heads: list[Pointed]) -> None:
+        self.losses.append(loss.item())
+        self.right = [sum(pair) for pair in zip(self.right, (head.right for head in heads), strict=True)]
+        self.count = [sum(pair) for pair in zip(self.count, (head.count for head in heads), strict=True)]
+
+    @property
+    def loss(self) -> float:
+        return sum(self.losses) / len(self.losses)
+
+    @property
+    def pointing(self) -> str:
+        """The share of replies at whose start each head looked where it should."""
+        shares = (right / max(1, count) for right, count in zip(self.right, self.count, strict=True))
+        return " and ".join(f"{share:.1%}" for share in shares)
+
+
+def report(progress: Progress, options: argparse.Namespace, recent: Recent, factor: float) -> None:
+    progress.log.append((progress.step, progress.tokens, round(progress.seconds), round(recent.loss, 4)))
     done, speed = progress.tokens / options.tokens, progress.tokens / progress.seconds
     print(
         f"{time.strftime('%H:%M:%S')} step {progress.step}  {progress.tokens / 1e6:.2f} M tokens ({done:.0%})  "
-        f"loss {mean:.4f}  rate {factor:.3f}  {speed:.0f} tokens/s",
+        f"loss {recent.loss:.4f}  pointing {recent.pointing}  rate {factor:.3f}  {speed:.0f} tokens/s",
         flush=True,
     )
 
@@ -165,6 +191,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--muon-rate", type=float, default=MUON_RATE)
     parser.add_argument("--adam-rate", type=float, default=ADAM_RATE)
+    parser.add_argument("--pointing", type=float, default=WEIGHT, help="weight of each pointing head's loss; 0: none")
     parser.add_argument("--fp32", action="store_true", help="no bfloat16: for a CPU without AVX512-BF16")
     parser.add_argument("--eager", action="store_true", help="no torch.compile: for a machine without a C++ compiler")
     parser.add_argument("--log-every", type=int, default=20)

@@ -72,7 +72,7 @@ def compare_logits(model: Model, llama: Llama, conversations: int) -> tuple[floa
     rng, bpe = random.Random(12), tokenizer.load()
     largest, same, positions = 0.0, 0, 0
     for index in range(conversations):
-        ids, _ = tokenizer.encode(bpe, sample(rng, "held_out", index % len(SIZES)).messages)
+        ids = tokenizer.encode(bpe, sample(rng, "held_out", index % len(SIZES)).messages).ids
         ours = model(torch.tensor([ids]))[0].numpy()
         theirs = llama.logits(ids)
         largest = max(largest, float(np.abs(ours - theirs).max()))

@@ -6,8 +6,12 @@ skills'. Which facts a shop lacks matters as much as which it has: the missing o
 
 from dataclasses import dataclass, field
 
+from recipe.sources import Subject, marked
 from recipe.values import Values
 from recipe.words import facts, shared, words
+
+HOURS: Subject = ("hours", "")
+PAYMENTS: Subject = ("payments", "")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,22 @@ class World:
     products: dict[str, Product] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     paragraphs: int = 0
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """Everything that a line of the prompt may be about; the order is what marks refer to."""
+        named = {
+            "fact": self.facts,
+            "topic": self.topics,
+            "shipping": [item.method for item in self.shipping],
+            "product": self.products,
+            "order": self.orders,
+        }
+        return [HOURS, PAYMENTS, *((kind, name) for kind, names in named.items() for name in names)]
+
+    def marked(self, kind: str, name: str, line: str) -> str:
+        """A line of the prompt with marks that tell what it is about."""
+        return marked(self.subjects.index((kind, name)), line)
 
 
 def make_order(values: Values) -> Order:
