@@ -27,7 +27,7 @@ from report import percentile, show, spread
 
 from frontdesk.chat.decoder import Decoder
 from frontdesk.chat.prompts import load_personas
-from frontdesk.chat.service import DEFAULTS
+from frontdesk.chat.sampling import DEFAULTS
 from frontdesk.chat.streams import StreamLog
 from frontdesk.config import engine_environment, prompts_folder
 from frontdesk.config import load as load_settings

@@ -6,6 +6,7 @@ Results are only comparable with the machine's line beside them: cores, instruct
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,23 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
         return "-"
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})" if len(values) > 1 else f"{middle:.{digits}f}"
+
+
+def upper_bound(failures: int, trials: int, confidence: float = 0.95) -> float:
+    """The largest probability of failure that `failures` of `trials` still allow (Clopper and Pearson, one-sided).
+
+    For no failure at all it is about 3 / trials, the rule of three. 1 for no trials.
+    """
+    if failures >= trials:
+        return 1.0
+    ways = [math.log(math.comb(trials, k)) for k in range(failures + 1)]
+    low, high = failures / trials, 1.0
+    for _ in range(60):
+        p = (low + high) / 2
+        yes, no = (math.log(p), math.log1p(-p)) if p < 1 else (0.0, -math.inf)
+        at_most = sum(math.exp(way + k * yes + (trials - k) * no) for k, way in enumerate(ways))
+        low, high = (p, high) if at_most > 1 - confidence else (low, p)
+    return high
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:

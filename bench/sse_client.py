@@ -1,7 +1,8 @@
 """A streaming client that costs little: it shares the machine's cores with the server that it measures.
 
 While a stream runs it only notes when each `data:` line came; JSON is parsed after the end. One event must not be cut
-by two HTTP chunks, which holds for every server that writes whole events. Knows OpenAI's Chat Completions only.
+by two HTTP chunks, which holds for every server that writes whole events. Reads OpenAI's Chat Completions; the lines of
+other formats are the caller's to read.
 """
 
 from __future__ import annotations
@@ -80,10 +81,18 @@ class Client:
         **more: object,
     ) -> Answer:
         """Stream one greedy reply of exactly `new_tokens`. Errors are in the answer, never raised."""
-        body = self._body(messages, new_tokens) | more
+        answer = await self.stream("/v1/chat/completions", self._body(messages, new_tokens) | more, on_line)
+        if not answer.error or answer.lines:
+            answer.parse()
+        return answer
+
+    async def stream(
+        self, path: str, body: dict[str, object], on_line: Callable[[Answer], None] | None = None
+    ) -> Answer:
+        """POST to any streaming route and keep the lines as they came, unread."""
         answer = Answer(perf_counter())
         try:
-            reader, writer = await self._connect("POST", "/v1/chat/completions", json.dumps(body).encode())
+            reader, writer = await self._connect("POST", path, json.dumps(body).encode())
         except OSError as error:
             answer.error = str(error)
             return answer
@@ -93,7 +102,6 @@ class Client:
             answer.error = str(error)
         finally:
             writer.close()
-        answer.parse()
         return answer
 
     async def get(self, path: str) -> dict[str, Any]:

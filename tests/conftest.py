@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,13 +97,16 @@ def command_line(pid: int) -> bytes:
 
 
 @contextmanager
-def running_server(log: Path, *flags: str, **variables: str) -> Iterator[Server]:
-    """`flags` go to `frontdesk serve`; `variables` become FRONTDESK_* in its environment."""
+def running_server(
+    log: Path, *flags: str, program: Sequence[str] = ("-m", "frontdesk"), **variables: str
+) -> Iterator[Server]:
+    """`flags` go to `frontdesk serve`; `variables` become FRONTDESK_* in its environment. `program` is what Python runs
+    in the place of the package."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRONTDESK_")}
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT / "backend")]))
     variables.setdefault("database", str(log.parent / "frontdesk.db"))
     settings = {f"FRONTDESK_{name.upper()}": value for name, value in variables.items()}
-    command = [sys.executable, "-m", "frontdesk", "serve", "--port", "0", *flags]
+    command = [sys.executable, *program, "serve", "--port", "0", *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env={**inherited, "PYTHONPATH": path, **settings}, stdout=output, stderr=subprocess.STDOUT,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import openai
-from tests.conftest import Server
+from tests.conftest import ROOT, Server
 
 MODEL = "frontdesk-small"
 FACTS = (
@@ -84,3 +87,37 @@ async def chat_stream(client: openai.AsyncOpenAI, messages: list[dict[str, str]]
 
 def async_client(server: Server) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=120)
+
+
+def loose_client(server: Server, key: str = "none") -> Any:
+    """The same for tests that send plain dicts and our own fields, which the package's types do not know."""
+    return openai.AsyncOpenAI(base_url=server.url + "/v1", api_key=key, max_retries=0, timeout=120)
+
+
+def create_key(server: Server, name: str, *flags: str) -> str:
+    """A new API key in a running server's database, as an operator makes one: `frontdesk keys create`."""
+    command = [sys.executable, "-m", "frontdesk", "keys", "create", name, "--database", server.database, *flags]
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT / "backend")]))
+    made = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | {"PYTHONPATH": path})
+    key = made.stdout.strip()
+    assert key.startswith("fd_"), made.stdout + made.stderr
+    return key
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A server that asks for keys, and the keys of two owners."""
+
+    server: Server
+    alice: str
+    bob: str
+
+
+def said(text: str, role: str = "user") -> dict[str, str]:
+    """A message as the Responses API takes it."""
+    return {"type": "message", "role": role, "content": text}
+
+
+async def first_id(client: Any, conversation: str) -> str:
+    """Id of a conversation's oldest item."""
+    return (await client.conversations.items.list(conversation, order="asc", limit=1)).data[0].id

@@ -11,7 +11,7 @@ import pytest
 from make_model import CHATML, SHAPES, TYPES, write_model
 from msgspec.structs import replace
 
-from frontdesk.chat.service import DEFAULTS
+from frontdesk.chat.sampling import DEFAULTS
 from frontdesk.config import engine_environment, load
 from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.registry import card_for_file
