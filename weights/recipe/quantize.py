@@ -27,8 +27,13 @@ def quantize(source: Path, target: Path, kind: str) -> None:
 
 
 def ship(source: Path, target: Path) -> None:
-    """Replaces a shipped file, then the two lines of the manifest that describe it."""
-    shutil.copyfile(source, target)
+    """Replaces a shipped file, then the two lines of the manifest that describe it.
+
+    The file is replaced, not written over: a server may have the old one mapped into memory.
+    """
+    unfinished = target.with_suffix(".tmp")
+    shutil.copyfile(source, unfinished)
+    unfinished.replace(target)
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
     manifest = paths.MANIFEST.read_text(encoding="utf-8")
     entry = rf'(file = "{re.escape(target.name)}"\nsha256 = )"\w*"(\nsize = )\d+'
