@@ -3,7 +3,7 @@
 Needs the recipe's own packages (`pip install -e '.[recipe]'`); without them it is skipped.
 """
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 import random
 

@@ -68,6 +68,7 @@ def test_answers_point_somewhere_and_abstentions_nowhere(split):
             if case.skill in somewhere and pointer is not None and not plain:
                 assert pointer.line != NOWHERE, (case, talk.messages[case.index])
             if case.skill in ("abstention", "off topic"):
+                assert pointer is not None
                 assert pointer.line == NOWHERE
 
 
