@@ -1,4 +1,4 @@
-"""The whole product on PostgreSQL: what was promised on SQLite holds there too, also when PostgreSQL itself goes away."""
+"""The whole product on PostgreSQL: what was promised on SQLite holds there too, also when PostgreSQL goes away."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_kills_on_postgresql(phoenix: Phoenix) -> None:
 
 
 async def test_a_conversation_on_postgresql(phoenix: Phoenix) -> None:
-    """Breaks if what a customer wrote cannot be kept there exactly, whatever characters it has, or cannot be deleted."""
+    """Breaks if what a customer wrote is not kept there exactly, whatever characters it has, or cannot be deleted."""
     text = "zero\0 width\u200b \N{PILE OF POO} \u202e what time do you open?"
     async with loose_client(phoenix.server) as client:
         conversation = await client.conversations.create(metadata={"shop": "nul \0 in here"})

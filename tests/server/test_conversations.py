@@ -295,6 +295,8 @@ async def test_summary_of_a_conversation_is_shown(house: House) -> None:
         ({"context": {"pinned": ["x"]}}, "context.pinned.0"),
         ({"context": {"pinned": [f"msg_{'0' * 32}"] * 65}}, "context.pinned"),
         ({"context": {"keep_last": 0}}, "context.keep_last"),
+        ({"context": {"keep_lsat": 2}}, "context.keep_lsat"),
+        ({"budget": {"tokens": 2}}, "budget.tokens"),
         ({"context": {"reserve": 2**20 + 1}}, "context.reserve"),
         ({"context": "drop"}, "context"),
         ({"budget": {"tokens_total": 0}}, "budget.tokens_total"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
@@ -27,6 +28,7 @@ from frontdesk.server.middleware import is_loopback
 
 SEND_BUFFER = 64 * 1024  # bytes of kernel memory that a reader who does not read may hold; the default grows to 4 MB
 RESERVED_FILES = 64  # for everything that is no connection: the engine, the model's file, log files
+SWITCH_SECONDS = 0.0005  # a commit that is done waits so long for a busy event loop; Python's own choice is 5 ms
 KEEP_ALIVE = 30  # seconds that an idle connection may be reused
 FLUSH_SECONDS = 5  # after the drain, for readers that have not yet taken their last bytes
 
@@ -139,6 +141,7 @@ def serve(settings: Settings, watch: Watch | None = None, on_bound: Callable[[st
         server = make_server(settings, build_app(settings, watch=replace(watch, failed=failed)))
         if not is_loopback(settings.host) and not key_required(settings):
             log.warning("this server asks for no key and can be reached from other machines", host=settings.host)
+        sys.setswitchinterval(SWITCH_SECONDS)
         if on_bound:
             # Not before signals are handled: whoever reads the address may send one at once.
             url = url_of(sock)

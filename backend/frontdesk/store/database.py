@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -23,7 +24,8 @@ Operation = Callable[[sa.Connection], Value]
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """The operation that inserts one row. Neighbours with the same statement go to the database in one call."""
+    """The operation that inserts one row, of values that the driver takes as they are. Neighbours with the same
+    statement go to the database in one call."""
 
     statement: Any
     row: dict[str, Any]
@@ -83,11 +85,28 @@ def _together(connection: sa.Connection, operations: Sequence[Operation[Any]]) -
         several = list(group)
         inserts = [operation for operation in several if isinstance(operation, Insert)]
         if inserts:
-            connection.execute(inserts[0].statement, [insert.row for insert in inserts])
+            _insert(connection, inserts)
             results += [Result()] * len(inserts)
         else:
             results += [Result(operation(connection)) for operation in several]
     return results
+
+
+def _insert(connection: sa.Connection, inserts: Sequence[Insert]) -> None:
+    """On SQLite straight to the driver, at half the cost: every token of every stored reply comes through here."""
+    statement = inserts[0].statement
+    if connection.dialect.name != "sqlite":
+        connection.execute(statement, [insert.row for insert in inserts])
+        return
+    sql, names = _driver_form(statement, connection.dialect, tuple(inserts[0].row))
+    connection.exec_driver_sql(sql, [tuple([insert.row[name] for name in names]) for insert in inserts])
+
+
+@lru_cache(64)
+def _driver_form(statement: Any, dialect: sa.Dialect, columns: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The statement's SQL, and the order in which it wants a row's values."""
+    compiled = statement.compile(dialect=dialect, column_keys=columns)
+    return str(compiled), tuple(compiled.positiontup)
 
 
 def _alone(connection: sa.Connection, operation: Operation[Any]) -> Result[Any]:

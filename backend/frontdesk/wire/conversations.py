@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from frontdesk.errors import InvalidRequest
 from frontdesk.messages import Item
@@ -27,7 +27,13 @@ DEFAULT_PAGE = 20
 EXPORT_FORMATS = ("json", "markdown")
 
 
-class ContextOptions(StrictModel):
+class _Options(StrictModel):
+    """Of our own making, so no client sends fields here that we do not know: a misspelt one must not pass unseen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ContextOptions(_Options):
     """How a conversation's history is fitted into the model's window. What is left out is as the server is set."""
 
     policy: Literal["drop", "summarise"] | None = Field(
@@ -48,7 +54,7 @@ class ContextOptions(StrictModel):
     )
 
 
-class BudgetOptions(StrictModel):
+class BudgetOptions(_Options):
     """Tokens that a conversation may use."""
 
     tokens_total: Annotated[int, Field(ge=1, le=2**53)] | None = Field(
