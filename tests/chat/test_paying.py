@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.chat.lives import DANA, Open, answered, asks, conversation
+from tests.chat.lives import CONVERSATION, DANA, Open, answered, asks, conversation
 
 from frontdesk.errors import (
     BudgetExceeded,
@@ -96,3 +96,21 @@ async def test_visitors_only_ask(open_service: Open, fields: dict[str, Any]) -> 
     with pytest.raises(Forbidden):
         await service.count(asks(**fields), visitor)
     await answered(service, asks(), visitor)
+
+
+async def test_a_conversation_has_budgets_of_its_own_within_the_operators(open_service: Open) -> None:
+    """A shop could not slow one conversation down, or its owner could lift what the operator allows."""
+    service = await open_service(conversation_limits=Limits(tokens_total=450))
+    call = asks(conversation=await conversation(service), max_output_tokens=10)
+    prompt = (await service.count(call, DANA)).prompt_tokens
+    budget = {"tokens_per_day": prompt + 10, "tokens_total": 10_000}
+    await service.store.conversations.update("dana", CONVERSATION, options=lambda _: {"budget": budget})
+    with pytest.raises(BudgetExceeded) as error:
+        await service.start(asks(conversation=CONVERSATION, max_output_tokens=11), DANA)
+    assert error.value.details["budget"] == "conversation.tokens_per_day"
+    await answered(service, call)
+    budget = {"tokens_total": 10_000}
+    await service.store.conversations.update("dana", CONVERSATION, options=lambda _: {"budget": budget})
+    with pytest.raises(BudgetExceeded) as error:
+        await service.start(asks(conversation=CONVERSATION, max_output_tokens=500), DANA)
+    assert error.value.details["limit"] == 450

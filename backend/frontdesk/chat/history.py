@@ -109,4 +109,4 @@ class Histories:
 
 def _limits(record: ConversationRecord) -> Limits | None:
     budget: Any = record.options.get("budget") or {}
-    return Limits(tokens_total=budget["tokens_total"]) if budget.get("tokens_total") else None
+    return Limits(**budget) if budget else None

@@ -88,8 +88,14 @@ class Spending:
         return self._budgets.headers(accounts, time.time())
 
     def _of_conversation(self, own: Limits | None) -> Limits:
-        totals = [limits.tokens_total for limits in (own, self._conversation_limits) if limits and limits.tokens_total]
-        return Limits(tokens_total=min(totals)) if totals else Limits()
+        """The smaller of both, budget by budget."""
+        if own is None:
+            return self._conversation_limits
+        pairs = {
+            name: [value for limits in (own, self._conversation_limits) if (value := getattr(limits, name)) is not None]
+            for name in Limits.__dataclass_fields__
+        }
+        return Limits(**{name: min(values) for name, values in pairs.items() if values})
 
     async def _load(self, account: BudgetAccount) -> None:
         now = time.time()

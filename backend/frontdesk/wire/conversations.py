@@ -27,6 +27,9 @@ DEFAULT_PAGE = 20
 EXPORT_FORMATS = ("json", "markdown")
 
 
+TokenBudget = Annotated[int, Field(ge=1, le=2**53)]
+
+
 class _Options(StrictModel):
     """Of our own making, so no client sends fields here that we do not know: a misspelt one must not pass unseen."""
 
@@ -55,10 +58,13 @@ class ContextOptions(_Options):
 
 
 class BudgetOptions(_Options):
-    """Tokens that a conversation may use."""
+    """What a conversation may use: tokens of prompts and answers together, and requests."""
 
-    tokens_total: Annotated[int, Field(ge=1, le=2**53)] | None = Field(
-        None, description="Prompt and answer tokens of all turns together."
+    tokens_per_minute: TokenBudget | None = Field(None, description="Tokens in each minute.")
+    tokens_per_day: TokenBudget | None = Field(None, description="Tokens in each day in UTC.")
+    tokens_total: TokenBudget | None = Field(None, description="Tokens of all turns together.")
+    requests_per_minute: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
+        None, description="Requests in each minute."
     )
 
 
