@@ -285,29 +285,30 @@ def test_wrong_wishes_for_a_token_are_refused(house: House, body: dict[str, Any]
 
 def test_a_visitors_budget_is_told_kept_and_refused(house: House) -> None:
     """One visitor could use up the shop's whole budget, and clients could neither slow down nor know when to return."""
-    token = house.visitor(tokens_per_day=100, requests_per_minute=2)["value"]
-    request = {"model": "frontdesk-small", "prompt": "Hello", "max_tokens": 5, "ignore_eos": True}
+    token = house.visitor(tokens_per_day=2000, requests_per_minute=2)["value"]
+    messages = [{"role": "user", "content": "Hello"}]
+    request = {"model": "frontdesk-small", "messages": messages, "max_tokens": 5, "ignore_eos": True}
 
     def ask(**changes: object) -> httpx2.Response:
         return httpx2.post(
-            house.server.url + "/v1/completions", json=request | changes, headers=bearer(token), timeout=30
+            house.server.url + "/v1/chat/completions", json=request | changes, headers=bearer(token), timeout=30
         )
 
-    much = ask(max_tokens=200)
+    much = ask(max_tokens=3000)
     assert much.status_code == 429
     error = much.json()["error"]
     assert error["budget"] == "visitor.tokens_per_day"
-    assert (error["limit"], error["remaining"]) == (100, 100)
-    assert "100 tokens a day has 100 left" in error["message"]
+    assert (error["limit"], error["remaining"]) == (2000, 2000)
+    assert "2,000 tokens a day has 2,000 left" in error["message"]
     assert much.headers["x-should-retry"] == "false"
 
     first = ask()
     assert first.status_code == 200, first.text
     took = first.json()["usage"]["total_tokens"]
-    assert first.headers["x-ratelimit-limit-tokens"] == "100"
+    assert first.headers["x-ratelimit-limit-tokens"] == "2000"
     assert first.headers["x-ratelimit-remaining-requests"] == "1"
     second = ask()
-    assert int(second.headers["x-ratelimit-remaining-tokens"]) == 100 - 2 * took
+    assert int(second.headers["x-ratelimit-remaining-tokens"]) == 2000 - 2 * took
     third = ask()
     if third.status_code == 200:  # the minute turned over between two requests
         third = [ask(), ask()][-1]
@@ -319,14 +320,15 @@ def test_a_visitors_budget_is_told_kept_and_refused(house: House) -> None:
 async def test_a_crowd_spends_exactly_the_budget(house: House) -> None:
     """Requests that come together would together get more than one of them alone: 100 at once, a budget for 10."""
     probe = house.visitor()["value"]
-    body = {"model": "frontdesk-small", "prompt": "Hello there", "max_tokens": 6, "ignore_eos": True}
+    messages = [{"role": "user", "content": "Hello there"}]
+    body = {"model": "frontdesk-small", "messages": messages, "max_tokens": 6, "ignore_eos": True}
     async with httpx2.AsyncClient(base_url=house.server.url, timeout=120) as client:
-        one = await client.post("/v1/completions", json=body, headers=bearer(probe))
+        one = await client.post("/v1/chat/completions", json=body, headers=bearer(probe))
         cost = one.json()["usage"]["total_tokens"]
         issued = house.visitor(tokens_total=10 * cost)
         headers = bearer(issued["value"])
         answers = await asyncio.gather(
-            *(client.post("/v1/completions", json=body, headers=headers) for _ in range(100))
+            *(client.post("/v1/chat/completions", json=body, headers=headers) for _ in range(100))
         )
     assert sorted(answer.status_code for answer in answers) == [200] * 10 + [429] * 90
     store = await open_store(house.server.database, exclusive=False)
