@@ -33,8 +33,8 @@ limit = st.none() | st.integers(1, 2**53)
 
 
 def forged(claims: dict[str, Any], secret: bytes = SECRET, **header: Any) -> str:
-    now = int(time.time())
-    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": TOKEN.visitor, "iat": now, "exp": now + 60}
+    now = int(time.time())  # of the collection: a long run must not reach the end of it
+    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": TOKEN.visitor, "iat": now, "exp": now + 86_400}
     kept = {name: value for name, value in (good | claims).items() if value is not None}
     return PREFIX + jwt.encode(kept, secret, **{"algorithm": "HS256", **header})
 
