@@ -15,12 +15,15 @@ export class Log {
   readonly #actions: MessageActions;
   #messages: Message[] = [];
   #following = true;
+  #top = 0; // where it was scrolled last: only who goes up leaves the end, not a list that grows
 
   constructor(actions: Omit<MessageActions, "grew">) {
     this.#actions = { ...actions, grew: () => this.#follow() };
     this.#scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.#jump.addEventListener("click", () => this.toEnd());
-    new ResizeObserver(() => this.#follow()).observe(this.#scroll);
+    const sizes = new ResizeObserver(() => this.#follow());
+    sizes.observe(this.#scroll);
+    sizes.observe(this.#root);
   }
 
   get messages(): readonly Message[] {
@@ -112,7 +115,9 @@ export class Log {
   #scrolled(): void {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroll;
     const above = scrollHeight - clientHeight - scrollTop;
-    this.#following = above < NEAR_PX;
+    const wentUp = scrollTop < this.#top;
+    this.#top = scrollTop;
+    this.#following = above < NEAR_PX || (this.#following && !wentUp);
     this.#jump.hidden = this.#following;
   }
 }
