@@ -142,12 +142,12 @@ class Passing:
 
 def spent(reply: Reply, usage: Usage) -> int:
     """Tokens that a reply is charged: the prompt counts once the engine has read it, and for the first of `n`."""
-    return (usage.prompt if reply.computed and reply.order.first else 0) + usage.completion
+    return (usage.prompt if _pays_prompt(reply) else 0) + usage.completion
 
 
 def ledger_entry(reply: Reply, outcome: Outcome) -> LedgerEntry:
     order, usage = reply.order, outcome.usage
-    charged = reply.computed and order.first
+    charged = _pays_prompt(reply)
     return LedgerEntry(
         reply=order.id,
         at=float(order.created),  # the moment of the hold: budgets charge the minute and the day in which it was made
@@ -161,6 +161,10 @@ def ledger_entry(reply: Reply, outcome: Outcome) -> LedgerEntry:
         completion=usage.completion,
         outcome="failed" if outcome.error else "cancelled" if outcome.reason == "cancelled" else "finished",
     )
+
+
+def _pays_prompt(reply: Reply) -> bool:
+    return reply.computed and reply.order.first
 
 
 def output_items(reply: Reply, outcome: Outcome) -> tuple[Item, ...]:

@@ -140,7 +140,7 @@ class ChatService:
         self._take(principal.owner, conversation)
         try:
             replies = await self._prepared(call, principal, key, backend, paying)
-        except BaseException:
+        except BaseException:  # a cancelled start too must not lock its conversation
             self._give_back(principal.owner, conversation)
             raise
         for reply in replies:
@@ -178,7 +178,7 @@ class ChatService:
         try:
             if replies[0].order.stored:
                 await self._keep(replies[0], call.turn, key)
-        except BaseException:
+        except BaseException:  # a cancelled start too must not keep its budget
             self._spending.refund(holds)
             raise
         for reply in replies:
@@ -365,7 +365,7 @@ class ChatService:
         self._watch([reply], holds)
         try:
             reply.begin(kept)
-        except Exception:
+        except Exception:  # undone whatever it is; `recover` logs it
             reply.suspend()
             self._running.pop(reply.id, None)
             self._give_back(order.principal.owner, order.conversation)

@@ -1,4 +1,4 @@
-"""Which models run here, each with its tokenizer and its engine. One model for now; callers ask by name.
+"""Which models run here, each with its tokenizer and its engine. One model; callers ask by name.
 
 Starting a model: open the engine process first (a hostile file kills that process, not this one), then the tokenizer.
 """
@@ -70,7 +70,7 @@ class Pool:
             backend = Backend(card, tokenizer, source if isinstance(source, str) else CHATML, engine)
             if prepare is not None:
                 await prepare(backend)
-        except BaseException:
+        except BaseException:  # given up or failed: no engine is left behind
             await engine.close()
             raise
         self._backend = backend

@@ -72,7 +72,7 @@ def transact(connection: sa.Connection, operations: Sequence[Operation[Any]]) ->
     try:
         with connection.begin():
             return _together(connection, operations)
-    except Exception as error:
+    except Exception as error:  # an operation may raise what it likes: below, each is told its own
         if is_lost(connection, error):
             raise
     with connection.begin():
