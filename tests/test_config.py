@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from frontdesk import config
 from frontdesk.config import Settings, load
 from frontdesk.errors import ConfigError
+from frontdesk.server.plan import parked_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,7 @@ BOUNDS = {
     "port": (-1, 65536),
     "ctx": (63, 4_194_305),
     "kv_tokens": (63, 67_108_865),
+    "parked_mib": (-1, 67_108_865),
     "slots": (0, 257),
     "threads": (0, 1025),
     "chunk": (15, 8193),
@@ -177,3 +179,12 @@ def test_prompts_and_weights_are_found() -> None:
     """Neither a checkout nor an installed wheel could serve anything."""
     assert (config.prompts_folder() / "demo_shop.md").is_file()
     assert (config.weights_folder() / "manifest.toml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("setting", "free", "mib"),
+    [(None, None, 1024), (None, 2**40, 1024), (None, 1000 * 2**20, 100), (0, 2**40, 0), (7, 1, 7)],
+)
+def test_parked_conversations_take_a_share_of_what_is_free(setting: int | None, free: int | None, mib: int) -> None:
+    """A small machine would be filled with conversations that nobody comes back to, or `0` would not turn it off."""
+    assert parked_bytes(Settings(parked_mib=setting), free) == mib * 2**20

@@ -25,6 +25,8 @@ FILE_NAME = "frontdesk.toml"
 DEFAULT_WINDOW = 8192  # tokens; what a model with a longer context is opened with when nobody asks for more
 SHARED_CONVERSATIONS = 4  # full windows that the KV cache holds by default; most conversations are far from full
 
+PARKED_MIB = 1024  # most memory that parked conversations take by default
+
 
 class Settings(BaseSettings):
     """All settings of one server. Frozen: a running server never changes its mind."""
@@ -76,6 +78,14 @@ class Settings(BaseSettings):
     )
     kv_type: Literal["f16", "f32", "q8_0"] = Field(
         default="f16", description="Number format of the KV cache. q8_0 halves its memory."
+    )
+    parked_mib: int | None = Field(
+        default=None,
+        ge=0,
+        le=67_108_864,
+        description="Memory, in MiB, for the KV state of conversations that had to leave the KV cache: whoever comes back "
+        "is not computed again. 0: none is kept. "
+        f"Unset: a tenth of the free memory, at most {PARKED_MIB} MiB.",
     )
     exact: bool | None = Field(
         default=None,

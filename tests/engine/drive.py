@@ -13,6 +13,7 @@ from tests.engine.oracle import SAMPLING, Memory, Oracle, alone
 from frontdesk.engine.batch import Batch
 from frontdesk.engine.core import Engine, Interrupted, OutOfCells
 from frontdesk.engine.kv_cache import KVCache
+from frontdesk.engine.parked import ParkedPrefixes, decode
 from frontdesk.engine.request import SequenceOutput, Submit
 from frontdesk.engine.scheduler import Scheduler
 from frontdesk.engine.sequence import Sequence
@@ -29,6 +30,7 @@ class Plan:
     chunk: int = 64
     busy: int = 16
     unified: bool = True
+    parked: int = 0  # bytes; a token takes 3, a state 7 more
 
 
 @dataclass
@@ -45,7 +47,7 @@ class House:
         self.plan = plan
         slots = plan.slots + plan.idle if plan.unified else plan.slots
         cells = plan.cells if plan.unified else plan.window * plan.slots
-        self.cache = KVCache(slots, cells, unified=plan.unified)
+        self.cache = KVCache(slots, cells, unified=plan.unified, parked=ParkedPrefixes(plan.parked, 7, 3))
         memory = Memory([{} for _ in range(slots)], cells if plan.unified else plan.window, plan.unified)
         self.oracle = Oracle(memory, plan.slots + max(plan.chunk, plan.busy))
         self.scheduler = Scheduler(self.cache, slots=plan.slots, chunk=plan.chunk, chunk_busy=plan.busy)
@@ -154,6 +156,12 @@ class House:
         assert self.cache.used_cells == len(counts) == memory.used()
         owners = [slot.owner for slot in self.cache.slots if slot.owner]
         assert sorted(s.id for s in owners) == sorted(s.id for s in self.scheduler.running)
+        parked = {entry.handle: entry for entry in self.cache.parked.entries()}
+        assert parked.keys() == memory.parked.keys(), "the books of what is parked differ"
+        for handle, entry in parked.items():
+            assert decode(entry.key) == [cell.token for cell in memory.parked[handle]]
+            assert {cell.tenant for cell in memory.parked[handle]} == {entry.tenant}
+        assert self.cache.parked.used == sum(7 + 3 * entry.length for entry in parked.values()) <= self.plan.parked
         if not self.plan.unified:
             assert all(s.slot is not None and s.slot < len(owners) for s in owners), "running slots are not neighbours"
 

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Sampled, Swap, Trim
+from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Drop, Park, Restore, Sampled, Swap, Trim
 from frontdesk.engine.core import Interrupted, OutOfCells
 from frontdesk.engine.request import SamplingParams, Submit
 
@@ -30,14 +30,19 @@ class Cell:
 
 @dataclass(slots=True)
 class Memory:
-    """What llama.cpp holds: for each slot its cells by position. `cells` for all slots if unified, else for each."""
+    """What llama.cpp holds: for each slot its cells by position. `cells` for all slots if unified, else for each.
+
+    `parked` is what was saved, by handle.
+    """
 
     slots: list[dict[int, Cell]]
     cells: int
     unified: bool
+    parked: dict[int, list[Cell]] = field(default_factory=dict)
+    handles: int = 0
 
     def copy(self) -> Memory:
-        return Memory([dict(slot) for slot in self.slots], self.cells, self.unified)
+        return Memory([dict(slot) for slot in self.slots], self.cells, self.unified, dict(self.parked), self.handles)
 
     def used(self) -> int:
         return len({id(cell) for slot in self.slots for cell in slot.values()})
@@ -63,6 +68,20 @@ class Memory:
                 assert a != b
                 assert not self.unified, "llama.cpp has no cheap swap in one pool, and no need of one"
                 self.slots[a], self.slots[b] = self.slots[b], self.slots[a]
+            case Park(slot, handle):
+                assert handle > self.handles, "a handle is used twice"
+                assert self.slots[slot], "nothing to park"
+                self.handles = handle
+                self.parked[handle] = [self.slots[slot][p] for p in range(len(self.slots[slot]))]
+            case Restore(handle, slot, length):
+                assert not self.slots[slot], "restored onto something"
+                state = self.parked[handle]
+                assert 0 < length <= len(state)
+                self.slots[slot] = {p: Cell(cell.token, cell.tenant) for p, cell in enumerate(state)}
+                self.check_capacity()  # llama.cpp restores all of it before it forgets the rest
+                self.slots[slot] = {p: cell for p, cell in self.slots[slot].items() if p < length}
+            case Drop(handle):
+                del self.parked[handle]
         self.check_capacity()
 
     def write(self, chunk: Chunk) -> None:

@@ -65,6 +65,7 @@ def plans(draw: st.DrawFn) -> Plan:
         chunk=draw(st.sampled_from([1, 3, 16, 64, 300])),
         busy=draw(st.sampled_from([1, 2, 16, 40])),
         unified=draw(st.booleans()),
+        parked=draw(st.sampled_from([0, 250, 700, 2000, 100_000])),
     )
 
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from frontdesk.engine.batch import Batch, Chunk, Copy, Sampled, Swap, Trim
+from frontdesk.engine.batch import Batch, Chunk, Copy, Drop, Park, Restore, Sampled, Swap, Trim
 from frontdesk.engine.core import Engine, Interrupted, OutOfCells
 from frontdesk.engine.kv_cache import KVCache
+from frontdesk.engine.parked import ParkedPrefixes
 from frontdesk.engine.request import SamplingParams, Submit
 from frontdesk.engine.scheduler import Scheduler
 from frontdesk.engine.sequence import Sequence
@@ -47,7 +48,7 @@ class Recorder(Sampler):
 class Lab:
     def __init__(
         self, model: Any, *, slots: int, cells: int | None = None, threads: int = 1, exact: bool = True,
-        chunk: int = 256, busy: int = 64,
+        chunk: int = 256, busy: int = 64, parked: int = 0,
     ) -> None:  # fmt: skip
         unified = cells is not None
         total = cells or slots * WINDOW
@@ -63,7 +64,8 @@ class Lab:
         )
         self.runner = LlamaRunner(model, plan)
         self.recorder = self.runner._sampler = Recorder()
-        self.cache = KVCache(slots, total, unified=unified)
+        parked_prefixes = ParkedPrefixes(parked, *self.runner.state_bytes()) if parked else None
+        self.cache = KVCache(slots, total, unified=unified, parked=parked_prefixes)
         self.engine = Engine(Scheduler(self.cache, slots=slots, chunk=chunk, chunk_busy=busy), self.runner, WINDOW)
         self.tokens: dict[int, list[int]] = {}
         self.preempted = 0
@@ -170,6 +172,67 @@ def test_one_pool_gives_the_same_text(lab: MakeLab, exact: bool) -> None:
             if ours != theirs:
                 assert reference[theirs] - reference[ours] < 0.5 * reference.std()
                 break
+
+
+def test_parked_conversations_come_back_as_they_were(lab: MakeLab) -> None:
+    """A visitor who returns would read something else than one who stayed, or would wait as if new."""
+    requests: Requests = [(prompt(i, 200 + 30 * i), 20) for i in range(6)]
+    one = lab(slots=2, parked=64 << 20)
+    for id, request in enumerate(requests):
+        one.ask(id, *request)
+    one.run()
+    returned = [(tokens + one.tokens[id] + prompt(50 + id, 9), 20) for id, (tokens, _) in enumerate(requests)]
+    computed = 0
+    for id, request in enumerate(returned):
+        one.ask(10 + id, *request)
+        while one.engine.busy:
+            batch, outputs = one.engine.step()
+            computed += batch.rows
+            one.ops |= {type(op) for op in batch.ops}
+            for output in outputs:
+                one.tokens[output.id] += output.tokens
+    assert one.ops >= {Park, Restore, Drop}
+    assert computed <= 6 * (1 + 9 + 20)
+    for id in range(6):
+        alone = solo(lab, id, returned)
+        assert one.tokens[10 + id] == alone.tokens[id]
+        for (_, at), row in alone.recorder.rows.items():
+            assert (row == one.recorder.rows[10 + id, at]).all(), f"conversation {id}, token {at}"
+
+
+def test_who_steps_back_in_one_pool_is_restored(lab: MakeLab) -> None:
+    """A full pool would cost its victims all that was computed of them, or put their KV back wrong."""
+    rows = {}
+    texts = {}
+    for parked in (0, 64 << 20):
+        one = lab(slots=8, cells=WINDOW, exact=False, parked=parked)
+        for id in range(8):
+            one.ask(id, prompt(id, 150), 120)
+        rows[parked] = 0
+        while one.engine.busy:
+            batch, outputs = one.engine.step()
+            rows[parked] += batch.rows
+            one.preempted += batch.preempted
+            for output in outputs:
+                one.tokens[output.id] += output.tokens
+        assert one.preempted > 0
+        texts[parked] = one.tokens
+    whole = 8 * (150 + 120)
+    assert rows[64 << 20] <= whole < rows[0]
+    same = sum(a == b for id in range(8) for a, b in zip(texts[0][id], texts[64 << 20][id], strict=True))
+    assert same >= 0.5 * 8 * 120  # near ties may part; nonsense would part at once
+
+
+@pytest.mark.parametrize("unified", [True, False])
+def test_the_size_of_a_state_is_foreseen(lab: MakeLab, unified: bool) -> None:
+    """Parked conversations would take more memory than the books say."""
+    one = lab(slots=2, cells=WINDOW if unified else None)
+    base, each = one.runner.state_bytes()
+    one.ask(0, prompt(1, 333), 1)
+    one.run()
+    state = one.runner._state(0)
+    assert state is not None
+    assert state.size == base + 333 * each
 
 
 def test_an_interrupted_step_leaves_no_trace(lab: MakeLab) -> None:

@@ -34,13 +34,14 @@ SUBMITS = st.builds(Submit, COUNTS, TOKENS, TOKENS, COUNTS, TOKENS, SAMPLING, st
 LOADS = st.builds(
     Load, path=st.text(), window=COUNTS, kv_cells=COUNTS, slots=IDS, threads=IDS, threads_least=IDS, chunk=IDS,
     chunk_busy=IDS, kv_type=st.sampled_from(["f16", "q8_0"]), exact=st.booleans(),
+    parked_bytes=COUNTS,
 )  # fmt: skip
 LOGPROBS = st.builds(Logprobs, NUMBERS, TOKENS, st.lists(NUMBERS, max_size=5).map(tuple))
 OUTPUTS = st.builds(
     SequenceOutput, COUNTS, TOKENS, st.sampled_from(["", "stop", "length", "error"]), st.integers(-1, 10_000),
     st.lists(LOGPROBS, max_size=2).map(tuple),
 )  # fmt: skip
-STATS = st.builds(StepStats, IDS, IDS, COUNTS, COUNTS, IDS, IDS, IDS, NUMBERS, NUMBERS)
+STATS = st.builds(StepStats, IDS, IDS, COUNTS, COUNTS, IDS, IDS, IDS, NUMBERS, NUMBERS, IDS, COUNTS)
 TO_CHILD = st.one_of(LOADS, SUBMITS, st.builds(Abort, COUNTS))
 TO_PARENT = st.one_of(
     st.builds(Loading, NUMBERS),

@@ -25,6 +25,7 @@ def serve(
     threads: options.Threads = None,
     chunk: options.Chunk = None,
     chunk_busy: options.ChunkBusy = None,
+    parked_mib: options.ParkedMib = None,
     persona: options.Persona = None,
     origins: options.Origins = None,
     database: options.Database = None,

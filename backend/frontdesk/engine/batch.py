@@ -36,7 +36,31 @@ class Swap:
     b: int
 
 
-CacheOp = Copy | Trim | Swap
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Keep a copy of all that slot `slot` holds, outside of the KV cache, under this new `handle`."""
+
+    slot: int
+    handle: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Slot `slot` (empty) gets the first `length` tokens' KV of a parked state, which is kept."""
+
+    handle: int
+    slot: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The parked state is not needed any more."""
+
+    handle: int
+
+
+CacheOp = Copy | Trim | Swap | Park | Restore | Drop
 
 
 @dataclass(frozen=True, slots=True)

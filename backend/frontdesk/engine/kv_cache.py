@@ -4,19 +4,25 @@ A slot is a llama.cpp sequence id. It is running (has an owner), idle (its reque
 one that begins the same way) or empty. In the unified layout all slots draw cells from one pool and may share them;
 with streams every slot has its own cells and a copied prefix is a real copy. Only requests of one tenant share.
 
+What an idle slot holds, or a sequence that has to step back, is parked before it is trimmed (`engine/parked`): saved
+outside of the cache, and put back into a slot when a request comes that begins alike.
+
 Every method that changes the cache appends to `ops` what llama.cpp must do; the scheduler hands them to the runner.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 
-from frontdesk.engine.batch import CacheOp, Copy, Swap, Trim
+from frontdesk.engine.batch import CacheOp, Copy, Drop, Park, Restore, Swap, Trim
+from frontdesk.engine.parked import Parked, ParkedPrefixes, common_prefix, decode
 from frontdesk.engine.sequence import Sequence
 
 MIN_SHARED = 16  # tokens; copying less is not worth the bookkeeping
 TAKE_OVER = 0.9  # an idle slot is taken over when this part of it is reused, else it is kept and copied from
+MIN_PARKED = 64  # tokens; computing fewer again is as good as keeping them
 
 
 @dataclass(slots=True)
@@ -30,14 +36,36 @@ class Slot:
     used: int = 0  # tick of last use
 
 
-class KVCache:
-    """`cells` for all slots together; `unified` says whether they share one pool (see module docstring)."""
+@dataclass(frozen=True, slots=True)
+class Match:
+    """`length` tokens of a prefix are held by slot `slot`, or else by `parked`; by neither if `length` is 0."""
 
-    def __init__(self, slots: int, cells: int, *, unified: bool) -> None:
+    length: int = 0
+    slot: int = -1
+    parked: Parked | None = None
+
+
+class KVCache:
+    """`cells` for all slots together; `unified` says whether they share one pool (see module docstring).
+
+    `loadable` is asked before a parked state is counted on; a state that lies on disk may be damaged.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        cells: int,
+        *,
+        unified: bool,
+        parked: ParkedPrefixes | None = None,
+        loadable: Callable[[int], bool] = lambda _: True,
+    ) -> None:
         self.slots = [Slot() for _ in range(slots)]
         self.cells = cells
         self.unified = unified
+        self.parked = ParkedPrefixes() if parked is None else parked
         self.ops: list[CacheOp] = []
+        self._loadable = loadable
         self._free = list(range(cells - 1, -1, -1))
         self._references = [0] * cells
         self._tick = 0
@@ -58,35 +86,47 @@ class KVCache:
                 running.update(dict.fromkeys(slot.cells))
         return self.cells - len(running)
 
-    def match(self, tenant: int, tokens: Tokens[int]) -> tuple[int, int]:
-        """(slot, length) of the longest prefix of `tokens` held by any slot of this tenant that is worth sharing.
+    def match(self, tenant: int, tokens: Tokens[int]) -> Match:
+        """The longest prefix of `tokens` held by a slot of this tenant, or parked, that is worth sharing.
 
-        (-1, 0) if there is none. At most `len(tokens) - 1`: the last token is always computed, for its logits.
+        At most `len(tokens) - 1`: the last token is always computed, for its logits.
         """
+        limit = len(tokens) - 1
         best, best_length = -1, 0
         for i, slot in enumerate(self.slots):
             if slot.tokens and slot.tenant == tenant:
-                length = common_prefix(slot.tokens, tokens, len(tokens) - 1)
+                length = common_prefix(slot.tokens, tokens, limit)
                 if length > best_length or (length == best_length and length and slot.owner is None):
                     best, best_length = i, length
-        return (best, best_length) if best_length >= MIN_SHARED else (-1, 0)
+        parked, length = self.parked.match(tenant, tokens, limit)
+        if parked and length >= best_length + MIN_SHARED and parked.length <= self._room_for_one():
+            return Match(length, parked=parked)
+        return Match(best_length, best) if best_length >= MIN_SHARED else Match()
 
     def place(self, sequence: Sequence) -> int:
         """Give a waiting sequence a slot and as much of its prefix as is cached; returns the length of that prefix.
 
         There must be a slot without owner. Idle slots may lose their contents, least recently used first.
         """
-        match, length = self.match(sequence.tenant, sequence.tokens)
-        target = self._target(match, length)
+        match = self.match(sequence.tenant, sequence.tokens)
+        while match.parked and not self._loadable(match.parked.handle):
+            self._drop(match.parked)
+            match = self.match(sequence.tenant, sequence.tokens)
+        target = self._target(match.slot, match.length)
+        if target == match.slot:
+            if match.length < TAKE_OVER * len(self.slots[target].tokens):
+                self._park(target)
+            self._trim(target, match.length)
+        else:
+            self._give_up(target, match.parked)
+            if match.parked:
+                self._restore(match.parked, target, match.length, sequence.tenant)
+            elif match.length:
+                self._copy(match.slot, target, match.length)
         slot = self.slots[target]
-        if target != match:
-            self._trim(target, 0)
-            if length:
-                self._copy(match, target, length)
-        self._trim(target, length)
         slot.owner, slot.tenant = sequence, sequence.tenant
-        sequence.slot, sequence.computed = target, length
-        return length
+        sequence.slot, sequence.computed = target, match.length
+        return match.length
 
     def append(self, slot_id: int, tokens: Tokens[int]) -> None:
         """Note that these tokens' KV was computed into the slot's end. The cells must be free."""
@@ -99,29 +139,29 @@ class KVCache:
         slot.used = self._now()
 
     def release(self, sequence: Sequence, *, keep: bool) -> None:
-        """The sequence leaves its slot; what was computed stays there as an idle prefix if `keep`."""
+        """The sequence leaves its slot. What was computed stays there as an idle prefix if `keep`, else it is parked."""
         assert sequence.slot is not None
         slot = self.slots[sequence.slot]
         slot.owner = None
         slot.used = self._now()
         if not keep:
-            self._trim(sequence.slot, 0)
+            self._give_up(sequence.slot)
         sequence.slot, sequence.computed = None, 0
 
-    def evict_idle(self, wanted: int) -> bool:
+    def evict_idle(self, wanted: int, pinned: Parked | None = None) -> bool:
         """Empty idle slots, least recently used first, until `wanted` cells are free. False if that is not enough."""
         while len(self._free) < wanted:
             idle = [i for i, slot in enumerate(self.slots) if slot.owner is None and slot.tokens]
             if not idle:
                 return False
-            self._trim(min(idle, key=lambda i: self.slots[i].used), 0)
+            self._give_up(min(idle, key=lambda i: self.slots[i].used), pinned)
         return True
 
     def evict_all(self) -> bool:
         """Empty every idle slot. False if there was none."""
         idle = [i for i, slot in enumerate(self.slots) if slot.owner is None and slot.tokens]
         for slot_id in idle:
-            self._trim(slot_id, 0)
+            self._give_up(slot_id)
         return bool(idle)
 
     def compact(self) -> None:
@@ -133,7 +173,63 @@ class KVCache:
             if self.slots[hole].owner is None:
                 self._swap(running.pop(), hole)
 
+    def adopt(self, tenant: int, tokens: Tokens[int]) -> int | None:
+        """Take a state that lies on disk for parked: its handle, or `None` if it is not needed."""
+        if (added := self.parked.adopt(tenant, tokens)) is None:
+            return None
+        handle, dropped = added
+        self.ops.extend(Drop(old) for old in dropped)
+        return handle
+
     # --- the mirror's own moves ---------------------------------------------------------------------------------------
+
+    def _room_for_one(self) -> int:
+        """Tokens that a state may hold to be put back into a slot, now."""
+        return self.reclaimable_cells() if self.unified else self.cells // len(self.slots)
+
+    def _give_up(self, slot_id: int, pinned: Parked | None = None) -> None:
+        """Park what a slot without owner holds, if that is worth it, and empty it. `pinned` stays parked."""
+        self._park(slot_id, pinned)
+        self._trim(slot_id, 0)
+
+    def _park(self, slot_id: int, pinned: Parked | None = None) -> None:
+        slot = self.slots[slot_id]
+        if len(slot.tokens) < MIN_PARKED or self._is_elsewhere(slot):
+            return
+        if added := self.parked.add(slot.tenant, slot.tokens, pinned):
+            handle, dropped = added
+            self.ops.extend(Drop(old) for old in dropped)
+            self.ops.append(Park(slot_id, handle))
+
+    def _is_elsewhere(self, slot: Slot) -> bool:
+        """Does another slot, or something parked, begin with all that this slot holds?"""
+        length = len(slot.tokens)
+        return self.parked.covers(slot.tenant, slot.tokens) or any(
+            other is not slot
+            and other.tenant == slot.tenant
+            and common_prefix(other.tokens, slot.tokens, length) == length
+            for other in self.slots
+        )
+
+    def _restore(self, parked: Parked, slot_id: int, length: int, tenant: int) -> None:
+        """Fill an empty slot from a parked state, which goes if the slot now holds all of it."""
+        if self.unified and not self.evict_idle(parked.length, parked):
+            raise AssertionError("a state was matched that there is no room for")
+        slot = self.slots[slot_id]
+        slot.tokens[:] = decode(parked.key)[:length]
+        slot.cells[:] = [self._free.pop() for _ in range(length)]
+        slot.tenant = tenant
+        for cell in slot.cells:
+            self._references[cell] = 1
+        self.ops.append(Restore(parked.handle, slot_id, length))
+        if length == parked.length:
+            self._drop(parked)
+        else:
+            self.parked.touch(parked)
+
+    def _drop(self, parked: Parked) -> None:
+        self.parked.remove(parked)
+        self.ops.append(Drop(parked.handle))
 
     def _target(self, match: int, length: int) -> int:
         """The slot that a new sequence gets: the matching one if most of it is reused, else the least useful one."""
@@ -178,16 +274,3 @@ class KVCache:
     def _now(self) -> int:
         self._tick += 1
         return self._tick
-
-
-def common_prefix(a: Tokens[int], b: Tokens[int], limit: int) -> int:
-    """Length of the common prefix of two token lists, at most `limit`. Bisects on slices, which compare in C."""
-    high = min(len(a), len(b), limit)
-    low = 0
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import deque
 
 from frontdesk.engine.batch import Batch, Chunk, Sampled
-from frontdesk.engine.kv_cache import KVCache, common_prefix
+from frontdesk.engine.kv_cache import KVCache
+from frontdesk.engine.parked import common_prefix
 from frontdesk.engine.sequence import Sequence
 
 HEADROOM = 32  # tokens a sequence must be able to grow after admission, so that it is not preempted at once
@@ -116,11 +117,13 @@ class Scheduler:
         if not self.waiting or len(self.running) >= self._slots or self._prefilling(wants):
             return None
         sequence = self.waiting[0]
-        match, cached = self.cache.match(sequence.tenant, sequence.tokens)
-        if self._better_wait(sequence, cached, wants):
+        match = self.cache.match(sequence.tenant, sequence.tokens)
+        if self._better_wait(sequence, match.length, wants):
             return None
-        running_match = match >= 0 and self.cache.slots[match].owner is not None
-        shared = cached if self.cache.unified and running_match else 0  # an idle match counts as reclaimable already
+        running_match = match.slot >= 0 and self.cache.slots[match.slot].owner is not None
+        shared = (
+            match.length if self.cache.unified and running_match else 0
+        )  # an idle match counts as reclaimable already
         needed = sum(wants.values()) + len(sequence.tokens) - shared + min(HEADROOM, sequence.max_tokens)
         if self.running and self.cache.reclaimable_cells() < needed:
             return None

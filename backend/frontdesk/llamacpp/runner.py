@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Sampled, Swap, Trim
+from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Drop, Park, Restore, Sampled, Swap, Trim
 from frontdesk.engine.core import Interrupted, OutOfCells
 from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context
 from frontdesk.llamacpp.sampler import Sampler
@@ -20,6 +20,7 @@ from frontdesk.llamacpp.threads import ThreadChoice
 
 INTERRUPTIBLE: Final = 64  # rows; smaller steps are over before an interruption would be noticed
 NO_ROOM, ABORTED = 1, 2  # llama_decode's return codes
+State = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class DecodeFailed(RuntimeError):
@@ -42,6 +43,7 @@ class LlamaRunner:
         self._choice = ThreadChoice(plan.threads_least, plan.threads)
         self._sampler = Sampler()
         self._rows = _Rows(max(plan.rows, 64))
+        self._parked: dict[int, State] = {}
         self._callback = llama_cpp.ggml_abort_callback(lambda _: self.interrupt)
         self._no_callback = llama_cpp.ggml_abort_callback()
 
@@ -60,6 +62,17 @@ class LlamaRunner:
             self._undo(batch, code)
         wanted = [chunk.sequence for chunk in batch.chunks if chunk.sample]
         return self._sampler.sample(self._logits(len(wanted)), wanted) if wanted else []
+
+    def state_bytes(self) -> tuple[int, int]:
+        """(base, per token): the saved state of n tokens takes base + n x per token bytes. Computes two tokens."""
+        sizes = []
+        for position in range(2):
+            self._rows.fill_one(0, position)
+            if code := llama_cpp.llama_decode(self.context, self._rows.batch):
+                raise DecodeFailed(f"llama_decode returned {code}: {last_words()}")
+            sizes.append(llama_cpp.llama_state_seq_get_size(self.context, 0))
+        llama_cpp.llama_memory_seq_rm(self._memory, 0, -1, -1)
+        return 2 * sizes[0] - sizes[1], sizes[1] - sizes[0]
 
     def close(self) -> None:
         llama_cpp.llama_free(self.context)
@@ -119,21 +132,35 @@ class LlamaRunner:
                 state_a, state_b = self._state(a), self._state(b)
                 self._restore(b, state_a)
                 self._restore(a, state_b)
+            case Park(slot, handle):
+                if (state := self._state(slot)) is None:
+                    raise DecodeFailed(f"sequence {slot} is to be parked and holds nothing")
+                self._parked[handle] = state
+            case Restore(handle, slot, length):
+                self._restore(slot, self._parked[handle])
+                llama_cpp.llama_memory_seq_rm(self._memory, slot, length, -1)
+            case Drop(handle):
+                del self._parked[handle]
 
-    def _state(self, slot: int) -> ctypes.Array[ctypes.c_uint8] | None:
+    def _state(self, slot: int) -> State | None:
         """A copy of everything that a sequence has in the KV cache; `None` if that is nothing."""
         if llama_cpp.llama_memory_seq_pos_max(self._memory, slot) < 0:
             return None
-        size = llama_cpp.llama_state_seq_get_size(self.context, slot)
-        state = (ctypes.c_uint8 * size)()
-        if llama_cpp.llama_state_seq_get_data(self.context, state, size, slot) != size:
+        state = np.empty(llama_cpp.llama_state_seq_get_size(self.context, slot), np.uint8)
+        if llama_cpp.llama_state_seq_get_data(self.context, _bytes_of(state), state.size, slot) != state.size:
             raise DecodeFailed(f"llama.cpp could not save sequence {slot}")
         return state
 
-    def _restore(self, slot: int, state: ctypes.Array[ctypes.c_uint8] | None) -> None:
+    def _restore(self, slot: int, state: State | None) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
-        if state is not None and not llama_cpp.llama_state_seq_set_data(self.context, state, len(state), slot):
+        if state is None:
+            return
+        if not llama_cpp.llama_state_seq_set_data(self.context, _bytes_of(state), state.size, slot):
             raise DecodeFailed(f"llama.cpp could not restore sequence {slot}: {last_words()}")
+
+
+def _bytes_of(state: State) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 class _Rows:
@@ -157,6 +184,11 @@ class _Rows:
             seq_id=ctypes.cast(self._slot_pointers.ctypes.data, ctypes.POINTER(int32)),
             logits=ctypes.cast(self._wanted.ctypes.data, ctypes.POINTER(ctypes.c_int8)),
         )
+
+    def fill_one(self, slot: int, position: int) -> None:
+        """One row with token 0, for whoever needs no more than that something is computed."""
+        self._tokens[0], self._positions[0], self._slots[0], self._wanted[0] = 0, position, slot, 1
+        self.batch.n_tokens = 1
 
     def fill(self, chunks: list[Chunk]) -> int:
         """Enter the chunks; returns the number of rows."""

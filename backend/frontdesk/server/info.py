@@ -55,6 +55,7 @@ class Info:
             if stats := backend.engine.stats:  # as of the engine's last step; before the first there are none
                 body |= {"running": stats.running, "waiting": stats.waiting}
                 body["kv"] = {"used": stats.kv_used, "cells": stats.kv_cells}
+                body["parked"] = {"conversations": stats.parked, "bytes": stats.parked_bytes}
         return _json(body, 200 if state == "ready" else 503)
 
     async def health(self, request: Request) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from frontdesk.config import Settings
+from frontdesk.config import PARKED_MIB, Settings
 from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.registry import ModelCard
 from frontdesk.worker.machine import usable_cores, usable_memory
@@ -16,6 +16,8 @@ from frontdesk.worker.protocol import Load
 
 BYTES = {"f16": 2.0, "f32": 4.0, "q8_0": 34 / 32}  # per number in the KV cache
 MEMORY_SHARE = 1 / 3
+PARKED_SHARE = 1 / 10
+MIB = 2**20
 FITS_CACHES = 32 * 2**20  # bytes; on smaller weights one thread may be faster than several (see `llamacpp.threads`)
 
 
@@ -39,7 +41,16 @@ def plan(settings: Settings, card: ModelCard) -> Load:
         chunk_busy=settings.chunk_busy,
         kv_type=settings.kv_type,
         exact=exact,
+        parked_bytes=parked_bytes(settings, memory),
     )
+
+
+def parked_bytes(settings: Settings, memory: int | None) -> int:
+    """Memory for parked conversations; `memory` is what is free."""
+    if settings.parked_mib is not None:
+        return settings.parked_mib * MIB
+    most = PARKED_MIB * MIB
+    return most if memory is None else min(most, int(memory * PARKED_SHARE))
 
 
 def cell_bytes(metadata: Mapping[str, object], kv_type: str) -> float:

@@ -17,6 +17,7 @@ from time import perf_counter
 from frontdesk.engine.batch import Batch
 from frontdesk.engine.core import Engine, Interrupted
 from frontdesk.engine.kv_cache import KVCache
+from frontdesk.engine.parked import ParkedPrefixes
 from frontdesk.engine.request import SequenceOutput
 from frontdesk.engine.scheduler import Scheduler
 from frontdesk.errors import ModelLoadFailed
@@ -72,7 +73,8 @@ class Worker:
         rows = load.slots + max(load.chunk, load.chunk_busy)
         plan = ContextPlan(cells, sequences, rows, load.threads, load.threads_least, load.kv_type, unified, load.exact)
         self._runner = LlamaRunner(model, plan)
-        self._cache = KVCache(sequences, cells, unified=unified)
+        parked = ParkedPrefixes(load.parked_bytes, *self._runner.state_bytes()) if load.parked_bytes else None
+        self._cache = KVCache(sequences, cells, unified=unified, parked=parked)
         scheduler = Scheduler(self._cache, slots=load.slots, chunk=load.chunk, chunk_busy=load.chunk_busy)
         self._engine = Engine(scheduler, self._runner, load.window)
         known = facts(model)
@@ -140,6 +142,8 @@ class Worker:
             preempted=batch.preempted,
             step_seconds=seconds,
             decode_seconds=self._runner.decode_seconds,
+            parked=len(self._cache.parked),
+            parked_bytes=self._cache.parked.used,
         )
 
 

@@ -56,6 +56,7 @@ class Load(msgspec.Struct, array_like=True, tag=True, frozen=True):
     chunk_busy: int  # prompt tokens per step beside running streams
     kv_type: str = "f16"  # f16 | f32 | q8_0
     exact: bool = False
+    parked_bytes: int = 0  # of memory for conversations that had to leave the KV cache; 0 = none is kept
 
     @property
     def unified(self) -> bool:
@@ -97,6 +98,8 @@ class StepStats(msgspec.Struct, array_like=True, tag=True, frozen=True):
     preempted: int
     step_seconds: float
     decode_seconds: float  # inside llama_decode
+    parked: int = 0  # conversations that wait outside of the KV cache
+    parked_bytes: int = 0  # memory that they take
 
 
 class Stepped(msgspec.Struct, array_like=True, tag=True, frozen=True):
