@@ -17,8 +17,9 @@ from itertools import takewhile
 from pathlib import Path
 from time import process_time
 
-from report import show, spread
+from report import show
 
+from frontdesk.bench.figures import spread
 from frontdesk.chat.context import Policy
 from frontdesk.chat.fitting import ContextManager, Fitted
 from frontdesk.chat.prompts import load_personas

@@ -22,8 +22,11 @@ from datetime import date
 from pathlib import Path
 from time import perf_counter
 
-from report import machine, percentile, table, upper_bound
+from report import table, upper_bound
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from frontdesk.bench.figures import percentile
+from frontdesk.bench.machine import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))

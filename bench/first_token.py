@@ -14,8 +14,10 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from report import percentile, show, spread
-from sse_client import Client
+from report import show
+
+from frontdesk.bench.client import Target
+from frontdesk.bench.figures import percentile, spread
 
 QUESTIONS = (
     "When are you open?",
@@ -37,16 +39,16 @@ class Asked:
     speed: float
 
 
-async def ask(client: Client, number: int, new_tokens: int) -> Asked:
+async def ask(client: Target, number: int, new_tokens: int) -> Asked:
     question = QUESTIONS[number % len(QUESTIONS)].format(number)
     answer = await client.chat([{"role": "user", "content": question}], new_tokens)
     if answer.error:
         raise SystemExit(answer.error)
     speed = (answer.tokens - 1) / (answer.last - answer.first)
-    return Asked(answer.prompt_tokens, answer.cached_tokens, (answer.first - answer.sent) * 1000, speed)
+    return Asked(answer.prompt_tokens, answer.cached_tokens, answer.ttft * 1000, speed)
 
 
-async def measure(client: Client, count: int, new_tokens: int) -> list[Asked]:
+async def measure(client: Target, count: int, new_tokens: int) -> list[Asked]:
     return [await ask(client, number, new_tokens) for number in range(count)]
 
 
@@ -70,7 +72,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--json", type=Path, help="write the JSON here")
     options = parser.parse_args()
-    asked = asyncio.run(measure(Client(options.url, options.model), max(2, options.count), options.new_tokens))
+    asked = asyncio.run(measure(Target(options.url, options.model), max(2, options.count), options.new_tokens))
     rows = [row("the first", asked[:1]), row("later ones", asked[1:])]
     show("New conversations, one after the other", rows, rows, options.json)
 

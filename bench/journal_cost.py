@@ -28,9 +28,14 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from report import cpu_seconds, machine, percentile, spread, table
-from sized_prompts import words
-from sse_client import Answer, Client
+from report import table
+
+from frontdesk.bench.client import Target
+from frontdesk.bench.figures import percentile, spread
+from frontdesk.bench.machine import machine
+from frontdesk.bench.processes import seconds
+from frontdesk.bench.prompts import words
+from frontdesk.bench.reply import Reply, read_responses
 
 ROOT = Path(__file__).resolve().parents[1]
 Sample = tuple[float, float]  # when a token reached its log, in seconds of the machine's clock; how long it took
@@ -53,12 +58,12 @@ class Round:
         return [1000 * took for at, took in samples if self.first < at <= self.last]
 
 
-async def measure(client: Client, pid: int, streams: int, new: int, stored: bool, rng: random.Random) -> Round:
+async def measure(client: Target, pid: int, streams: int, new: int, stored: bool, rng: random.Random) -> Round:
     """All at once, greedy and of the same length."""
-    before = cpu_seconds(pid)[0]
+    before = seconds(pid)
     answers = await asyncio.gather(*(_ask(client, rng, new, stored) for _ in range(streams)))
-    used = cpu_seconds(pid)[0] - before
-    arrivals = [_arrivals(answer) for answer in answers]
+    used = seconds(pid) - before
+    arrivals = [answer.arrivals for answer in answers]
     first, last = max(each[0] for each in arrivals), min(each[-1] for each in arrivals)
     inside = [[t for t in each if first < t <= last] for each in arrivals]
     gaps = [1000 * (b - a) for each in inside for a, b in pairwise(each)]
@@ -66,48 +71,43 @@ async def measure(client: Client, pid: int, streams: int, new: int, stored: bool
     return Round(stored, first, last, gaps, speed, 1e6 * used / sum(map(len, arrivals)))
 
 
-async def _ask(client: Client, rng: random.Random, new: int, store: bool) -> Answer:
+async def _ask(client: Target, rng: random.Random, new: int, store: bool) -> Reply:
     body: dict[str, object] = {
         "input": words(rng, 20),
         "instructions": "Talk.",
         "store": store,
         "stream": True,
-        "temperature": 0,
-        "ignore_eos": True,
         "max_output_tokens": new,
+        **client.more,
     }
-    answer = await client.stream("/v1/responses", body)
-    if answer.error or b"response.incomplete" not in answer.lines[-2][1]:
-        raise SystemExit(f"a reply failed: {answer.error or answer.lines[-1][1][:300]}")
-    return answer
-
-
-def _arrivals(answer: Answer) -> list[float]:
-    return [when for when, line in answer.lines if b"response.output_text.delta" in line]
+    reply = await client.stream("/responses", body, read_responses, Reply(asked=new))
+    if reply.error or reply.tokens != new:
+        raise SystemExit(f"a reply failed: {reply.error or f'{reply.tokens} of {new} tokens came'}")
+    return reply
 
 
 def serve(out: Path, *, ahead: bool) -> None:
     """`frontdesk serve`, which notes when each token came and was logged, and writes the samples when it ends."""
     if ahead:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    from frontdesk.chat.reply import Reply
+    from frontdesk.chat.reply import Reply as Served
     from frontdesk.cli.main import main as frontdesk
 
     arrived: dict[tuple[str, int], float] = {}
     samples: list[Sample] = []
-    on_output, apply = Reply._on_output, Reply._apply
+    on_output, apply = Served._on_output, Served._apply
 
-    def timed_output(self: Reply, output) -> None:
+    def timed_output(self: Served, output) -> None:
         arrived[self.id, self._position] = perf_counter()
         on_output(self, output)
 
-    def timed_apply(self: Reply, entry, logprobs) -> None:
+    def timed_apply(self: Served, entry, logprobs) -> None:
         apply(self, entry, logprobs)
         if (began := arrived.pop((self.id, entry.position), None)) is not None:
             now = perf_counter()
             samples.append((now, now - began))
 
-    Reply._on_output, Reply._apply = timed_output, timed_apply
+    Served._on_output, Served._apply = timed_output, timed_apply
     atexit.register(lambda: out.write_text(json.dumps(samples)))
     frontdesk()
 
@@ -126,7 +126,7 @@ async def run(options: argparse.Namespace, folder: Path) -> tuple[list[Round], l
     out = folder / "samples.json"
     program = (__file__, "--serve-ahead" if options.ahead else "--serve", str(out))
     with running_server(folder / "log.txt", program=program, log_level="error") as server:
-        client, pid = Client(server.url), server.process.pid
+        client, pid = Target(server.url), server.process.pid
         if options.ahead:
             step_back(server.engine_pid)
         await measure(client, pid, options.streams, 64, True, rng)  # warm up

@@ -21,8 +21,11 @@ from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
-from report import machine, percentile, table
+from report import table
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from frontdesk.bench.figures import percentile
+from frontdesk.bench.machine import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))

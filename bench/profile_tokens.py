@@ -23,8 +23,9 @@ from typing import Any, Final
 import numpy as np
 import uvloop
 from msgspec.structs import replace
-from report import percentile, show, spread
+from report import show
 
+from frontdesk.bench.figures import percentile, spread
 from frontdesk.chat.decoder import Decoder
 from frontdesk.chat.prompts import load_personas
 from frontdesk.chat.sampling import DEFAULTS

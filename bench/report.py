@@ -1,4 +1,4 @@
-"""What every benchmark prints: medians with their spread, a table for people, JSON for programs, and the machine.
+"""What the scripts here print: a table for people, JSON for programs, and the machine. The package has the statistics.
 
 Results are only comparable with the machine's line beside them: cores, instruction sets, and how noisy it was.
 """
@@ -7,28 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
-from typing import Final
 
-FLAGS: Final = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest value, so that a P99 of few values is the worst of them. 0 for none."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, round(percent / 100 * (len(ordered) - 1)))] if ordered else 0.0
-
-
-def spread(values: Sequence[float], digits: int = 1) -> str:
-    """`median (lowest to highest)`."""
-    if not values:
-        return "-"
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})" if len(values) > 1 else f"{middle:.{digits}f}"
+from frontdesk.bench.machine import machine
 
 
 def upper_bound(failures: int, trials: int, confidence: float = 0.95) -> float:
@@ -57,40 +39,6 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
     ]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
-
-
-def machine() -> str:
-    """Cores, instruction sets, load and noise, in one line."""
-    text = Path("/proc/cpuinfo").read_text()
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    flags = [flag for flag in FLAGS if flag in facts.get("flags", "").split()]
-    load = os.getloadavg()[0]
-    cores = len(os.sched_getaffinity(0))
-    return f"{facts.get('model name', '?')}, {cores} cores ({', '.join(flags)}), load {load:.1f}, {noise()}"
-
-
-def noise(rounds: int = 200) -> str:
-    """How much longer the same millisecond of work takes at its worst: 1.0 on a machine that does nothing else."""
-    times = []
-    for _ in range(rounds):
-        began = perf_counter()
-        sum(range(50_000))
-        times.append(perf_counter() - began)
-    middle = statistics.median(times)
-    return f"noise P95/P50 {percentile(times, 95) / middle:.2f}, worst/P50 {max(times) / middle:.1f}"
-
-
-def cpu_seconds(pid: int) -> tuple[float, float]:
-    """CPU time so far of a server: (the service's own process, its children, which are the engines)."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    children = [int(child) for task in tasks for child in task.read_text().split()]
-    return _cpu(pid), sum(_cpu(child) for child in children)
-
-
-def _cpu(pid: int) -> float:
-    """User and system time, the 14th and 15th fields of /proc/PID/stat."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def show(title: str, rows: Sequence[Mapping[str, object]], details: object, out: Path | None) -> None:

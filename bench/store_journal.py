@@ -17,8 +17,9 @@ from pathlib import Path
 from time import perf_counter, time
 
 import uvloop
-from report import percentile, show
+from report import show
 
+from frontdesk.bench.figures import percentile
 from frontdesk.store.records import JournalEntry, ResponseRecord
 from frontdesk.store.store import Store, open_store
 

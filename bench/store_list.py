@@ -16,8 +16,9 @@ from time import perf_counter, time
 from typing import Any
 
 import uvloop
-from report import percentile, show
+from report import show
 
+from frontdesk.bench.figures import percentile
 from frontdesk.messages import Item, Message, item_id
 from frontdesk.store.records import ConversationRecord, LedgerEntry
 from frontdesk.store.store import Store, open_store

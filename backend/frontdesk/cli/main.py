@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from frontdesk import __version__
+from frontdesk.cli.bench import bench
 from frontdesk.cli.chat import chat
 from frontdesk.cli.keys import app as keys
 from frontdesk.cli.serve import serve
@@ -21,6 +22,7 @@ HELP = """Serve a language model on this machine, and talk to it.
     frontdesk chat -m "When are you open?"
     frontdesk keys create shop           a key, for a server that other machines can reach
     frontdesk usage                      who used how many tokens
+    frontdesk bench                      how soon and how fast a running server answers
 
 Any OpenAI client works with base_url http://127.0.0.1:8000/v1; http://127.0.0.1:8000/docs describes every route.
 
@@ -40,6 +42,7 @@ app.command()(serve)
 app.command()(chat)
 app.add_typer(keys, name="keys")
 app.command()(usage)
+app.command()(bench)
 
 
 @app.callback(invoke_without_command=True)

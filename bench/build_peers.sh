@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Builds what Frontdesk is compared with: bench/build_peers.sh
+#
+# llama-server and llama-batched-bench from the llama.cpp source inside the very llama-cpp-python sdist that Frontdesk's
+# own wheel is compiled from (requirements/llama.txt names it by hash), with the options of that wheel; and an
+# environment with llama-cpp-python's two servers, which gets Frontdesk's own wheel, so that all compute with the same
+# kernels. It is kept in ${XDG_CACHE_HOME:-~/.cache}/frontdesk/peers/, never in the checkout, and made only once: about
+# 10 minutes on two cores. The last line printed is that folder.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+say() { printf 'build_peers: %s\n' "$*" >&2; }
+die() { say "$*"; exit 2; }
+
+command -v c++ >/dev/null || command -v g++ >/dev/null || die "no C++ compiler: sudo apt-get install g++"
+python3 requirements/install.py runtime
+version=$(sed -n 's/^llama-cpp-python==\([0-9.]*\).*/\1/p' requirements/llama.txt)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/frontdesk
+options=(-DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF
+    -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF)
+cpu=$(sed -n 's/^flags[^:]*: //p' /proc/cpuinfo | head -1 | tr ' ' '\n' | sort | tr '\n' ' ')
+home=$cache/peers/$version-$(printf '%s' "$cpu ${options[*]}" | sha256sum | cut -c1-12)
+mkdir -p "$home"
+exec 9>"$home/lock"
+flock 9 # a second run waits for the first
+
+tools=$home/tools
+if [ ! -e "$tools/done" ]; then
+    say "installing the build tools"
+    python3 -m venv --clear "$tools"
+    "$tools/bin/pip" install -q --require-hashes --no-deps -r requirements/compile.txt
+    touch "$tools/done"
+fi
+export PATH=$tools/bin:$PATH
+
+if [ ! -e "$home/src/done" ]; then
+    say "fetching the source of llama-cpp-python $version"
+    rm -rf "$home/sdist" "$home/src" && mkdir -p "$home/sdist" "$home/src"
+    "$tools/bin/pip" download -q --no-deps --no-binary :all: --no-build-isolation --require-hashes \
+        -r requirements/llama.txt -d "$home/sdist"
+    tar -xzf "$home"/sdist/*.tar.gz -C "$home/src" --strip-components 1
+    touch "$home/src/done"
+fi
+
+if [ ! -e "$home/build/done" ]; then
+    jobs=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
+    say "compiling llama-server and llama-batched-bench with $jobs compilers"
+    cmake -S "$home/src/vendor/llama.cpp" -B "$home/build" -G Ninja "${options[@]}" >"$home/cmake.log" 2>&1 ||
+        { tail -20 "$home/cmake.log" >&2; die "cmake failed; all of its output is in $home/cmake.log"; }
+    ninja -C "$home/build" -j "$jobs" llama-server llama-batched-bench >&2
+    touch "$home/build/done"
+fi
+
+if [ ! -e "$home/venv/done" ]; then
+    say "installing llama-cpp-python's servers"
+    wheel=$(.venv/bin/python -c 'import sys; sys.path.insert(0, "requirements"); import install; print(install.llama_wheel())')
+    python3 -m venv --clear "$home/venv"
+    "$home/venv/bin/pip" install -q "$wheel[server]"
+    touch "$home/venv/done"
+fi
+printf '%s\n' "$home"
