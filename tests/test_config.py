@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -77,6 +78,7 @@ BOUNDS = {
     "ctx": (63, 4_194_305),
     "kv_tokens": (63, 67_108_865),
     "parked_mib": (-1, 67_108_865),
+    "parked_disk_mib": (-1, 67_108_865),
     "slots": (0, 257),
     "threads": (0, 1025),
     "chunk": (15, 8193),
@@ -188,3 +190,18 @@ def test_prompts_and_weights_are_found() -> None:
 def test_parked_conversations_take_a_share_of_what_is_free(setting: int | None, free: int | None, mib: int) -> None:
     """A small machine would be filled with conversations that nobody comes back to, or `0` would not turn it off."""
     assert parked_bytes(Settings(parked_mib=setting), free) == mib * 2**20
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"database": "/data/shop.db"}, Path("/data/parked")),
+        ({"database": "memory"}, None),
+        ({"database": "postgresql://db/shop"}, None),
+        ({"database": "memory", "parked_folder": "/fast"}, Path("/fast")),
+        ({"database": "/data/shop.db", "parked_disk_mib": 0}, None),
+    ],
+)
+def test_parked_conversations_lie_beside_the_database(given: dict[str, Any], place: Path | None) -> None:
+    """What was said would be left on a disk by a server that was told to forget everything."""
+    assert Settings(**given).parked_place == place

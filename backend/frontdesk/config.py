@@ -83,9 +83,19 @@ class Settings(BaseSettings):
         default=None,
         ge=0,
         le=67_108_864,
-        description="Memory, in MiB, for the KV state of conversations that had to leave the KV cache: whoever comes back "
-        "is not computed again. 0: none is kept. "
+        description="Memory, in MiB, for the KV state of conversations that had to leave the KV cache: whoever comes "
+        "back is not computed again. 0: none is kept. "
         f"Unset: a tenth of the free memory, at most {PARKED_MIB} MiB.",
+    )
+    parked_folder: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder for the KV state of conversations while the server is down: whoever comes back after a "
+        "restart is not computed again. It can be deleted at any time; its files hold what was said, as the database "
+        "does. Unset: 'parked' beside the SQLite database, and nowhere if there is none.",
+    )
+    parked_disk_mib: int = Field(
+        default=1024, ge=0, le=67_108_864, description="Most that `parked_folder` may hold, in MiB. 0: nothing is kept."
     )
     exact: bool | None = Field(
         default=None,
@@ -259,6 +269,16 @@ class Settings(BaseSettings):
     def database_place(self) -> str:
         """A path, a postgresql:// URL, or "memory"."""
         return self.database or str(state_folder() / "frontdesk.db")
+
+    @property
+    def parked_place(self) -> Path | None:
+        """The folder for parked conversations; `None` if they are not to outlive the server."""
+        if not self.parked_disk_mib:
+            return None
+        if self.parked_folder:
+            return Path(self.parked_folder)
+        place = self.database_place
+        return None if place == "memory" or "://" in place else Path(place).parent / "parked"
 
     def window(self, model_context: int) -> int:
         """Tokens that one conversation may hold with a model that was trained for `model_context` tokens."""

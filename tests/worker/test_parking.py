@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,3 +35,46 @@ async def test_who_returns_is_not_computed_again(start_engine: StartEngine, unif
     assert asking.client.stats
     assert asking.client.stats.parked_bytes <= parked_bytes
     assert bool(asking.client.stats.parked) == bool(parked_bytes)
+
+
+async def test_who_returns_after_a_restart_is_not_computed_again(start_engine: StartEngine, tmp_path: Path) -> None:
+    """Every restart of the server would cost all visitors their next first token."""
+    shelf = {"shelf": str(tmp_path / "parked"), "shelf_bytes": 64 << 20, "slots": 2, "kv_cells": 1024}
+    one = await start_engine(parked_bytes=64 << 20, **shelf)
+    first = [await one.ask(prompt(i), 10, tenant=i % 2).end() for i in range(6)]
+    running = one.ask(prompt(9), 300)  # cut short; what there is of it is kept
+    await one.until(lambda: len(running.tokens) > 20)
+    await one.client.close()
+    assert len(list((tmp_path / "parked").glob("*.kv"))) == 7
+    turns = [(*prompt(i), *first[i].tokens, 400, 401) for i in range(6)]
+    two = await start_engine(parked_bytes=64 << 20, **shelf)
+    again = [await two.ask(turn, 10, tenant=i % 2).end() for i, turn in enumerate(turns)]
+    strangers = [await two.ask(turn, 10, tenant=5 + i).end() for i, turn in enumerate(turns)]
+    assert [reply.cached for reply in again] == [[159]] * 6
+    assert [reply.cached for reply in strangers] == [[0]] * 6
+    assert [reply.tokens for reply in again] == [reply.tokens for reply in strangers]
+
+
+@pytest.mark.parametrize("damage", ["bit", "conditions"])
+async def test_a_damaged_state_is_computed_again(start_engine: StartEngine, tmp_path: Path, damage: str) -> None:
+    """A bad block on a disk would change what is said, or kill the engine at every start."""
+    shelf = {"shelf": str(tmp_path / "parked"), "shelf_bytes": 64 << 20, "slots": 2, "kv_cells": 1024}
+    one = await start_engine(**shelf)
+    first = await one.ask(prompt(1), 10).end()
+    turn = (*prompt(1), *first.tokens, 400, 401)
+    await one.client.close()
+    (file,) = (tmp_path / "parked").glob("*.kv")
+    if damage == "bit":
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+        changed = {}
+    else:
+        changed = {"slots": 3, "kv_cells": 1536}
+    two = await start_engine(**{**shelf, **changed})
+    again = await two.ask(turn, 10).end()
+    alone = await two.ask(turn, 10, tenant=1).end()
+    assert again.cached == [0]
+    assert again.tokens == alone.tokens
+    assert not file.exists()
+    assert two.client.restarts == 0

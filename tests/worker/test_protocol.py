@@ -19,6 +19,7 @@ from frontdesk.worker.protocol import (
     SequenceOutput,
     Stepped,
     StepStats,
+    Stop,
     Submit,
 )
 
@@ -34,7 +35,7 @@ SUBMITS = st.builds(Submit, COUNTS, TOKENS, TOKENS, COUNTS, TOKENS, SAMPLING, st
 LOADS = st.builds(
     Load, path=st.text(), window=COUNTS, kv_cells=COUNTS, slots=IDS, threads=IDS, threads_least=IDS, chunk=IDS,
     chunk_busy=IDS, kv_type=st.sampled_from(["f16", "q8_0"]), exact=st.booleans(),
-    parked_bytes=COUNTS,
+    parked_bytes=COUNTS, shelf=st.text(), shelf_bytes=COUNTS,
 )  # fmt: skip
 LOGPROBS = st.builds(Logprobs, NUMBERS, TOKENS, st.lists(NUMBERS, max_size=5).map(tuple))
 OUTPUTS = st.builds(
@@ -42,7 +43,7 @@ OUTPUTS = st.builds(
     st.lists(LOGPROBS, max_size=2).map(tuple),
 )  # fmt: skip
 STATS = st.builds(StepStats, IDS, IDS, COUNTS, COUNTS, IDS, IDS, IDS, NUMBERS, NUMBERS, IDS, COUNTS)
-TO_CHILD = st.one_of(LOADS, SUBMITS, st.builds(Abort, COUNTS))
+TO_CHILD = st.one_of(LOADS, SUBMITS, st.builds(Abort, COUNTS), st.just(Stop()))
 TO_PARENT = st.one_of(
     st.builds(Loading, NUMBERS),
     st.builds(Ready, COUNTS, COUNTS, IDS, IDS, IDS, IDS, NUMBERS, st.text()),

@@ -45,6 +45,16 @@ class Match:
     parked: Parked | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A prefix, and the slot or the handle of the parked state that holds its KV."""
+
+    tenant: int
+    tokens: list[int]
+    slot: int = -1
+    handle: int = 0
+
+
 class KVCache:
     """`cells` for all slots together; `unified` says whether they share one pool (see module docstring).
 
@@ -139,7 +149,7 @@ class KVCache:
         slot.used = self._now()
 
     def release(self, sequence: Sequence, *, keep: bool) -> None:
-        """The sequence leaves its slot. What was computed stays there as an idle prefix if `keep`, else it is parked."""
+        """The sequence leaves its slot. What was computed stays as an idle prefix if `keep`, else it is parked."""
         assert sequence.slot is not None
         slot = self.slots[sequence.slot]
         slot.owner = None
@@ -180,6 +190,17 @@ class KVCache:
         handle, dropped = added
         self.ops.extend(Drop(old) for old in dropped)
         return handle
+
+    def kept(self) -> list[Kept]:
+        """All that is worth keeping when the engine stops, in slots and parked in memory; last used first."""
+        slots = sorted((slot for slot in self.slots if slot.tokens), key=lambda slot: -slot.used)
+        found = [
+            Kept(slot.tenant, list(slot.tokens), slot=self.slots.index(slot))
+            for slot in slots
+            if len(slot.tokens) >= MIN_PARKED and not self._is_elsewhere(slot)
+        ]
+        parked = (entry for entry in self.parked.entries() if entry.size)
+        return found + [Kept(entry.tenant, decode(entry.key), handle=entry.handle) for entry in parked]
 
     # --- the mirror's own moves ---------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ llama_cpp: Any = _llama_cpp
 
 KV_TYPES: Final = {"f16": llama_cpp.GGML_TYPE_F16, "f32": llama_cpp.GGML_TYPE_F32, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 CELL_PADDING: Final = 256  # llama.cpp rounds the cells of a stream up to this
+BUILD: Final = f"llama-cpp-python {llama_cpp.__version__}"
 MAX_SEQUENCES: Final = 256  # LLAMA_MAX_SEQ
 EXACT_UBATCH: Final = 32  # rows; ggml's flash attention changes its kernel from 64 rows of one sequence on
 FLASH_AUTO, FLASH_ON = -1, 1

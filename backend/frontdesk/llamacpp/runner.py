@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ctypes
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Drop, Park, Restore, Sampled, Swap, Trim
 from frontdesk.engine.core import Interrupted, OutOfCells
+from frontdesk.engine.kv_cache import Kept
 from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context
 from frontdesk.llamacpp.sampler import Sampler
 from frontdesk.llamacpp.threads import ThreadChoice
@@ -21,6 +22,16 @@ from frontdesk.llamacpp.threads import ThreadChoice
 INTERRUPTIBLE: Final = 64  # rows; smaller steps are over before an interruption would be noticed
 NO_ROOM, ABORTED = 1, 2  # llama_decode's return codes
 State = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class StoredState(Protocol):
+    """A parked state that lies somewhere else than in memory."""
+
+    def read(self) -> memoryview | None:
+        """Its bytes; `None` if they are not there any more, or damaged."""
+        ...
+
+    def remove(self) -> None: ...
 
 
 class DecodeFailed(RuntimeError):
@@ -44,6 +55,8 @@ class LlamaRunner:
         self._sampler = Sampler()
         self._rows = _Rows(max(plan.rows, 64))
         self._parked: dict[int, State] = {}
+        self._stored: dict[int, StoredState] = {}
+        self._fetched: dict[int, State] = {}  # read, to be restored in the next step
         self._callback = llama_cpp.ggml_abort_callback(lambda _: self.interrupt)
         self._no_callback = llama_cpp.ggml_abort_callback()
 
@@ -62,6 +75,25 @@ class LlamaRunner:
             self._undo(batch, code)
         wanted = [chunk.sequence for chunk in batch.chunks if chunk.sample]
         return self._sampler.sample(self._logits(len(wanted)), wanted) if wanted else []
+
+    def adopt(self, handle: int, stored: StoredState) -> None:
+        """This handle stands for a state that is not in memory; it is read when it is wanted."""
+        self._stored[handle] = stored
+
+    def loadable(self, handle: int) -> bool:
+        """Can this parked state be restored in the next step? Reads it, if it is not in memory."""
+        if handle in self._stored:
+            data = self._stored[handle].read()
+            if data is None:
+                return False
+            self._fetched[handle] = np.frombuffer(data, np.uint8)
+        return True
+
+    def saved(self, kept: Kept) -> State:
+        """The state of a slot, or a parked one. No step may be pending."""
+        state = self._parked[kept.handle] if kept.handle else self._state(kept.slot)
+        assert state is not None
+        return state
 
     def state_bytes(self) -> tuple[int, int]:
         """(base, per token): the saved state of n tokens takes base + n x per token bytes. Computes two tokens."""
@@ -137,10 +169,22 @@ class LlamaRunner:
                     raise DecodeFailed(f"sequence {slot} is to be parked and holds nothing")
                 self._parked[handle] = state
             case Restore(handle, slot, length):
-                self._restore(slot, self._parked[handle])
+                self._unpark(handle, slot)
                 llama_cpp.llama_memory_seq_rm(self._memory, slot, length, -1)
+            case Drop(handle) if handle in self._stored:
+                self._stored.pop(handle).remove()
             case Drop(handle):
                 del self._parked[handle]
+
+    def _unpark(self, handle: int, slot: int) -> None:
+        if handle in self._parked:
+            self._restore(slot, self._parked[handle])
+            return
+        try:
+            self._restore(slot, self._fetched.pop(handle))
+        except DecodeFailed:
+            self._stored[handle].remove()  # or the next engine would stumble over it as well
+            raise
 
     def _state(self, slot: int) -> State | None:
         """A copy of everything that a sequence has in the KV cache; `None` if that is nothing."""

@@ -42,6 +42,8 @@ def plan(settings: Settings, card: ModelCard) -> Load:
         kv_type=settings.kv_type,
         exact=exact,
         parked_bytes=parked_bytes(settings, memory),
+        shelf=str(place.absolute()) if (place := settings.parked_place) else "",
+        shelf_bytes=settings.parked_disk_mib * MIB,
     )
 
 

@@ -32,11 +32,13 @@ from frontdesk.worker.protocol import (
     SequenceOutput,
     Stepped,
     StepStats,
+    Stop,
     Submit,
 )
 
 STRIKES: Final = 2  # deaths that one request may cause before it fails
 BACKOFF: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the n-th restart in a row without progress
+SHELVING_SECONDS: Final = 10.0  # that an engine gets to keep its conversations on disk when it is told to stop
 
 
 log = structlog.stdlib.get_logger("frontdesk.worker")
@@ -165,10 +167,19 @@ class EngineClient:
         if self._supervisor:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
+        if self._load.shelf:
+            await self._let_go()
         self._hang_up()
         await self._reap(kill=True)
         for id in list(self._requests):
             self._fail(id, EngineNotReady("the server is shutting down"))
+
+    async def _let_go(self) -> None:
+        """Give the engine time to put its conversations on the shelf."""
+        self._send(Stop())
+        if self._process and self.alive:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), SHELVING_SECONDS)
 
     # --- the engine's life --------------------------------------------------------------------------------------------
 
@@ -320,7 +331,7 @@ class EngineClient:
         for id in list(self._requests):
             self._fail(id, EngineDied(message))
 
-    def _send(self, message: Submit | Abort) -> None:
+    def _send(self, message: Submit | Abort | Stop) -> None:
         """Send now, or not at all: a dead engine's requests are sent to the next one."""
         if self._writer is not None:
             self._writer.write(protocol.encode(message))

@@ -1,7 +1,8 @@
 """The engine's process: reads requests, steps the engine, sends one message a step. Started by `worker/client`.
 
-It may die at any instruction; nothing here is worth saving. A thread reads the socket, so that an abort can interrupt
-a long prefill and the parent's death ends this process at once. Knows no text; its only clock is for its statistics.
+It may die at any instruction; what it saves when it is told to stop only spares work. A thread reads the socket, so
+that an abort can interrupt a long prefill and the parent's death ends this process at once. Knows no text; its only
+clock is for its statistics.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
+from typing import NoReturn
 
 from frontdesk.engine.batch import Batch
 from frontdesk.engine.core import Engine, Interrupted
@@ -21,12 +24,14 @@ from frontdesk.engine.parked import ParkedPrefixes
 from frontdesk.engine.request import SequenceOutput
 from frontdesk.engine.scheduler import Scheduler
 from frontdesk.errors import ModelLoadFailed
-from frontdesk.llamacpp.library import CELL_PADDING, MAX_SEQUENCES, ContextPlan, facts, open_model
+from frontdesk.llamacpp.library import BUILD, CELL_PADDING, MAX_SEQUENCES, ContextPlan, facts, open_model
 from frontdesk.llamacpp.runner import LlamaRunner
 from frontdesk.worker import protocol
-from frontdesk.worker.protocol import Abort, Load, LoadFailed, Loading, Ready, Stepped, StepStats, Submit
+from frontdesk.worker.protocol import Abort, Load, LoadFailed, Loading, Ready, Stepped, StepStats, Stop, Submit
+from frontdesk.worker.shelf import Shelf, Stored
 
 IDLE_PREFIXES = 32  # sequence ids beyond the running ones that may keep a prefix, where cells are shared
+LOOKING_SECONDS = 0.25  # that a loaded engine waits for the list of what a former one has left
 
 
 class Link:
@@ -64,20 +69,26 @@ class Worker:
     def __init__(self, link: Link, load: Load) -> None:
         begun = perf_counter()
         self._link = link
-        self._inbox: queue.SimpleQueue[Submit | Abort] = queue.SimpleQueue()
-        model = open_model(load.path, _throttled(link))
+        self._inbox: queue.SimpleQueue[Submit | Abort | Stop | Stored] = queue.SimpleQueue()
         unified = load.unified
         sequences = min(MAX_SEQUENCES, load.slots + IDLE_PREFIXES) if unified else load.slots
         per_stream = -(-load.window // CELL_PADDING) * CELL_PADDING
         cells = load.kv_cells if unified else per_stream * load.slots
         rows = load.slots + max(load.chunk, load.chunk_busy)
+        layout = ("unified", 0) if unified else ("streams", sequences, per_stream)
+        conditions = (BUILD, load.kv_type, load.exact, layout)
+        self._shelf = Shelf(Path(load.shelf), load.shelf_bytes, Path(load.path), conditions) if load.shelf else None
+        looking = threading.Thread(target=self._look_up, daemon=True)
+        looking.start()  # beside the loading of the model, which takes longer
+        model = open_model(load.path, _throttled(link))
         plan = ContextPlan(cells, sequences, rows, load.threads, load.threads_least, load.kv_type, unified, load.exact)
         self._runner = LlamaRunner(model, plan)
         parked = ParkedPrefixes(load.parked_bytes, *self._runner.state_bytes()) if load.parked_bytes else None
-        self._cache = KVCache(sequences, cells, unified=unified, parked=parked)
+        self._cache = KVCache(sequences, cells, unified=unified, parked=parked, loadable=self._runner.loadable)
         scheduler = Scheduler(self._cache, slots=load.slots, chunk=load.chunk, chunk_busy=load.chunk_busy)
         self._engine = Engine(scheduler, self._runner, load.window)
         known = facts(model)
+        looking.join(LOOKING_SECONDS)
         self._ready = Ready(
             window=load.window,
             kv_cells=cells,
@@ -90,7 +101,7 @@ class Worker:
         )
 
     def run(self) -> None:
-        """Serve until the service is gone."""
+        """Serve until the service is gone, or says stop."""
         self._link.send(self._ready)
         threading.Thread(target=self._read, daemon=True).start()
         while True:
@@ -111,17 +122,27 @@ class Worker:
             except ValueError as error:  # without its ears this process could not even be told to stop
                 print(f"engine: unreadable message: {error}", file=sys.stderr, flush=True)
                 os._exit(1)
-            if isinstance(message, Submit | Abort):
+            if isinstance(message, Submit | Abort | Stop):
                 self._inbox.put(message)
-            if isinstance(message, Abort) and message.id in self._runner.prefilling:
+            if isinstance(message, Stop) or (isinstance(message, Abort) and message.id in self._runner.prefilling):
                 self._runner.interrupt = True
+
+    def _look_up(self) -> None:
+        """See what a former engine has left. Runs beside the rest; what it finds late is late, no more."""
+        if self._shelf:
+            for stored in self._shelf.stored():
+                self._inbox.put(stored)
 
     def _take_messages(self) -> list[SequenceOutput]:
         """Enter what has arrived; waits when there is nothing else to do. Returns replies that were over at once."""
         over = []
         while not self._inbox.empty() or not self._engine.busy:
             message = self._inbox.get()
-            if isinstance(message, Abort):
+            if isinstance(message, Stop):
+                self._leave()
+            elif isinstance(message, Stored):
+                self._adopt(message)
+            elif isinstance(message, Abort):
                 self._engine.abort(message.id)
                 if not self._engine.busy:  # no step will tell it
                     self._link.send(Stepped((), self._stats(Batch(), 0.0)))
@@ -129,6 +150,25 @@ class Worker:
                 over.append(output)
                 break
         return over
+
+    def _adopt(self, stored: Stored) -> None:
+        """Count on a state of a former engine, if nothing here says as much."""
+        if handle := self._cache.adopt(stored.tenant, stored.tokens):
+            self._runner.adopt(handle, stored)
+        else:
+            stored.remove()
+
+    def _leave(self) -> NoReturn:
+        """Put what is worth it on the shelf, last used first, and end."""
+        if self._shelf:
+            ops, self._cache.ops = self._cache.ops, []
+            self._runner.execute(Batch(ops=ops))
+            kept = ((k.tenant, k.tokens, self._runner.saved(k).data) for k in self._cache.kept())
+            try:
+                self._shelf.keep(kept)
+            except OSError as error:
+                print(f"engine: conversations could not be kept: {error}", file=sys.stderr, flush=True)
+        os._exit(0)
 
     def _stats(self, batch: Batch, seconds: float) -> StepStats:
         decode = sum(1 for chunk in batch.chunks if len(chunk.tokens) == 1)

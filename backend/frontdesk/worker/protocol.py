@@ -2,8 +2,8 @@
 
 Frames are a 4-byte big-endian length and a msgpack array, on an AF_UNIX stream socket. The parent speaks first
 (`Load`); the child answers with any number of `Loading`, then `Ready` or `LoadFailed`. From then on the parent
-sends `Submit` and `Abort`, the child one `Stepped` per engine step. End of file on either side means that the other is
-dead. This module knows nothing of what the numbers mean.
+sends `Submit` and `Abort`, and `Stop` at the end; the child one `Stepped` per engine step. End of file on either side
+means that the other is dead. This module knows nothing of what the numbers mean.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = [
     "SequenceOutput",
     "StepStats",
     "Stepped",
+    "Stop",
     "Submit",
     "ToChild",
     "ToParent",
@@ -57,10 +58,16 @@ class Load(msgspec.Struct, array_like=True, tag=True, frozen=True):
     kv_type: str = "f16"  # f16 | f32 | q8_0
     exact: bool = False
     parked_bytes: int = 0  # of memory for conversations that had to leave the KV cache; 0 = none is kept
+    shelf: str = ""  # folder for those that are left when the engine is told to stop; "" = none
+    shelf_bytes: int = 0
 
     @property
     def unified(self) -> bool:
         return self.kv_cells < self.slots * self.window
+
+
+class Stop(msgspec.Struct, array_like=True, tag=True, frozen=True):
+    """Put on the shelf what is worth it, then end. Replies that still run end without another word."""
 
 
 class Loading(msgspec.Struct, array_like=True, tag=True, frozen=True):
@@ -109,7 +116,7 @@ class Stepped(msgspec.Struct, array_like=True, tag=True, frozen=True):
     stats: StepStats
 
 
-ToChild = Load | Submit | Abort
+ToChild = Load | Submit | Abort | Stop
 ToParent = Loading | Ready | LoadFailed | Stepped
 
 _encoder = msgspec.msgpack.Encoder()
