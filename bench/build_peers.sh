@@ -4,7 +4,7 @@
 # llama-server and llama-batched-bench from the llama.cpp source inside the very llama-cpp-python sdist that Frontdesk's
 # own wheel is compiled from (requirements/llama.txt names it by hash), with the options of that wheel; and an
 # environment with llama-cpp-python's two servers, which gets Frontdesk's own wheel, so that all compute with the same
-# kernels. It is kept in ${XDG_CACHE_HOME:-~/.cache}/frontdesk/peers/, never in the checkout, and made only once: about
+# kernels, and the library for pictures, without which its example server does not start. It is kept in ${XDG_CACHE_HOME:-~/.cache}/frontdesk/peers/, never in the checkout, and made only once: about
 # 10 minutes on two cores. The last line printed is that folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,10 +12,9 @@ say() { printf 'build_peers: %s\n' "$*" >&2; }
 die() { say "$*"; exit 2; }
 
 command -v c++ >/dev/null || command -v g++ >/dev/null || die "no C++ compiler: sudo apt-get install g++"
-python3 requirements/install.py runtime
 version=$(sed -n 's/^llama-cpp-python==\([0-9.]*\).*/\1/p' requirements/llama.txt)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/frontdesk
-options=(-DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF
+options=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF
     -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF)
 cpu=$(sed -n 's/^flags[^:]*: //p' /proc/cpuinfo | head -1 | tr ' ' '\n' | sort | tr '\n' ' ')
 home=$cache/peers/$version-$(printf '%s' "$cpu ${options[*]}" | sha256sum | cut -c1-12)
@@ -52,9 +51,14 @@ fi
 
 if [ ! -e "$home/venv/done" ]; then
     say "installing llama-cpp-python's servers"
-    wheel=$(.venv/bin/python -c 'import sys; sys.path.insert(0, "requirements"); import install; print(install.llama_wheel())')
+    wheel=$(PYTHONPATH=requirements python3 -c 'import install
+with install.exclusive(): print(install.llama_wheel())')
     python3 -m venv --clear "$home/venv"
-    "$home/venv/bin/pip" install -q "$wheel[server]"
+    # The second list stands at the head of examples/server/server.py.
+    "$home/venv/bin/pip" install -q "$wheel[server]" fastapi jinja2 numpy openai pydantic safetensors uvicorn websockets
+    library=$("$home/venv/bin/python" -c 'import llama_cpp, pathlib; print(pathlib.Path(llama_cpp.__file__).parent / "lib")')
+    c++ -shared -o "$library/libmtmd.so" -Wl,--whole-archive "$(find "$home/build" -name libmtmd.a)" -Wl,--no-whole-archive \
+        -L"$library" -lllama -lggml -lggml-base -lpthread '-Wl,-rpath,$ORIGIN'
     touch "$home/venv/done"
 fi
 printf '%s\n' "$home"

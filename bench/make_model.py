@@ -37,6 +37,8 @@ TYPES: Final = {
     "q4_0": GGMLQuantizationType.Q4_0,
     "f16": GGMLQuantizationType.F16,
 }
+MIXTURES: Final = {"q4_k_m": 15}  # which llama.cpp itself makes, from Q8_0; its number of each
+KINDS: Final = (*TYPES, *MIXTURES)
 FILE_TYPES: Final = {
     "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
     "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
@@ -65,12 +67,21 @@ class Shape:
 
 SHAPES: Final = {
     "qwen2.5-0.5b": Shape(24, 896, 14, 2, 4864, 32_768, 151_936, 151_646),
+    "qwen2.5-1.5b": Shape(28, 1536, 12, 2, 8960, 32_768, 151_936, 151_646),
     "tiny": Shape(2, 128, 4, 2, 256, 2048, 1280, 1275),
 }
 
 
 def write_model(out: Path, shape: Shape, kind: str, seed: int = 0, told: Callable[[float], None] | None = None) -> None:
-    """Write the whole file. `told` hears 0..1 after each tensor."""
+    """Write the whole file. `told` hears 0..1 after each tensor. Raises RuntimeError when llama.cpp cannot quantize."""
+    if kind in MIXTURES:
+        whole = out.with_suffix(".q8_0.part")
+        try:
+            write_model(whole, shape, "q8_0", seed, told)
+            _quantize(whole, out, MIXTURES[kind])
+        finally:
+            whole.unlink(missing_ok=True)
+        return
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(out, "qwen2")
     _write_facts(writer, shape, kind)
@@ -86,6 +97,17 @@ def write_model(out: Path, shape: Shape, kind: str, seed: int = 0, told: Callabl
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _quantize(source: Path, out: Path, kind: int) -> None:
+    """llama.cpp's own mixture of types. Where rows are no multiple of 256, as in the 0.5B shape, it takes Q5_0 and Q8_0
+    for its K types, as it does with the real model."""
+    import llama_cpp
+
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.allow_requantize = kind, True
+    if code := llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), params):
+        raise RuntimeError(f"llama.cpp could not quantize {source}: code {code}")
 
 
 def vocabulary(shape: Shape, rng: np.random.Generator) -> tuple[list[str], list[TokenType], list[str]]:
@@ -202,7 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write a GGUF of a real shape with random weights.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b")
-    parser.add_argument("--type", choices=TYPES, default="q8_0")
+    parser.add_argument("--type", choices=KINDS, default="q8_0")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)

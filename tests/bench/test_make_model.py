@@ -8,7 +8,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from make_model import CHATML, SHAPES, TYPES, write_model
+from make_model import CHATML, KINDS, SHAPES, write_model
 from msgspec.structs import replace
 
 from frontdesk.chat.sampling import DEFAULTS
@@ -41,7 +41,7 @@ def test_the_vocabulary_is_counted_by_tiktoken(tiny: Path) -> None:
     assert read_metadata(tiny)["tokenizer.chat_template"] == CHATML
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_it_decodes_and_does_not_stand_still(tmp_path: Path, kind: str) -> None:
     """A reply that is one token over and over would make speculation and compression look too good."""
     path = tmp_path / f"{kind}.gguf"

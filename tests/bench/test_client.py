@@ -1,0 +1,125 @@
+"""The client against servers that do what servers should not: cut, stall, refuse, or speak plainer HTTP than ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.bench.replies import chat_lines
+
+from frontdesk.bench.client import Target, TargetUnusable
+from frontdesk.bench.drive import Drive
+from frontdesk.bench.plan import Plan, Round, Session, Turn
+from frontdesk.bench.reply import NO_END, Reply
+from frontdesk.errors import ConfigError
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
+WHOLE = b"".join(b"data: " + line + b"\n\n" for line in chat_lines(["a", "b"], "stop", USAGE))
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n"
+ASK = [{"role": "user", "content": "hi"}]
+
+
+@asynccontextmanager
+async def server(answer: bytes, *, stalls: bool = False) -> AsyncIterator[str]:
+    """Gives every connection these bytes and closes it, or keeps it open."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        if stalls:
+            await reader.read()
+        writer.close()
+
+    listening = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with listening:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+
+def chunked(body: bytes) -> bytes:
+    return HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"%x\r\n%b\r\n" % (len(body), body)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        chunked(WHOLE) + b"0\r\n\r\n",
+        HEAD + b"\r\n" + WHOLE,
+        HEAD + b"content-length: %d\r\n\r\n" % len(WHOLE) + WHOLE,
+        HEAD + b"transfer-encoding: chunked\r\n\r\n"
+        + b"".join(b"1\r\n%c\r\n" % byte for byte in WHOLE) + b"0\r\n\r\n",
+    ],
+    ids=["chunked", "until it closes", "of known length", "byte by byte"],
+)  # fmt: skip
+async def test_every_way_to_send_a_stream_is_read(answer: bytes) -> None:
+    """A peer would lose a comparison because the client cannot read it."""
+    async with server(answer) as url:
+        reply = await Target(url + "/v1/").chat(ASK, 2)
+    assert (reply.text, reply.tokens, reply.error) == ("ab", 2, "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (chunked(WHOLE[: WHOLE.index(b"\n\n") + 2]), NO_END),
+        (b"", "without an answer"),
+        (b"HTTP/1.1 503 Busy\r\ncontent-length: 31\r\n\r\n" + b'{"error": {"message": "later"}}', "503 later"),
+        (b"HTTP/1.1 500 Oh\r\ncontent-length: 4\r\n\r\noh\nno"[:-1], "500 oh"),
+        (b"SSH-2.0-OpenSSH_9\r\n", "HTTP"),
+    ],
+    ids=["cut", "silence", "refused", "no JSON", "no HTTP"],
+)
+async def test_what_goes_wrong_is_in_the_reply(answer: bytes, error: str) -> None:
+    """One bad reply would end the run, or count as a good one."""
+    async with server(answer) as url:
+        reply = await Target(url).chat(ASK, 2)
+    assert not reply.good
+    assert error in reply.error
+
+
+async def test_a_stalled_reply_ends() -> None:
+    """A run would never end."""
+    async with server(HEAD + b"\r\n" + WHOLE[:80], stalls=True) as url:
+        reply = await Target(url, timeout=0.3).chat(ASK, 2)
+    assert reply.error == "no end after 0 s"
+
+
+async def test_a_cancelled_reply_is_stopped_not_failed() -> None:
+    """What is left on purpose would count as an error."""
+    async with server(HEAD + b"\r\n" + WHOLE[:200], stalls=True) as url:
+        reply = Reply(asked=2)
+        task = asyncio.create_task(Target(url).chat(ASK, 2, reply))
+        while not reply.frames:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert (reply.stopped, reply.error) == (True, "")
+
+
+async def test_nobody_there_and_no_usage_are_told_apart() -> None:
+    """A user would look for the wrong mistake."""
+    with pytest.raises(TargetUnusable, match="no server answers") as found:
+        await Target("http://127.0.0.1:9").sizes()
+    assert found.value.code == "unreachable"
+    async with server(HEAD + b"content-length: 2\r\n\r\n{}") as url:
+        with pytest.raises(TargetUnusable, match="does not tell how many tokens"):
+            await Target(url).sizes()
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://x", "http://", "http://x:99999", "http://x:y"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    """A typing mistake would be told as a server that is down."""
+    with pytest.raises(ConfigError, match="--url"):
+        Target(url)
+
+
+async def test_a_server_that_runs_one_at_a_time_is_not_waited_for_for_ever() -> None:
+    """A comparison would hang at the first serial server."""
+    session = Session((Turn("x", 8),))
+    async with server(HEAD + b"\r\n", stalls=True) as url:
+        drive = Drive(Target(url, timeout=0.5), Plan((Round(((session,),), (session, session)),)))
+        with pytest.raises(TargetUnusable, match=r"0 of 2 streams|failed: no end"):
+            await drive.run()
