@@ -205,3 +205,13 @@ def test_parked_conversations_take_a_share_of_what_is_free(setting: int | None, 
 def test_parked_conversations_lie_beside_the_database(given: dict[str, Any], place: Path | None) -> None:
     """What was said would be left on a disk by a server that was told to forget everything."""
     assert Settings(**given).parked_place == place
+
+
+@pytest.mark.parametrize("name", ["speculate", "pad_rows", "exact"])
+def test_switches_can_be_turned_off_everywhere(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lever could not be turned off to see what it does."""
+    assert getattr(load(None, {name: "false"}), name) is False
+    toml(f"{name} = false")
+    assert getattr(load(), name) is False
+    monkeypatch.setenv(config.PREFIX + name.upper(), "true")
+    assert getattr(load(), name) is True

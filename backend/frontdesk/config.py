@@ -25,6 +25,7 @@ FILE_NAME = "frontdesk.toml"
 DEFAULT_WINDOW = 8192  # tokens; what a model with a longer context is opened with when nobody asks for more
 SHARED_CONVERSATIONS = 4  # full windows that the KV cache holds by default; most conversations are far from full
 
+TRUTHS = ("exact", "speculate", "pad_rows")  # settings that are true or false
 PARKED_MIB = 1024  # most memory that parked conversations take by default
 
 
@@ -96,6 +97,16 @@ class Settings(BaseSettings):
     )
     parked_disk_mib: int = Field(
         default=1024, ge=0, le=67_108_864, description="Most that `parked_folder` may hold, in MiB. 0: nothing is kept."
+    )
+    speculate: bool = Field(
+        default=True,
+        description="Tokens that a reply seems to quote are computed along with the one that is due, where it has "
+        "proved to pay on this machine. The text is the same.",
+    )
+    pad_rows: bool = Field(
+        default=True,
+        description="A step that leaves a group of four rows unfilled is filled up, where the clock says that it is "
+        "faster. The text is the same.",
     )
     exact: bool | None = Field(
         default=None,
@@ -235,7 +246,7 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _is_no_truth(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, bool) and info.field_name != "exact":  # or `port = true` would be port 1
+        if isinstance(value, bool) and info.field_name not in TRUTHS:  # or `port = true` would be port 1
             raise ValueError("must not be true or false")
         return value
 

@@ -31,6 +31,17 @@ class Plan:
     busy: int = 16
     unified: bool = True
     parked: int = 0  # bytes; a token takes 3, a state 7 more
+    factor: float | None = -1.0  # cost of a step with guesses, `StepCosts`; -1: none are made
+
+
+@dataclass
+class Costs:
+    """Every step with guesses costs this much."""
+
+    value: float | None
+
+    def factor(self, streams: int, rows: int) -> float | None:
+        return 1.0 if streams == rows else self.value
 
 
 @dataclass
@@ -50,7 +61,8 @@ class House:
         self.cache = KVCache(slots, cells, unified=plan.unified, parked=ParkedPrefixes(plan.parked, 7, 3))
         memory = Memory([{} for _ in range(slots)], cells if plan.unified else plan.window, plan.unified)
         self.oracle = Oracle(memory, plan.slots + max(plan.chunk, plan.busy))
-        self.scheduler = Scheduler(self.cache, slots=plan.slots, chunk=plan.chunk, chunk_busy=plan.busy)
+        costs = None if plan.factor == -1 else Costs(plan.factor)
+        self.scheduler = Scheduler(self.cache, slots=plan.slots, chunk=plan.chunk, chunk_busy=plan.busy, costs=costs)
         self.engine = Engine(self.scheduler, self.oracle, plan.window)
         self.requests: dict[int, Submit] = {}
         self.told: dict[int, Told] = {}

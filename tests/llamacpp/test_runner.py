@@ -22,6 +22,8 @@ from frontdesk.engine.parked import ParkedPrefixes
 from frontdesk.engine.request import SamplingParams, Submit
 from frontdesk.engine.scheduler import Scheduler
 from frontdesk.engine.sequence import Sequence
+from frontdesk.engine.speculative import StepCosts
+from frontdesk.llamacpp.choice import Padding
 from frontdesk.llamacpp.library import ContextPlan, llama_cpp, open_model
 from frontdesk.llamacpp.runner import LlamaRunner
 from frontdesk.llamacpp.sampler import Sampler
@@ -48,7 +50,7 @@ class Recorder(Sampler):
 class Lab:
     def __init__(
         self, model: Any, *, slots: int, cells: int | None = None, threads: int = 1, exact: bool = True,
-        chunk: int = 256, busy: int = 64, parked: int = 0,
+        chunk: int = 256, busy: int = 64, parked: int = 0, costs: StepCosts | None = None, pad: bool = False,
     ) -> None:  # fmt: skip
         unified = cells is not None
         total = cells or slots * WINDOW
@@ -61,26 +63,34 @@ class Lab:
             kv_type="f16",
             unified=unified,
             exact=exact,
+            pad_rows=pad,
         )
         self.runner = LlamaRunner(model, plan)
         self.recorder = self.runner._sampler = Recorder()
         parked_prefixes = ParkedPrefixes(parked, *self.runner.state_bytes()) if parked else None
         self.cache = KVCache(slots, total, unified=unified, parked=parked_prefixes)
-        self.engine = Engine(Scheduler(self.cache, slots=slots, chunk=chunk, chunk_busy=busy), self.runner, WINDOW)
+        scheduler = Scheduler(self.cache, slots=slots, chunk=chunk, chunk_busy=busy, costs=costs)
+        self.engine = Engine(scheduler, self.runner, WINDOW)
+        self.drafted = self.accepted = 0
         self.tokens: dict[int, list[int]] = {}
         self.preempted = 0
         self.ops: set[type] = set()
 
-    def ask(self, id: int, prompt: list[int], most: int, tenant: int = 0) -> None:
+    def ask(
+        self, id: int, prompt: list[int], most: int, tenant: int = 0, sampling: SamplingParams = GREEDY, top: int = -1
+    ) -> None:
         self.tokens[id] = []
-        self.engine.submit(Submit(id, tuple(prompt), (), most, (), GREEDY, -1, tenant))
+        self.engine.submit(Submit(id, tuple(prompt), (), most, (), sampling, top, tenant))
 
     def step(self) -> None:
         batch, outputs = self.engine.step()
         self.preempted += batch.preempted
         self.ops |= {type(op) for op in batch.ops}
+        self.drafted += sum(chunk.drafts for chunk in batch.chunks)
+        self.accepted += batch.accepted
         for output in outputs:
             self.tokens[output.id] += output.tokens
+            assert len(output.logprobs) in (0, len(output.tokens))
 
     def run(self) -> None:
         while self.engine.busy:
@@ -233,6 +243,99 @@ def test_the_size_of_a_state_is_foreseen(lab: MakeLab, unified: bool) -> None:
     state = one.runner._state(0)
     assert state is not None
     assert state.size == base + 333 * each
+
+
+class Free:
+    """As if guesses cost nothing: they are made wherever there is one."""
+
+    def factor(self, streams: int, rows: int) -> float | None:
+        return 0.1 if rows > streams else 1.0
+
+
+class Always(Padding):
+    """Fills up every step, to groups of five, whatever the clock says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def choose(self, rows: int) -> int:
+        self.asked += 1
+        return -rows % 5
+
+    def note(self, rows: int, seconds: float) -> None:
+        assert seconds > 0
+
+
+DRAWN = SamplingParams(0.7, 40, 0.95, 0.05, 1, 0.3, 0.1, 1.1, 64, ((500, 1.5),), 42)
+
+
+def loops(seed: int, length: int) -> list[int]:
+    """A text that comes again and again, so that there is something to guess."""
+    part = prompt(seed, 17)
+    return (part * (length // len(part) + 1))[:length]
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+@pytest.mark.parametrize(("threads", "streams"), [(1, 1), (2, 1), (1, 3)])
+def test_guesses_change_nothing(lab: MakeLab, sampling: SamplingParams, threads: int, streams: int) -> None:
+    """A reply that quotes would say something else than without guesses: another logit, token or random number."""
+    one, other = lab(slots=3, threads=threads, costs=Free()), lab(slots=3, threads=threads)
+    for each in (one, other):
+        for id in range(streams):
+            each.ask(id, loops(id, 60 + id), 90 + 10 * id, sampling=sampling, top=id)
+        each.run()
+    assert other.drafted == 0
+    assert one.accepted > 0 or sampling is DRAWN
+    assert one.accepted < one.drafted or sampling is GREEDY
+    assert one.tokens == other.tokens
+    for place, row in other.recorder.rows.items():
+        assert (row == one.recorder.rows[place]).all(), f"request and token {place}"
+    for slot in range(3):
+        held = llama_cpp.llama_memory_seq_pos_max(one.runner._memory, slot) + 1
+        pending = [op.length for op in one.cache.ops if isinstance(op, Trim) and op.slot == slot]
+        assert min([held, *pending]) == len(one.cache.slots[slot].tokens)
+
+
+def test_guesses_in_one_pool(lab: MakeLab) -> None:
+    """Sequences that guess differently share a step in one pool: rows, draws and cells would get mixed up."""
+    texts = []
+    for costs in (Free(), None):
+        one = lab(slots=8, cells=WINDOW, exact=False, costs=costs)
+        for id in range(8):
+            one.ask(id, loops(id, 90) if id % 2 else prompt(id, 90), 180, sampling=GREEDY)
+        one.run()
+        assert one.preempted > 0
+        assert bool(one.accepted) == bool(costs)
+        texts.append(one.tokens)
+    same = sum(a == b for id in range(8) for a, b in zip(texts[0][id], texts[1][id], strict=True))
+    assert same >= 0.5 * 8 * 180  # near ties may part; nonsense would part at once
+
+
+def test_rows_that_fill_up_change_nothing(lab: MakeLab) -> None:
+    """Rows for nothing would be seen by somebody's attention, or stay in the KV cache."""
+    one, other = lab(slots=5), lab(slots=5)
+    one.runner._padding = Always()
+    for each in (one, other):
+        crowd(each, [(prompt(i, 30 + 20 * i), 20 + 5 * i) for i in range(7)])
+    assert one.runner._padding.asked > 20
+    assert one.tokens == other.tokens
+    for place, row in other.recorder.rows.items():
+        assert (row == one.recorder.rows[place]).all(), f"request and token {place}"
+    held = [llama_cpp.llama_memory_seq_pos_max(one.runner._memory, slot) + 1 for slot in range(5)]
+    assert held == [len(slot.tokens) for slot in one.cache.slots]
+
+
+def test_rows_that_fill_up_one_pool(lab: MakeLab) -> None:
+    """They would take cells that the books have given to somebody, who then finds no room."""
+    one = lab(slots=12, cells=WINDOW, exact=False, pad=True)
+    one.runner._padding = Always()
+    crowd(one, MANY)
+    assert one.preempted > 0
+    assert llama_cpp.llama_memory_seq_pos_max(one.runner._memory, 12) == -1
+    one.cache.evict_all()
+    one.runner.execute(Batch(ops=one.cache.ops))
+    assert all(llama_cpp.llama_memory_seq_pos_max(one.runner._memory, slot) == -1 for slot in range(13))
 
 
 def test_an_interrupted_step_leaves_no_trace(lab: MakeLab) -> None:

@@ -35,14 +35,15 @@ SUBMITS = st.builds(Submit, COUNTS, TOKENS, TOKENS, COUNTS, TOKENS, SAMPLING, st
 LOADS = st.builds(
     Load, path=st.text(), window=COUNTS, kv_cells=COUNTS, slots=IDS, threads=IDS, threads_least=IDS, chunk=IDS,
     chunk_busy=IDS, kv_type=st.sampled_from(["f16", "q8_0"]), exact=st.booleans(),
-    parked_bytes=COUNTS, shelf=st.text(), shelf_bytes=COUNTS,
+    parked_bytes=COUNTS, shelf=st.text(), shelf_bytes=COUNTS, pad_rows=st.booleans(),
+    speculate=st.booleans(),
 )  # fmt: skip
 LOGPROBS = st.builds(Logprobs, NUMBERS, TOKENS, st.lists(NUMBERS, max_size=5).map(tuple))
 OUTPUTS = st.builds(
     SequenceOutput, COUNTS, TOKENS, st.sampled_from(["", "stop", "length", "error"]), st.integers(-1, 10_000),
     st.lists(LOGPROBS, max_size=2).map(tuple),
 )  # fmt: skip
-STATS = st.builds(StepStats, IDS, IDS, COUNTS, COUNTS, IDS, IDS, IDS, NUMBERS, NUMBERS, IDS, COUNTS)
+STATS = st.builds(StepStats, IDS, IDS, COUNTS, COUNTS, IDS, IDS, IDS, NUMBERS, NUMBERS, IDS, COUNTS, IDS, IDS)
 TO_CHILD = st.one_of(LOADS, SUBMITS, st.builds(Abort, COUNTS), st.just(Stop()))
 TO_PARENT = st.one_of(
     st.builds(Loading, NUMBERS),

@@ -65,13 +65,23 @@ CacheOp = Copy | Trim | Swap | Park | Restore | Drop
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Compute `tokens` of `sequence`, the first at position `start`; draw a token after the last one if `sample`."""
+    """Compute `tokens` of `sequence`, the first at position `start`; draw a token after the last one if `sample`.
+
+    The last `drafts` of the tokens are guesses: a token is drawn before each of them, and the next one only where what
+    was drawn is what was guessed.
+    """
 
     sequence: Sequence
     slot: int
     start: int
     tokens: list[int]
     sample: bool
+    drafts: int = 0
+
+    @property
+    def decodes(self) -> bool:
+        """Is it one token of a running reply, rather than a part of a prompt?"""
+        return self.sample and len(self.tokens) - self.drafts == 1
 
 
 @dataclass(slots=True)
@@ -81,6 +91,7 @@ class Batch:
     ops: list[CacheOp] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
     preempted: int = 0
+    accepted: int = 0  # guesses that proved right, known when the step is done
 
     @property
     def rows(self) -> int:
@@ -89,7 +100,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """The token drawn for one chunk."""
+    """The token drawn for one chunk; `then` are those drawn behind guesses that were right."""
 
     token: int
     logprobs: Logprobs | None = None
+    then: tuple[Sampled, ...] = ()
+
+    def all(self) -> tuple[Sampled, ...]:
+        return (self, *self.then)

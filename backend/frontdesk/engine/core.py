@@ -99,6 +99,7 @@ class Engine:
         finish = sequence.finish if drawn else "length"
         if finish:
             self.abort(sequence.id)
-        tokens = (drawn.token,) if drawn else ()
-        logprobs = (drawn.logprobs,) if drawn and drawn.logprobs else ()
+        draws = drawn.all() if drawn else ()
+        tokens = tuple(draw.token for draw in draws)
+        logprobs = tuple(draw.logprobs for draw in draws if draw.logprobs)
         return SequenceOutput(sequence.id, tokens, finish, cached, logprobs)

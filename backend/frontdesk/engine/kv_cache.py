@@ -148,6 +148,10 @@ class KVCache:
         slot.cells.extend(cells)
         slot.used = self._now()
 
+    def take_back(self, slot_id: int, length: int) -> None:
+        """Forget what was computed into a slot from position `length` on: guesses that were wrong."""
+        self._trim(slot_id, length)
+
     def release(self, sequence: Sequence, *, keep: bool) -> None:
         """The sequence leaves its slot. What was computed stays as an idle prefix if `keep`, else it is parked."""
         assert sequence.slot is not None

@@ -3,7 +3,8 @@
 Rules, in this order: every running sequence that lacks one token gets it; then one prompt at a time, first come first
 served, in chunks (large when nobody streams, small when somebody does); when the KV cache runs out, idle prefixes go
 first, then the youngest sequence steps back and waits. Nobody gets an error, and the oldest always advances, so that
-every request ends.
+every request ends. Where every sequence gets one token, guesses of the next ones may come along (`engine/speculative`),
+if that has proved to pay.
 """
 
 from __future__ import annotations
@@ -14,21 +15,26 @@ from frontdesk.engine.batch import Batch, Chunk, Sampled
 from frontdesk.engine.kv_cache import KVCache
 from frontdesk.engine.parked import common_prefix
 from frontdesk.engine.sequence import Sequence
+from frontdesk.engine.speculative import LENGTHS, StepCosts, plan_drafts
 
 HEADROOM = 32  # tokens a sequence must be able to grow after admission, so that it is not preempted at once
 WAIT_FOR_PREFIX = 64  # tokens; a prompt waits for a step if a running prefill will give it that many more for nothing
 
 
 class Scheduler:
-    """`chunk` and `chunk_busy`: prompt tokens a step without and with running streams."""
+    """`chunk` and `chunk_busy`: prompt tokens a step without and with running streams. No guesses without `costs`."""
 
-    def __init__(self, cache: KVCache, *, slots: int, chunk: int, chunk_busy: int) -> None:
+    def __init__(
+        self, cache: KVCache, *, slots: int, chunk: int, chunk_busy: int, costs: StepCosts | None = None
+    ) -> None:
         self.cache = cache
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # in order of admission: the last is the youngest
         self._slots = slots
         self._chunk = chunk
         self._chunk_busy = chunk_busy
+        self._costs = costs
+        self._most_rows = slots + max(chunk, chunk_busy)
 
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
@@ -55,7 +61,9 @@ class Scheduler:
                 break  # it had to step back: not before another step
             budget -= taken
         batch.ops, self.cache.ops = self.cache.ops, []
-        batch.chunks = sorted((self._to_chunk(s, n) for s, n in wants.items()), key=lambda chunk: chunk.slot)
+        drafts = self._drafts(wants) if self._costs else {}
+        chunks = (self._to_chunk(s, n, drafts.get(s, 0)) for s, n in wants.items())
+        batch.chunks = sorted(chunks, key=lambda chunk: chunk.slot)
         return batch
 
     def update(self, batch: Batch, sampled: list[Sampled]) -> None:
@@ -63,9 +71,20 @@ class Scheduler:
         draws = iter(sampled)
         for chunk in batch.chunks:
             self.cache.append(chunk.slot, chunk.tokens)
-            chunk.sequence.computed += len(chunk.tokens)
+            chunk.sequence.computed += len(chunk.tokens) - chunk.drafts
             if chunk.sample:
-                chunk.sequence.tokens.append(next(draws).token)
+                tokens = [draw.token for draw in next(draws).all()]
+                batch.accepted += len(tokens) - 1
+                self._enter(chunk, tokens)
+
+    def _enter(self, chunk: Chunk, tokens: list[int]) -> None:
+        """The chunk's sequence got these tokens; all but the last were guessed, and their KV is there."""
+        sequence = chunk.sequence
+        sequence.guesser.learn(sequence.guess, tokens)
+        sequence.guess = []
+        sequence.computed += len(tokens) - 1
+        sequence.tokens.extend(tokens)
+        self.cache.take_back(chunk.slot, sequence.computed)
 
     def shrink(self) -> bool:
         """Make room although the books say there is some. False if there is nobody left who could make any."""
@@ -149,8 +168,26 @@ class Scheduler:
         )
         return max(coming, default=0) - cached >= WAIT_FOR_PREFIX
 
-    def _to_chunk(self, sequence: Sequence, count: int) -> Chunk:
+    def _drafts(self, wants: dict[Sequence, int]) -> dict[Sequence, int]:
+        """Guess for whoever decodes. How many guessed tokens each computes, if all do nothing else."""
+        assert self._costs is not None
+        decoding = [s for s, count in wants.items() if count == 1 and s.remaining == 1 and s.generated and s.max_tokens]
+        for sequence in decoding:
+            sequence.guess = sequence.guesser.guess(sequence.tokens, LENGTHS[-1])
+        if len(decoding) < len(wants) or not any(s.guess for s in decoding):
+            return {}
+        room = self.cache.free_cells if self.cache.unified else self._most_rows
+        limits = [
+            (s.guesser, len(s.guess), min(s.max_tokens - s.generated, s.window - len(s.tokens)) - 1) for s in decoding
+        ]
+        planned = plan_drafts(limits, self._costs, most_rows=min(self._most_rows, room), equal=not self.cache.unified)
+        return dict(zip(decoding, planned, strict=True))
+
+    def _to_chunk(self, sequence: Sequence, count: int, drafts: int) -> Chunk:
         assert sequence.slot is not None
         start = sequence.computed
         sample = count == sequence.remaining and sequence.max_tokens > 0
-        return Chunk(sequence, sequence.slot, start, sequence.tokens[start : start + count], sample)
+        tokens = sequence.tokens[start : start + count]
+        guess = sequence.guess[:drafts]
+        tokens += guess + [sequence.tokens[-1]] * (drafts - len(guess))
+        return Chunk(sequence, sequence.slot, start, tokens, sample, drafts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from frontdesk.engine.request import SamplingParams
+from frontdesk.engine.speculative import Guesser
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +30,8 @@ class Sequence:
     cached: int = -1  # prompt tokens found in the KV cache at first admission
     preemptions: int = 0
     cached_told: bool = field(default=False)
+    guesser: Guesser = field(default_factory=Guesser)
+    guess: list[int] = field(default_factory=list)  # what `guesser` expects next, in the step that is planned
 
     @property
     def generated(self) -> int:

@@ -53,10 +53,11 @@ class ContextPlan:
     sequences: int
     rows: int  # most rows of one step
     threads: int
-    threads_least: int  # see `llamacpp.threads`
+    threads_least: int  # see `llamacpp.choice`
     kv_type: str
     unified: bool
     exact: bool
+    pad_rows: bool = False  # see `llamacpp.choice.Padding`
 
 
 def open_model(path: str, on_progress: Callable[[float], None]) -> Any:
@@ -83,8 +84,9 @@ def open_context(model: Any, plan: ContextPlan) -> Any:
     another order than beside other sequences (`ggml_compute_forward_flash_attn_ext_f16`, ggml-cpu/ops.cpp).
     """
     params = llama_cpp.llama_context_default_params()
-    params.n_ctx = plan.cells
-    params.n_seq_max = plan.sequences
+    spare = plan.pad_rows and plan.unified  # a sequence and cells for rows that only fill up a step
+    params.n_ctx = plan.cells + (CELL_PADDING if spare else 0)
+    params.n_seq_max = plan.sequences + spare
     params.n_batch = max(plan.rows, 64)
     params.n_ubatch = EXACT_UBATCH if plan.exact else 512
     params.n_threads = 1 if plan.exact else plan.threads

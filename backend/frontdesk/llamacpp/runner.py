@@ -7,6 +7,7 @@ nor scheduling: what is in the batch was decided in `engine/`.
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Final, Protocol
 
@@ -15,9 +16,10 @@ import numpy as np
 from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Drop, Park, Restore, Sampled, Swap, Trim
 from frontdesk.engine.core import Interrupted, OutOfCells
 from frontdesk.engine.kv_cache import Kept
+from frontdesk.llamacpp.choice import Padding, TimedChoice
 from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context
 from frontdesk.llamacpp.sampler import Sampler
-from frontdesk.llamacpp.threads import ThreadChoice
+from frontdesk.llamacpp.step_costs import MeasuredCosts
 
 INTERRUPTIBLE: Final = 64  # rows; smaller steps are over before an interruption would be noticed
 NO_ROOM, ABORTED = 1, 2  # llama_decode's return codes
@@ -51,7 +53,9 @@ class LlamaRunner:
         self._n_vocab: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
         self._plan = plan
         self._threads = plan.threads
-        self._choice = ThreadChoice(plan.threads_least, plan.threads)
+        self._choice = TimedChoice(plan.threads_least, plan.threads)
+        self._padding = Padding() if plan.pad_rows else None
+        self.costs = MeasuredCosts()
         self._sampler = Sampler()
         self._rows = _Rows(max(plan.rows, 64))
         self._parked: dict[int, State] = {}
@@ -68,13 +72,12 @@ class LlamaRunner:
             return []
         rows = self._rows.fill(batch.chunks)
         self.interrupt = False
-        self.prefilling = frozenset(c.sequence.id for c in batch.chunks if len(c.tokens) > 1)
-        code = self._timed(rows)
+        self.prefilling = frozenset(c.sequence.id for c in batch.chunks if not c.decodes)
+        code = self._padded(batch.chunks, rows)
         self.prefilling = frozenset()
         if code:
             self._undo(batch, code)
-        wanted = [chunk.sequence for chunk in batch.chunks if chunk.sample]
-        return self._sampler.sample(self._logits(len(wanted)), wanted) if wanted else []
+        return self._draw([chunk for chunk in batch.chunks if chunk.sample])
 
     def adopt(self, handle: int, stored: StoredState) -> None:
         """This handle stands for a state that is not in memory; it is read when it is wanted."""
@@ -99,7 +102,8 @@ class LlamaRunner:
         """(base, per token): the saved state of n tokens takes base + n x per token bytes. Computes two tokens."""
         sizes = []
         for position in range(2):
-            self._rows.fill_one(0, position)
+            self._rows.clear()
+            self._rows.add(0, position)
             if code := llama_cpp.llama_decode(self.context, self._rows.batch):
                 raise DecodeFailed(f"llama_decode returned {code}: {last_words()}")
             sizes.append(llama_cpp.llama_state_seq_get_size(self.context, 0))
@@ -108,6 +112,71 @@ class LlamaRunner:
 
     def close(self) -> None:
         llama_cpp.llama_free(self.context)
+
+    def _padded(self, chunks: list[Chunk], rows: int) -> int:
+        """Decode; where nothing but single tokens is computed, with as many rows to fill up as proved best."""
+        if not all(chunk.decodes for chunk in chunks):
+            return self._timed(rows)
+        single = self._padding if rows == len(chunks) else None  # guesses fill up already
+        wanted = single.choose(rows) if single else 0
+        pads = self._pads(chunks, wanted)
+        for slot, position in pads:
+            self._rows.add(slot, position)
+        code = self._timed(rows + len(pads))
+        for slot, position in pads:
+            llama_cpp.llama_memory_seq_rm(self._memory, slot, position, -1)
+        if not code:
+            self.costs.note(len(chunks), rows, self.decode_seconds)
+            if single and len(pads) == wanted:
+                single.note(rows, self.decode_seconds)
+        return code
+
+    def _pads(self, chunks: list[Chunk], count: int) -> list[tuple[int, int]]:
+        """(llama.cpp sequence, position) of rows that may be added; none if there is no place for `count` of them.
+
+        In one pool a sequence of their own has them. With streams, rows are computed together only if their sequences
+        are neighbours: the next slots get them, behind whatever they hold.
+        """
+        if not count or self._rows.capacity < len(chunks) + count:
+            return []
+        if self._plan.unified:
+            return [(self._plan.sequences, position) for position in range(count)]
+        after = chunks[-1].slot + 1
+        if chunks[0].slot or after != len(chunks) or after + count > self._plan.sequences:
+            return []
+        pads = [
+            (slot, llama_cpp.llama_memory_seq_pos_max(self._memory, slot) + 1) for slot in range(after, after + count)
+        ]
+        return pads if all(position < self.cells_per_sequence for _, position in pads) else []
+
+    def _draw(self, chunks: list[Chunk]) -> list[Sampled]:
+        """One `Sampled` for each chunk. Its logits are one row, and one more for each guess."""
+        if not chunks:
+            return []
+        logits = self._logits(sum(1 + chunk.drafts for chunk in chunks))
+        if not any(chunk.drafts for chunk in chunks):
+            return self._sampler.sample(logits, [chunk.sequence for chunk in chunks])
+        drawn, row = [], 0
+        for chunk in chunks:
+            drawn.append(self._follow(chunk, logits[row : row + 1 + chunk.drafts]))
+            row += 1 + chunk.drafts
+        return drawn
+
+    def _follow(self, chunk: Chunk, logits: np.ndarray[Any, np.dtype[np.float32]]) -> Sampled:
+        """Draw as without guesses, token after token, for as long as the next row stands behind what was drawn."""
+        sequence = chunk.sequence
+        guesses = chunk.tokens[len(chunk.tokens) - chunk.drafts :]
+        length, draws = len(sequence.tokens), list[Sampled]()
+        try:
+            for row in range(1 + chunk.drafts):
+                draw = self._sampler.sample(logits[row : row + 1], [sequence])[0]
+                draws.append(draw)
+                sequence.tokens.append(draw.token)  # penalties and random numbers depend on it
+                if sequence.finish or guesses[row : row + 1] != [draw.token]:
+                    break
+        finally:
+            del sequence.tokens[length:]
+        return replace(draws[0], then=tuple(draws[1:]))
 
     def _timed(self, rows: int) -> int:
         """Decode with as many threads as proved best for so many rows."""
@@ -211,6 +280,7 @@ class _Rows:
     """The arrays behind one `llama_batch`, for up to `capacity` rows."""
 
     def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self._tokens = np.zeros(capacity, np.int32)
         self._positions = np.zeros(capacity, np.int32)
         self._slots = np.zeros(capacity, np.int32)
@@ -229,10 +299,14 @@ class _Rows:
             logits=ctypes.cast(self._wanted.ctypes.data, ctypes.POINTER(ctypes.c_int8)),
         )
 
-    def fill_one(self, slot: int, position: int) -> None:
-        """One row with token 0, for whoever needs no more than that something is computed."""
-        self._tokens[0], self._positions[0], self._slots[0], self._wanted[0] = 0, position, slot, 1
-        self.batch.n_tokens = 1
+    def clear(self) -> None:
+        self.batch.n_tokens = 0
+
+    def add(self, slot: int, position: int) -> None:
+        """One more row with token 0, for whoever needs no more than that something is computed."""
+        row = self.batch.n_tokens
+        self._tokens[row], self._positions[row], self._slots[row], self._wanted[row] = 0, position, slot, 1
+        self.batch.n_tokens = row + 1
 
     def fill(self, chunks: list[Chunk]) -> int:
         """Enter the chunks; returns the number of rows."""
@@ -243,7 +317,7 @@ class _Rows:
             self._positions[row:end] = range(chunk.start, chunk.start + len(chunk.tokens))
             self._slots[row:end] = chunk.slot
             self._wanted[row:end] = 0
-            self._wanted[end - 1] = chunk.sample
+            self._wanted[end - 1 - chunk.drafts : end] = chunk.sample
             row = end
         self.batch.n_tokens = row
         return row

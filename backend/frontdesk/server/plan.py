@@ -18,7 +18,7 @@ BYTES = {"f16": 2.0, "f32": 4.0, "q8_0": 34 / 32}  # per number in the KV cache
 MEMORY_SHARE = 1 / 3
 PARKED_SHARE = 1 / 10
 MIB = 2**20
-FITS_CACHES = 32 * 2**20  # bytes; on smaller weights one thread may be faster than several (see `llamacpp.threads`)
+FITS_CACHES = 32 * 2**20  # bytes; on smaller weights one thread may be faster than several (see `llamacpp.choice`)
 
 
 def plan(settings: Settings, card: ModelCard) -> Load:
@@ -44,6 +44,8 @@ def plan(settings: Settings, card: ModelCard) -> Load:
         parked_bytes=parked_bytes(settings, memory),
         shelf=str(place.absolute()) if (place := settings.parked_place) else "",
         shelf_bytes=settings.parked_disk_mib * MIB,
+        pad_rows=settings.pad_rows,
+        speculate=settings.speculate,
     )
 
 

@@ -71,7 +71,8 @@ class Worker:
         self._link = link
         self._inbox: queue.SimpleQueue[Submit | Abort | Stop | Stored] = queue.SimpleQueue()
         unified = load.unified
-        sequences = min(MAX_SEQUENCES, load.slots + IDLE_PREFIXES) if unified else load.slots
+        most = MAX_SEQUENCES - load.pad_rows  # one is needed to fill up steps
+        sequences = min(most, load.slots + IDLE_PREFIXES) if unified else load.slots
         per_stream = -(-load.window // CELL_PADDING) * CELL_PADDING
         cells = load.kv_cells if unified else per_stream * load.slots
         rows = load.slots + max(load.chunk, load.chunk_busy)
@@ -81,11 +82,14 @@ class Worker:
         looking = threading.Thread(target=self._look_up, daemon=True)
         looking.start()  # beside the loading of the model, which takes longer
         model = open_model(load.path, _throttled(link))
-        plan = ContextPlan(cells, sequences, rows, load.threads, load.threads_least, load.kv_type, unified, load.exact)
+        plan = ContextPlan(
+            cells, sequences, rows, load.threads, load.threads_least, load.kv_type, unified, load.exact, load.pad_rows
+        )
         self._runner = LlamaRunner(model, plan)
         parked = ParkedPrefixes(load.parked_bytes, *self._runner.state_bytes()) if load.parked_bytes else None
         self._cache = KVCache(sequences, cells, unified=unified, parked=parked, loadable=self._runner.loadable)
-        scheduler = Scheduler(self._cache, slots=load.slots, chunk=load.chunk, chunk_busy=load.chunk_busy)
+        costs = self._runner.costs if load.speculate else None
+        scheduler = Scheduler(self._cache, slots=load.slots, chunk=load.chunk, chunk_busy=load.chunk_busy, costs=costs)
         self._engine = Engine(scheduler, self._runner, load.window)
         known = facts(model)
         looking.join(LOOKING_SECONDS)
@@ -171,19 +175,22 @@ class Worker:
         os._exit(0)
 
     def _stats(self, batch: Batch, seconds: float) -> StepStats:
-        decode = sum(1 for chunk in batch.chunks if len(chunk.tokens) == 1)
+        decode = sum(1 for chunk in batch.chunks if chunk.decodes)
+        drafted = sum(chunk.drafts for chunk in batch.chunks)
         return StepStats(
             running=len(self._engine.scheduler.running),
             waiting=len(self._engine.scheduler.waiting),
             kv_used=self._cache.used_cells,
             kv_cells=self._cache.cells,
-            prompt_tokens=batch.rows - decode,
-            decode_tokens=decode,
+            prompt_tokens=batch.rows - decode - drafted,
+            decode_tokens=decode + batch.accepted,
             preempted=batch.preempted,
             step_seconds=seconds,
             decode_seconds=self._runner.decode_seconds,
             parked=len(self._cache.parked),
             parked_bytes=self._cache.parked.used,
+            drafted=drafted,
+            accepted=batch.accepted,
         )
 
 

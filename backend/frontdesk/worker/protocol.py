@@ -60,6 +60,8 @@ class Load(msgspec.Struct, array_like=True, tag=True, frozen=True):
     parked_bytes: int = 0  # of memory for conversations that had to leave the KV cache; 0 = none is kept
     shelf: str = ""  # folder for those that are left when the engine is told to stop; "" = none
     shelf_bytes: int = 0
+    pad_rows: bool = False  # may steps be filled up with rows for nothing, where the clock says that it is faster?
+    speculate: bool = False  # may guessed tokens be computed along, where the clock says that it pays?
 
     @property
     def unified(self) -> bool:
@@ -107,6 +109,8 @@ class StepStats(msgspec.Struct, array_like=True, tag=True, frozen=True):
     decode_seconds: float  # inside llama_decode
     parked: int = 0  # conversations that wait outside of the KV cache
     parked_bytes: int = 0  # memory that they take
+    drafted: int = 0  # guessed tokens that were computed in this step
+    accepted: int = 0  # those of them that proved right
 
 
 class Stepped(msgspec.Struct, array_like=True, tag=True, frozen=True):

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontdesk.llamacpp.threads import LAST_PAUSE, TRIAL, ThreadChoice
+from frontdesk.llamacpp.choice import LAST_PAUSE, TRIAL, Padding, TimedChoice
 
 Cost = Callable[[int, int], float]  # (rows, threads) -> seconds
 
 
-def run(choice: ThreadChoice, cost: Cost, rows: int, steps: int) -> list[int]:
+def run(choice: TimedChoice, cost: Cost, rows: int, steps: int) -> list[int]:
     """The counts of threads that were chosen."""
     chosen = []
     for _ in range(steps):
@@ -26,14 +26,14 @@ def run(choice: ThreadChoice, cost: Cost, rows: int, steps: int) -> list[int]:
 def test_the_faster_count_is_found_and_kept(one: float, many: float, rows: int) -> None:
     """Breaks if steps are computed with the slower number of threads more often than probing needs."""
     faster = 1 if one <= many else 2
-    chosen = run(ThreadChoice(1, 2), lambda _, threads: one if threads == 1 else many, rows, 500)
+    chosen = run(TimedChoice(1, 2), lambda _, threads: one if threads == 1 else many, rows, 500)
     if abs(one - many) > 0.01 * max(one, many):
         assert chosen.count(faster) >= 500 - 6 * TRIAL
 
 
 def test_it_changes_its_mind_when_the_machine_does() -> None:
     """Breaks if a busy neighbour slows two threads down for ever, or the second core is never tried again."""
-    choice = ThreadChoice(1, 2)
+    choice = TimedChoice(1, 2)
     run(choice, lambda _, threads: (0.002, 0.001)[threads - 1], 8, 100)
     busy = run(choice, lambda _, threads: (0.002, 0.050)[threads - 1], 8, 200)
     assert busy[20:].count(2) <= 6
@@ -43,7 +43,7 @@ def test_it_changes_its_mind_when_the_machine_does() -> None:
 
 def test_sizes_are_judged_apart() -> None:
     """Breaks if what is best for a prompt of 128 tokens decides about single tokens, or the other way round."""
-    choice = ThreadChoice(1, 2)
+    choice = TimedChoice(1, 2)
     for _ in range(50):
         assert set(run(choice, lambda rows, threads: rows / threads if rows > 4 else threads, 128, 4)) <= {1, 2}
         run(choice, lambda rows, threads: rows / threads if rows > 4 else threads, 1, 4)
@@ -53,4 +53,38 @@ def test_sizes_are_judged_apart() -> None:
 
 def test_nothing_to_choose() -> None:
     """Breaks if a model that needs every core is ever computed with fewer."""
-    assert set(run(ThreadChoice(4, 4), lambda _, threads: 1.0 / threads, 8, 50)) == {4}
+    assert set(run(TimedChoice(4, 4), lambda _, threads: 1.0 / threads, 8, 50)) == {4}
+
+
+def fill(padding: Padding, rows: int, steps: int, cost: Callable[[int], float]) -> list[int]:
+    """The extra rows that were chosen."""
+    chosen = []
+    for _ in range(steps):
+        extra = padding.choose(rows)
+        padding.note(rows, cost(rows + extra))
+        chosen.append(extra)
+    return chosen
+
+
+def staircase(rows: int) -> float:
+    """A group of four costs as much as one row."""
+    return rows // 4 + rows % 4
+
+
+def test_rows_fill_up_groups_where_that_is_faster() -> None:
+    """Breaks if three rows are computed at the price of three although four cost as much as one."""
+    for rows, extra in ((3, 1), (7, 1), (14, 2), (15, 1)):
+        assert set(fill(Padding(), rows, 200, staircase)[20:]) <= {0, extra}
+        assert fill(Padding(), rows, 200, staircase).count(extra) >= 150
+
+
+def test_rows_do_not_fill_up_where_that_is_slower() -> None:
+    """Breaks if a machine without such kernels computes rows for nothing."""
+    for rows in (3, 7, 14, 15):
+        assert fill(Padding(), rows, 500, lambda rows: rows).count(0) >= 500 - 6 * TRIAL
+
+
+def test_other_numbers_of_rows_are_left_alone() -> None:
+    """Breaks if rows are tried where they never paid on any machine."""
+    for rows in (1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 16, 17):
+        assert set(fill(Padding(), rows, 100, staircase)) == {0}
