@@ -11,6 +11,7 @@ output would repeat that token for ever.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Final
 
 import gguf
 import numpy as np
+from copying_model import ROPE_BASE, Copying
 from gguf import GGMLQuantizationType, TokenType
 from numpy.typing import NDArray
 
@@ -68,28 +70,42 @@ class Shape:
 SHAPES: Final = {
     "qwen2.5-0.5b": Shape(24, 896, 14, 2, 4864, 32_768, 151_936, 151_646),
     "qwen2.5-1.5b": Shape(28, 1536, 12, 2, 8960, 32_768, 151_936, 151_646),
+    "small": Shape(3, 512, 8, 2, 512, 2048, 20_480, 20_470),
     "tiny": Shape(2, 128, 4, 2, 256, 2048, 1280, 1275),
 }
 
 
-def write_model(out: Path, shape: Shape, kind: str, seed: int = 0, told: Callable[[float], None] | None = None) -> None:
-    """Write the whole file. `told` hears 0..1 after each tensor. Raises RuntimeError when llama.cpp cannot quantize."""
+def write_model(
+    out: Path,
+    shape: Shape,
+    kind: str,
+    seed: int = 0,
+    told: Callable[[float], None] | None = None,
+    *,
+    copies: bool = False,
+) -> None:
+    """Write the whole file. `told` hears 0..1 after each tensor. `copies`: with weights that repeat their prompt.
+
+    Raises RuntimeError when llama.cpp cannot quantize, ValueError for a shape that is too small to copy.
+    """
     if kind in MIXTURES:
         whole = out.with_suffix(".q8_0.part")
         try:
-            write_model(whole, shape, "q8_0", seed, told)
+            write_model(whole, shape, "q8_0", seed, told, copies=copies)
             _quantize(whole, out, MIXTURES[kind])
         finally:
             whole.unlink(missing_ok=True)
         return
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(out, "qwen2")
-    _write_facts(writer, shape, kind)
-    _write_vocabulary(writer, shape, rng)
+    _write_facts(writer, shape, kind, ROPE_BASE if copies else 1_000_000.0)
+    texts, types = _write_vocabulary(writer, shape, rng)
+    copying = Copying(shape, texts, [type == TokenType.NORMAL for type in types], rng) if copies else None
     plan = list(_tensors(shape))
     done, total = 0, sum(rows * columns for _, rows, columns, _, _ in plan)
     for name, rows, columns, mean, spread in plan:
-        _add(writer, name, _random(rng, rows, columns, mean, spread), _type_of(name, rows, kind))
+        values = _random(rng, rows, columns, mean, spread)
+        _add(writer, name, copying.patch(name, values) if copying else values, _type_of(name, rows, kind))
         done += rows * columns
         if told:
             told(done / total)
@@ -106,7 +122,7 @@ def _quantize(source: Path, out: Path, kind: int) -> None:
 
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.allow_requantize = kind, True
-    if code := llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), params):
+    if code := llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.pointer(params)):
         raise RuntimeError(f"llama.cpp could not quantize {source}: code {code}")
 
 
@@ -192,7 +208,7 @@ def _add(writer: gguf.GGUFWriter, name: str, values: Weights, type: GGMLQuantiza
     writer.add_tensor(name, data, raw_dtype=type)
 
 
-def _write_facts(writer: gguf.GGUFWriter, shape: Shape, kind: str) -> None:
+def _write_facts(writer: gguf.GGUFWriter, shape: Shape, kind: str, rope_base: float) -> None:
     writer.add_name("random weights")
     writer.add_block_count(shape.layers)
     writer.add_context_length(shape.context)
@@ -200,14 +216,16 @@ def _write_facts(writer: gguf.GGUFWriter, shape: Shape, kind: str) -> None:
     writer.add_feed_forward_length(shape.feed_forward)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
-    writer.add_rope_freq_base(1_000_000.0)
+    writer.add_rope_freq_base(rope_base)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_vocab_size(shape.n_vocab)
     writer.add_file_type(FILE_TYPES[kind])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 
-def _write_vocabulary(writer: gguf.GGUFWriter, shape: Shape, rng: np.random.Generator) -> None:
+def _write_vocabulary(
+    writer: gguf.GGUFWriter, shape: Shape, rng: np.random.Generator
+) -> tuple[list[str], list[TokenType]]:
     texts, types, merges = vocabulary(shape, rng)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
@@ -218,6 +236,7 @@ def _write_vocabulary(writer: gguf.GGUFWriter, shape: Shape, rng: np.random.Gene
     writer.add_pad_token_id(texts.index("<|endoftext|>"))
     writer.add_add_bos_token(False)
     writer.add_chat_template(CHATML)
+    return texts, types
 
 
 def main() -> None:
@@ -225,6 +244,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b")
     parser.add_argument("--type", choices=KINDS, default="q8_0")
+    parser.add_argument("--copies", action="store_true", help="weights that repeat about 60 % from their prompt")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +254,7 @@ def main() -> None:
         if sys.stderr.isatty():
             print(f"\r{options.out}: {part:4.0%}, {perf_counter() - began:.0f} s", end="", file=sys.stderr, flush=True)
 
-    write_model(options.out, SHAPES[options.shape], options.type, options.seed, told)
+    write_model(options.out, SHAPES[options.shape], options.type, options.seed, told, copies=options.copies)
     size = options.out.stat().st_size / 1e6
     print(f"\r{options.out}: {size:.0f} MB in {perf_counter() - began:.0f} s", file=sys.stderr)
 

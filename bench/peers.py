@@ -128,7 +128,7 @@ class Comparison:
         kept, best = (), self._try_flags((), case, setup, sizes, result)
         for flag in FLAGS if best is not None else ():
             value = self._try_flags((*kept, *flag), case, setup, sizes, result)
-            if value is not None and (value > best if metric.higher else value < best):
+            if value is not None and best is not None and (value > best if metric.higher else value < best):
                 kept, best = (*kept, *flag), value
         result.flags = " ".join(kept) or "none: its defaults were best"
         say(f"  llama-server's best flags here: {result.flags}")
@@ -182,8 +182,9 @@ async def _measure(server: Running, case: Case, sizes: Sizes, seed: int) -> Summ
     return summarise(drive.replies, drive.background, drive.windows, slo=slo, cpu=used)
 
 
-def model_file(name: str) -> Path:
-    """`shipped`, a GGUF, or SHAPE-TYPE, which is written to bench/models/ first where it is not there."""
+def model_file(name: str, case: Case) -> Path:
+    """`shipped`, a GGUF, or SHAPE-TYPE, which is written to bench/models/ first where it is not there: for quoted
+    answers with weights that copy, else with random ones."""
     if name == "shipped":
         return SHIPPED
     if name.endswith(".gguf"):
@@ -192,12 +193,13 @@ def model_file(name: str) -> Path:
     if shape not in SHAPES or kind not in KINDS:
         known = ", ".join(f"{s}-{t}" for s in SHAPES for t in KINDS)
         raise SystemExit(f"--model {name!r}: should be `shipped`, a .gguf file or one of {known}")
-    path = MODELS / f"{name}.gguf"
+    copies = case.workload == "quoted"
+    path = MODELS / f"{name}{'-copies' * copies}.gguf"
     if not path.exists():
         say(f"writing {path}")
         MODELS.mkdir(exist_ok=True)
         part = path.with_suffix(".part")
-        write_model(part, SHAPES[shape], kind)
+        write_model(part, SHAPES[shape], kind, copies=copies)
         part.rename(path)
     return path
 
@@ -253,7 +255,7 @@ def main() -> None:
     if wanted.cores:
         os.sched_setaffinity(0, {int(core) for core in wanted.cores.split(",")})
     began, before = perf_counter(), machine()
-    todo = [(model_file(name), case) for name in wanted.model.split(",") for case in chosen(wanted)]
+    todo = [(model_file(name, case), case) for name in wanted.model.split(",") for case in chosen(wanted)]
     with tempfile.TemporaryDirectory(prefix="frontdesk-peers-") as folder:
         leave = frozenset(filter(None, wanted.without.split(",")))
         run = Comparison(home, wanted.threads, 1 if wanted.quick else wanted.repeat, leave, Path(folder))

@@ -13,12 +13,18 @@ _LIST: Final = (
     "winter because before after during without please thanks could would should where when which whose again never"
 )
 WORDS: Final = _LIST.split()
+LETTERS: Final = "abcdefghiklmnoprstuvwy"
 OPENING: Final = 6  # words of a system message that only keeps the server's own persona out
 SAMPLES: Final = (20, 220)  # words of the two prompts that tell how long a word is
 
 
 def words(rng: random.Random, count: int) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(count))
+
+
+def unlike_words(rng: random.Random, count: int) -> str:
+    """Groups of letters that hardly ever come twice, so that a part of such a text stands at only one place of it."""
+    return " ".join("".join(rng.choice(LETTERS) for _ in range(7)) for _ in range(count))
 
 
 @dataclass(frozen=True, slots=True)
