@@ -91,7 +91,7 @@ def test_responses_are_read_as_they_were_told() -> None:
         {"type": "response.output_text.delta", "delta": "lo"},
         {"type": "response.incomplete", "response": {"id": "resp_1", "usage": usage}},
     ]
-    reply = Reply(frames=timed([json.dumps(event).encode() for event in events]))
+    reply = Reply(frames=timed([*(json.dumps(event).encode() for event in events), b"[DONE]"]))
     read_responses(reply)
     assert (reply.text, reply.error, reply.id, reply.arrivals) == ("Hello", "", "resp_1", [1.0, 2.0])
     assert (reply.prompt_tokens, reply.cached_tokens, reply.tokens) == (9, 4, 5)

@@ -102,6 +102,8 @@ def read_responses(reply: Reply) -> None:
     parts: list[str] = []
     told, ended = 0, False
     for when, line in reply.frames:
+        if line == b"[DONE]":
+            continue
         event = _decoded(reply, line)
         kind = event.get("type", "")
         response = event.get("response") or {}
