@@ -57,8 +57,9 @@ with install.exclusive(): print(install.llama_wheel())')
     # The second list stands at the head of examples/server/server.py.
     "$home/venv/bin/pip" install -q "$wheel[server]" fastapi jinja2 numpy openai pydantic safetensors uvicorn websockets
     library=$("$home/venv/bin/python" -c 'import llama_cpp, pathlib; print(pathlib.Path(llama_cpp.__file__).parent / "lib")')
-    c++ -shared -o "$library/libmtmd.so" -Wl,--whole-archive "$(find "$home/build" -name libmtmd.a)" -Wl,--no-whole-archive \
-        -L"$library" -lllama -lggml -lggml-base -lpthread '-Wl,-rpath,$ORIGIN'
+    c++ -shared -o "$library/libmtmd.so" -Wl,--no-undefined \
+        -Wl,--whole-archive "$home/build/tools/mtmd/libmtmd.a" -Wl,--no-whole-archive "$home/build/vendor/hash/libvendor-hash.a" \
+        -L"$library" -lllama -lggml -lggml-base -lpthread -lm '-Wl,-rpath,$ORIGIN'
     touch "$home/venv/done"
 fi
 printf '%s\n' "$home"
