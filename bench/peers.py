@@ -68,6 +68,7 @@ class Comparison:
     home: Path
     threads: int
     repeat: int
+    tries: int
     leave: frozenset[str]
     folder: Path
     results: list[Result] = field(default_factory=list)
@@ -137,18 +138,21 @@ class Comparison:
     def _try_flags(
         self, flags: tuple[str, ...], case: Case, setup: Setup, sizes: Sizes, result: Result
     ) -> float | None:
-        """The case's first metric with these flags, or None if the server does not take them."""
+        """The median of the case's first metric with these flags, or None if the server does not take them."""
         peer = llama_server(self.home, "llama-server", flags)
         try:
             with ExitStack() as stack:
                 server = self._started(stack, peer, setup)
                 asyncio.run(_measure(server, _warm(case), sizes, 0))
                 with burning(case.busy):
-                    value = case.metrics[0].read(asyncio.run(_measure(server, case, sizes, 1)))
+                    runs = [asyncio.run(_measure(server, case, sizes, seed + 1)) for seed in range(self.tries)]
+                value = statistics.median(map(case.metrics[0].read, runs))
         except (NoPeer, TargetUnusable) as error:
             say(f"  llama-server {' '.join(flags)}: {error}")
             return None
-        result.trials[" ".join(flags) or "(defaults)"] = value
+        name = " ".join(flags) or "(defaults)"
+        say(f"  llama-server {name}: {case.metrics[0].name} {value:.1f}")
+        result.trials[name] = value
         return value
 
     def _started(self, stack: ExitStack, peer: Peer, setup: Setup) -> Running:
@@ -228,6 +232,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--without", default="", help=f"servers to leave out, commas between: {EXAMPLE} …")
     parser.add_argument("--streams", default="1,2,4,8,16", help="numbers of streams of raw")
     parser.add_argument("--repeat", type=int, default=5, help="rounds of each case")
+    parser.add_argument("--tries", type=int, default=3, help="rounds of each of llama-server's flags")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="compute threads of each")
     parser.add_argument("--cores", help="pin servers and client to these, as 0,1; unset: all that this process may use")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: to see that everything works")
@@ -258,7 +263,8 @@ def main() -> None:
     todo = [(model_file(name, case), case) for name in wanted.model.split(",") for case in chosen(wanted)]
     with tempfile.TemporaryDirectory(prefix="frontdesk-peers-") as folder:
         leave = frozenset(filter(None, wanted.without.split(",")))
-        run = Comparison(home, wanted.threads, 1 if wanted.quick else wanted.repeat, leave, Path(folder))
+        rounds, tries = (1, 1) if wanted.quick else (wanted.repeat, wanted.tries)
+        run = Comparison(home, wanted.threads, rounds, tries, leave, Path(folder))
         for number, (model, case) in enumerate(todo):
             say(f"[{number + 1}/{len(todo)}] {model.stem}: {case.name}, {(perf_counter() - began) / 60:.0f} min so far")
             run.run(model, case)
