@@ -14,6 +14,7 @@ from frontdesk.bench.plan import Plan, Round, Session
 from frontdesk.bench.reply import Reply
 
 SETTLED: Final = 8  # frames that every background stream has sent before the lanes begin
+SETTLE_SECONDS: Final = 120.0  # until they have: a server that runs one after the other is found out
 LOOK: Final = 0.01  # seconds between two looks at the background streams
 
 
@@ -87,7 +88,7 @@ class Drive:
         """Wait until the first reply of each stream writes."""
         writing = 0
         try:
-            async with asyncio.timeout(self.target.timeout):
+            async with asyncio.timeout(min(self.target.timeout, SETTLE_SECONDS)):
                 while writing < len(tasks):
                     await asyncio.sleep(LOOK)
                     streams = self.background[first : first + len(tasks)]
