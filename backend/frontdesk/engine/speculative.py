@@ -11,8 +11,8 @@ from collections.abc import Sequence as Tokens
 from typing import Final, Protocol
 
 CONTEXT: Final = 3  # tokens that must have stood there before
-WEIGHT: Final = 0.15  # of the latest guess in the running rate
-FIRST_RATE: Final = 0.3
+WEIGHT: Final = 0.2  # of the latest guess in the running rate
+FIRST_RATE: Final = 0.4
 LENGTHS: Final = (1, 3)  # tokens of a guess: with its own row, 1 + 3 fill a group of four
 GAIN: Final = 1.05  # a step must promise this many times the tokens of a plain one for its time
 
