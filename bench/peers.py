@@ -265,24 +265,31 @@ def main() -> None:
         leave = frozenset(filter(None, wanted.without.split(",")))
         rounds, tries = (1, 1) if wanted.quick else (wanted.repeat, wanted.tries)
         run = Comparison(home, wanted.threads, rounds, tries, leave, Path(folder))
-        for number, (model, case) in enumerate(todo):
-            say(f"[{number + 1}/{len(todo)}] {model.stem}: {case.name}, {(perf_counter() - began) / 60:.0f} min so far")
-            run.run(model, case)
+        try:
+            for number, (model, case) in enumerate(todo):
+                minutes = (perf_counter() - began) / 60
+                say(f"[{number + 1}/{len(todo)}] {model.stem}: {case.name}, {minutes:.0f} min so far")
+                run.run(model, case)
+        except KeyboardInterrupt:
+            say("stopped: the report holds what was measured")
+    results = [result for result in run.results if "Frontdesk" in result.runs]
+    if not results:
+        raise SystemExit("nothing was measured")
     command = "python bench/peers.py " + " ".join(sys.argv[1:])
     facts = versions(home) | {
         "machine": before,
-        "load average": f"{statistics.median(r.load_before for r in run.results):.1f} median before the cases; "
+        "load average": f"{statistics.median(r.load_before for r in results):.1f} median before the cases; "
         f"now {os.getloadavg()[0]:.1f}",
         "threads": str(wanted.threads),
         "took": f"{(perf_counter() - began) / 60:.0f} minutes",
     }
-    text = markdown(command, facts, run.results, quick=wanted.quick)
+    text = markdown(command, facts, results, quick=wanted.quick)
     print(text)
     out = wanted.out or (None if wanted.quick else ROOT / f"bench/results/{date.today()}-peers.md")
     if out:
         out.write_text(text)
-        out.with_suffix(".json").write_text(json.dumps([result.to_json() for result in run.results], indent=1) + "\n")
-        out.with_suffix(".svg").write_text(picture(run.results))
+        out.with_suffix(".json").write_text(json.dumps([result.to_json() for result in results], indent=1) + "\n")
+        out.with_suffix(".svg").write_text(picture(results))
 
 
 if __name__ == "__main__":
