@@ -332,7 +332,7 @@ async def test_a_crowd_spends_exactly_the_budget(house: House) -> None:
         )
     assert sorted(answer.status_code for answer in answers) == [200] * 10 + [429] * 90
     store = await open_store(house.server.database, exclusive=False)
-    assert await store.ledger.total("visitor", issued["visitor"]["id"]) == (10 * cost, 10)
+    assert await store.ledger.used("visitor", issued["visitor"]["id"], 0) == (10 * cost, 10)
     await store.close()
 
 

@@ -106,11 +106,11 @@ async def test_the_ledger_counts_every_reply_once(store: Store) -> None:
     await store.ledger.add(entry(reply="a", at=1000.5, prompt=10**9))
     await store.ledger.add(entry(reply="b", at=2000.0, key="key_2"))
     await store.ledger.add(entry(reply="c", at=3000.0, visitor=None, conversation=None, prompt=2**33))
-    assert await store.ledger.total("key", "key_1") == (8 + 2**33 + 3, 2)
-    assert await store.ledger.total("visitor", "visitor_1") == (16, 2)
+    assert await store.ledger.used("key", "key_1", 0) == (8 + 2**33 + 3, 2)
+    assert await store.ledger.used("visitor", "visitor_1", 0) == (16, 2)
     assert await store.ledger.used("visitor", "visitor_1", 2000.0) == (8, 1), "`since` itself counts"
     assert await store.ledger.used("visitor", "visitor_1", 2000.1) == (0, 0)
-    assert await store.ledger.total("conversation", "nothing") == (0, 0)
+    assert await store.ledger.used("conversation", "nothing", 0) == (0, 0)
 
 
 async def test_the_ledger_is_summed_by_what_one_asks_for(store: Store) -> None:

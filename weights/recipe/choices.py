@@ -15,7 +15,7 @@ from recipe.values import Values
 from recipe.words import Split, facts, load, shared
 
 LETTERS = "ABCDEFGH"
-COPIED_SHARE = 0.4  # of the choices in training: the question itself spells the right option
+COPIED_SHARE = 0.2  # of the choices in training: the question itself spells the right option
 COPIED = (
     'Which option says "{o}"?', "Choose {o}.", "The answer is {o}.", "Message: {o}\nWhich option repeats the message?",
     "Which letter stands before {o}?", "The customer wants {o}. Which option is it?", "{o}",

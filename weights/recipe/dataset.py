@@ -2,7 +2,9 @@
 
     python -m recipe.dataset
 
-There are five kinds: drills, and conversations of the generator's levels 0 (short prompts) to 3 (long ones).
+There are eight kinds: drills, choices and tools by themselves (a letter or a name is few tokens, which would drown
+among sentences), conversations of the generator's levels 0 (short prompts) to 3 (long ones), and dialogues: dozens of
+turns that fill the context, so that what was said at the beginning is still found at the end of it.
 A data file holds all conversations of one kind end to end, with offsets. This file does not know the model.
 """
 
@@ -17,12 +19,17 @@ from tqdm import tqdm
 
 from recipe import paths, pointing, tokenizer
 from recipe.drills import drill
-from recipe.generator import sample
+from recipe.generator import Form, sample
 from recipe.sources import Pointer
 from recipe.talk import Message
 
-COUNTS = {"drill": 4000, "short": 20000, "usual": 18000, "large": 10000, "long": 3500}  # conversations of each kind
-LEVELS = {"short": 0, "usual": 1, "large": 2, "long": 3}
+COUNTS = {  # conversations of each kind
+    "drill": 4000, "choices": 16000, "tools": 8000, "short": 20000, "usual": 18000, "large": 10000, "long": 3500,
+    "dialogue": 2000,
+}  # fmt: skip
+LEVELS = {"choices": 0, "tools": 0, "short": 0, "usual": 1, "large": 2, "long": 3, "dialogue": 1}
+DIALOGUE_TURNS = (25, 70)
+FORMS: dict[str, Form] = {"choices": "choices", "tools": "tools", "dialogue": "plain"}
 LONGEST = 4000  # tokens; the few longer conversations are left out
 ROUND_TO = 32  # batch widths are multiples of this, so that few shapes occur
 POOL = 2000  # conversations sorted by length together
@@ -43,7 +50,8 @@ def drawn(rng: random.Random, kind: str) -> tuple[list[Message], list[Pointer]]:
     """A conversation and its pointers; drills have none."""
     if kind == "drill":
         return drill(rng, "train"), []
-    conversation = sample(rng, "train", LEVELS[kind])
+    turns = rng.randint(*DIALOGUE_TURNS) if kind == "dialogue" else None
+    conversation = sample(rng, "train", LEVELS[kind], turns, FORMS.get(kind))
     return conversation.messages, conversation.pointers
 
 

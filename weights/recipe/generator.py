@@ -10,7 +10,7 @@ import argparse
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from recipe import choices, memory, orders, skills, smalltalk, summary, tools
 from recipe.layout import system_prompt
@@ -23,8 +23,9 @@ from recipe.world import SIZES, World, make_world
 
 Skill = Callable[[Talk], bool]
 
-PLAIN_SHARE = 0.04  # conversations without a shop
-TOOLS_SHARE, JUDGE_SHARE, TRANSCRIPT_SHARE = 0.19, 0.18, 0.03
+Form = Literal["choices", "transcript", "tools", "plain"]
+FORMS: dict[Form, float] = {"choices": 0.18, "transcript": 0.03, "tools": 0.19, "plain": 0.60}  # shares
+SHOPLESS_SHARE = 0.04  # conversations without a shop
 GREETING_SHARE = 0.2
 TURNS = (6, 18)
 WEIGHTS: dict[Skill, float] = {
@@ -74,24 +75,31 @@ class Conversation:
     pointers: list[Pointer] = field(default_factory=list)
 
 
-def sample(rng: random.Random, split: Split, level: int, turns: int | None = None) -> Conversation:
-    """One conversation of at least one turn; the system message is absent where the prompt is empty."""
-    values, form = Values(rng, split), rng.random()
-    if form < JUDGE_SHARE:
+def sample(
+    rng: random.Random, split: Split, level: int, turns: int | None = None, form: Form | None = None
+) -> Conversation:
+    """One conversation of at least one turn, of any form unless one is named; the system message is absent where the
+    prompt is empty."""
+    values, drawn_form = Values(rng, split), some_form(rng)
+    form = form or drawn_form
+    if form == "choices":
         talk = Talk(values, World())
-        choices.judge(talk, turns or rng.randint(2, 8))
+        choices.judge(talk, turns or rng.randint(4, 16))
         return finished(talk)
-    if form < JUDGE_SHARE + TRANSCRIPT_SHARE:
+    if form == "transcript":
         return of_transcript(values, level, turns)
-    with_tools = form < JUDGE_SHARE + TRANSCRIPT_SHARE + TOOLS_SHARE
-    world = World() if rng.random() < PLAIN_SHARE else make_world(values, level)
-    drawn = tools.draw_tools(values, rng.randint(1, 3 + level)) if with_tools else []
+    world = World() if rng.random() < SHOPLESS_SHARE else make_world(values, level)
+    drawn = tools.draw_tools(values, rng.randint(1, 3 + level)) if form == "tools" else []
     if drawn:
         world.orders.clear()  # they are looked up by a tool, or not at all
     talk = Talk(values, world)
     instruct(talk, drawn)
     converse(talk, drawn, turns or rng.randint(*TURNS))
     return finished(talk, drawn)
+
+
+def some_form(rng: random.Random) -> Form:
+    return rng.choices(list(FORMS), list(FORMS.values()))[0]
 
 
 def finished(talk: Talk, drawn: Sequence[tools.Tool] = ()) -> Conversation:

@@ -27,12 +27,12 @@ from recipe.model import Config, Model
 from recipe.optimiser import Optimiser
 from recipe.pointing import HEADS, WEIGHT, Pointed
 
-# Share of tokens by kind (drill, short, usual, large, long), until this part of the tokens is done.
+# Share of tokens by kind (in the order of `dataset.COUNTS`), until this part of the tokens is done.
 CURRICULUM = (
-    (0.12, (0.20, 0.60, 0.20, 0.00, 0.00)),
-    (0.40, (0.04, 0.30, 0.46, 0.20, 0.00)),
-    (0.80, (0.01, 0.28, 0.39, 0.22, 0.10)),
-    (1.00, (0.00, 0.36, 0.38, 0.18, 0.08)),
+    (0.12, (0.20, 0.02, 0.00, 0.58, 0.20, 0.00, 0.00, 0.00)),
+    (0.40, (0.04, 0.10, 0.08, 0.24, 0.36, 0.18, 0.00, 0.00)),
+    (0.80, (0.01, 0.14, 0.10, 0.21, 0.25, 0.15, 0.07, 0.07)),
+    (1.00, (0.00, 0.14, 0.09, 0.22, 0.25, 0.14, 0.08, 0.08)),
 )
 MUON_RATE, ADAM_RATE = 0.006, 2e-3
 LOWEST_RATE = 0.02

@@ -15,7 +15,7 @@ from frontdesk.access.keys import new_key, state_of
 from frontdesk.access.moments import moment
 from frontdesk.cli import options
 from frontdesk.cli.database import Database, with_store
-from frontdesk.principal import ALL_SCOPES, Limits
+from frontdesk.principal import ALL_SCOPES, DEFAULT_SCOPES, Limits
 from frontdesk.store.records import KeyRecord
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NAME_LENGTH = 100
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the key is for; any text, to recognise it by.")]
 Scope = Annotated[
     list[str] | None,
-    typer.Option("--scope", metavar="SCOPE", help="chat, visitors or usage; may be given again. Default: all three."),
+    typer.Option("--scope", metavar="SCOPE", help="chat, visitors, usage or admin; may be given again. Default: the first three."),
 ]
 Expires = Annotated[
     str | None, typer.Option("--expires", metavar="WHEN", help="30d, 12h, or a date as 2027-01-31. Default: never.")
@@ -63,7 +63,7 @@ def create(
         _count("--tokens-total", tokens_total),
         _count("--requests-per-minute", requests_per_minute),
     )
-    scopes = frozenset(scope or ALL_SCOPES)
+    scopes = frozenset(scope or DEFAULT_SCOPES)
     if unknown := sorted(scopes - ALL_SCOPES):
         options.fail(f"{unknown[0][:40]!r} is no scope; choose from {', '.join(sorted(ALL_SCOPES))}")
     if not name.strip() or len(name) > NAME_LENGTH or not name.isprintable():

@@ -45,10 +45,6 @@ class Ledger:
 
         return await self._database.read(read)
 
-    async def total(self, kind: BudgetKind, id: str) -> tuple[int, int]:
-        """Tokens and requests of one account since ever."""
-        return await self.used(kind, id, 0.0)
-
     async def sums(
         self,
         *,
