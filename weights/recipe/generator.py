@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from recipe import choices, memory, orders, skills, smalltalk, summary, tools
 from recipe.layout import system_prompt
 from recipe.phrases import expand
-from recipe.sources import Pointer, Span, unmarked
+from recipe.sources import Pointer, Span, kind_of, unmarked
 from recipe.talk import Case, Message, Talk
 from recipe.values import Values
 from recipe.words import Split, load
@@ -65,7 +65,7 @@ class Conversation:
     """A finished conversation and how to judge each of its assistant messages.
 
     `tools` are in OpenAI's form; the system message holds them already, as the chat template would write them.
-    `pointers` tell where the replies are taken from.
+    `pointers` tell where the replies are taken from, `lines` what the system prompt's lines are about.
     """
 
     messages: list[Message]
@@ -73,6 +73,7 @@ class Conversation:
     world: World
     tools: list[dict[str, Any]] = field(default_factory=list)
     pointers: list[Pointer] = field(default_factory=list)
+    lines: list[tuple[Span, str]] = field(default_factory=list)
 
 
 def sample(
@@ -103,7 +104,9 @@ def some_form(rng: random.Random) -> Form:
 
 
 def finished(talk: Talk, drawn: Sequence[tools.Tool] = ()) -> Conversation:
-    return Conversation(talk.messages, talk.cases, talk.world, [tool.schema for tool in drawn], talk.pointers)
+    lines = [(span, kind_of(subject)) for subject, span in talk.places.items() if not span.message]
+    schemas = [tool.schema for tool in drawn]
+    return Conversation(talk.messages, talk.cases, talk.world, schemas, talk.pointers, lines if talk.has_shop else [])
 
 
 def instruct(talk: Talk, drawn: Sequence[tools.Tool]) -> None:
