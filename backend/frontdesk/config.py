@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins of web pages that may call this server, such as https://shop.example; '*' is every "
-        "one. A list in TOML, separated by commas elsewhere.",
+        "one. Those of widgets come on top. A list in TOML, separated by commas elsewhere.",
     )
     persona: str | None = Field(
         default=None,

@@ -11,6 +11,7 @@ from frontdesk.cli.chat import chat
 from frontdesk.cli.keys import app as keys
 from frontdesk.cli.serve import serve
 from frontdesk.cli.usage import usage
+from frontdesk.cli.widgets import app as widgets
 
 HELP = """Serve a language model on this machine, and talk to it.
 
@@ -20,6 +21,7 @@ HELP = """Serve a language model on this machine, and talk to it.
     frontdesk chat                       talk to the model in this terminal
     frontdesk chat -m "When are you open?"
     frontdesk keys create shop           a key, for a server that other machines can reach
+    frontdesk widgets create shop --origin https://shop.example
     frontdesk usage                      who used how many tokens
 
 Any OpenAI client works with base_url http://127.0.0.1:8000/v1; http://127.0.0.1:8000/docs describes every route.
@@ -39,6 +41,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(chat)
 app.add_typer(keys, name="keys")
+app.add_typer(widgets, name="widgets")
 app.command()(usage)
 
 
