@@ -92,19 +92,19 @@ class Settings(BaseSettings):
         default=None,
         min_length=1,
         description="Folder for the KV state of conversations while the server is down: whoever comes back after a "
-        "restart is not computed again. It can be deleted at any time; its files hold what was said, as the database "
-        "does. Unset: 'parked' beside the SQLite database, and nowhere if there is none.",
+        "restart is not computed again. It can be deleted at any time. Its files hold what was said, and what is deleted "
+        "from the database stays in them until newer ones take their place. Unset: nowhere.",
     )
     parked_disk_mib: int = Field(
         default=1024, ge=0, le=67_108_864, description="Most that `parked_folder` may hold, in MiB. 0: nothing is kept."
     )
     speculate: bool = Field(
-        default=True,
+        default=False,
         description="Tokens that a reply seems to quote are computed along with the one that is due, where it has "
         "proved to pay on this machine. The text is the same.",
     )
     pad_rows: bool = Field(
-        default=True,
+        default=False,
         description="A step that leaves a group of four rows unfilled is filled up, where the clock says that it is "
         "faster. The text is the same.",
     )
@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins of web pages that may call this server, such as https://shop.example; '*' is every "
-        "one. A list in TOML, separated by commas elsewhere.",
+        "one. Those of widgets come on top. A list in TOML, separated by commas elsewhere.",
     )
     persona: str | None = Field(
         default=None,
@@ -284,12 +284,7 @@ class Settings(BaseSettings):
     @property
     def parked_place(self) -> Path | None:
         """The folder for parked conversations; `None` if they are not to outlive the server."""
-        if not self.parked_disk_mib:
-            return None
-        if self.parked_folder:
-            return Path(self.parked_folder)
-        place = self.database_place
-        return None if place == "memory" or "://" in place else Path(place).parent / "parked"
+        return Path(self.parked_folder) if self.parked_folder and self.parked_disk_mib else None
 
     def window(self, model_context: int) -> int:
         """Tokens that one conversation may hold with a model that was trained for `model_context` tokens."""

@@ -101,8 +101,8 @@ class BodyTooLarge(RequestRefused):
 class Unavailable(FrontdeskError):
     code = "unavailable"
 
-    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retry_after: float = 1.0, code: str | None = None) -> None:
+        super().__init__(message, code=code)
         self.retry_after = retry_after
 
 

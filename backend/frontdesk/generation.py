@@ -71,7 +71,8 @@ class Turn:
     """What a request to the Responses API says beyond sampling: which conversation it goes on with, and how.
 
     At most one of `conversation` (an id) and `previous` (a response's id without its prefix) is set. `truncation` None
-    means: as the conversation says, else `auto` in a conversation and `disabled` without one.
+    means: as the conversation says, else `auto` in a conversation and `disabled` without one. `remembered`: so many
+    items at the front of `input` were said before, and not by this request.
     """
 
     input: tuple[Item, ...]
@@ -82,6 +83,7 @@ class Turn:
     store: bool = True
     background: bool = False
     truncation: Truncation | None = None
+    remembered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

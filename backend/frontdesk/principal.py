@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-ALL_SCOPES = frozenset(["chat", "visitors", "usage"])
+ALL_SCOPES = frozenset(["chat", "visitors", "usage", "admin"])
+DEFAULT_SCOPES = ALL_SCOPES - {"admin"}  # of a new key: whoever may see everybody's is named as such
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Principal:
     """`owner` separates what is stored and what is cached: only requests of the same owner see each other's.
 
     Every key is an owner of its own, and so is every visitor; without authentication everybody is the owner "".
-    `conversation` is set on a visitor's token that is good for one conversation only.
+    `conversation` is set on a visitor's token that is good for one conversation only. `origin` is the only site from
+    which a widget's token may come; `persona` is what a widget's visitor always talks to ("": the model's own), and
+    may not be changed by a request.
     """
 
     owner: str = ""
@@ -41,6 +44,8 @@ class Principal:
     key_limits: Limits = field(default_factory=Limits)
     visitor_limits: Limits = field(default_factory=Limits)
     conversation: str | None = None
+    origin: str | None = None
+    persona: str | None = None
 
 
 ANONYMOUS = Principal()

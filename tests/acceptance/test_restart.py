@@ -10,10 +10,10 @@ from tests.conftest import running_server
 
 
 async def test_a_conversation_returns_after_a_restart(tmp_path: Path) -> None:
-    """Breaks if a stop forgets the KV of conversations, or keeps it only where somebody names a folder."""
-    answers = []
+    """Breaks if a stop forgets the KV of conversations although a folder for it is named."""
+    answers, places = [], {"database": str(tmp_path / "frontdesk.db"), "parked_folder": str(tmp_path / "parked")}
     for life in range(2):
-        with running_server(tmp_path / f"log-{life}", database=str(tmp_path / "frontdesk.db")) as server:
+        with running_server(tmp_path / f"log-{life}", **places) as server:
             async with async_client(server) as client:
                 turns = conversation(1, 40)
                 if life:

@@ -266,4 +266,4 @@ async def test_a_crowd_spends_exactly_the_budget(store: Store) -> None:
 
     passed = await asyncio.gather(*(request(number) for number in range(100)))
     assert sum(passed) == 10
-    assert await store.ledger.total("key", "k") == (1000, 10)
+    assert await store.ledger.used("key", "k", 0) == (1000, 10)

@@ -162,7 +162,7 @@ class Life(RuleBasedStateMachine):
         for account in getattr(self, "accounts", ()):
             mine = [reply for reply in self.truth.replies if account in reply.accounts and reply.spent is not None]
             expected = (sum(reply.spent or 0 for reply in mine), len(mine))
-            assert self._run(self.store.ledger.total(account.kind, account.id)) == expected
+            assert self._run(self.store.ledger.used(account.kind, account.id, 0)) == expected
 
     def _load(self, accounts: list[BudgetAccount]) -> None:
         for account in accounts:

@@ -20,6 +20,7 @@ from frontdesk.generation import Finished
 from frontdesk.principal import Limits, Principal
 from frontdesk.store.records import ConversationRecord
 from frontdesk.store.store import open_store
+from frontdesk.telemetry.recent import Recent
 from frontdesk.wire._format import Call
 from frontdesk.wire.openai_responses import OpenAIResponses
 from frontdesk.worker.protocol import Load
@@ -36,14 +37,16 @@ async def lives(database: Path) -> AsyncIterator[Open]:
     """A function that begins a life of the service over this database. At the end all are over."""
     async with AsyncExitStack() as stack:
 
-        async def start(rules: Rules | None = None, conversation_limits: Limits | None = None) -> ChatService:
+        async def start(
+            rules: Rules | None = None, conversation_limits: Limits | None = None, recent: Recent | None = None
+        ) -> ChatService:
             pool = Pool(card_for_file(SHIPPED))
             load = Load(
                 str(SHIPPED), 512, 2048, slots=4, threads=1, threads_least=1, chunk=64, chunk_busy=32, exact=True
             )
             store = await open_store(str(database))
             spending = Spending(Budgets(), store, conversation_limits or Limits())
-            service = ChatService(pool, load_personas(prompts_folder()), store, spending, rules)
+            service = ChatService(pool, load_personas(prompts_folder()), store, spending, rules, recent)
             await pool.start(load, prepare=service.recover)
             stack.push_async_callback(end_life, service)
             return service

@@ -5,9 +5,12 @@ that outgrows its window keeps.
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 
 import pytest
 from tests.chat.lives import DANA, Open, answered, asks, conversation, ended
+from tests.store import making
 
 from frontdesk.errors import (
     Conflict,
@@ -82,6 +85,18 @@ async def test_forks(open_service: Open) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await service.start(asks(previous_response_id=first.id), Principal(owner="ben"))
     assert refused.value.code == "previous_response_not_found"
+
+
+async def test_a_fork_from_a_turn_that_failed(open_service: Open) -> None:
+    """Whoever asks again after a failure would be answered as if nothing had been said before."""
+    service = await open_service()
+    id = await conversation(service)
+    await answered(service, asks("My name is Dana.", conversation=id))
+    failed = making.response("dana", conversation=id, created=int(time.time()))
+    await service.store.responses.begin(failed)
+    await making.end(service.store, replace(making.ending(failed), status="failed", output=(), error=b"{}"))
+    fork = await answered(service, asks("What is my name?", previous_response_id=f"resp_{failed.id}"))
+    assert len(fork.order.report.kept) == 3 + len(failed.input)
 
 
 async def test_what_left_is_summed_up_when_there_is_time(open_service: Open) -> None:

@@ -69,7 +69,7 @@ def test_a_key_is_made_shown_once_listed_and_revoked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["create", "x", "--scope", "admin"], ["'admin'", "chat, usage, visitors"]),
+        (["create", "x", "--scope", "root"], ["'root'", "admin, chat, usage, visitors"]),
         (["create", "x", "--expires", "soon"], ["--expires", "'soon'", "30d"]),
         (["create", "x", "--expires", "2020-01-01"], ["--expires", "past"]),
         (["create", "x", "--tokens-total", "0"], ["--tokens-total", "'0'", "1 to"]),

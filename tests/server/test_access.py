@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 from frontdesk.access.keys import new_key
 from frontdesk.access.visitors import VisitorToken, issue, visitor_id
 from frontdesk.config import Settings
-from frontdesk.principal import ALL_SCOPES, Limits
+from frontdesk.principal import ALL_SCOPES, DEFAULT_SCOPES, Limits
 from frontdesk.server.access import OPEN, scope_needed
 from frontdesk.server.app import build_app
 from frontdesk.store.records import KeyRecord
@@ -34,7 +34,11 @@ BAD = {"nothing": "missing_api_key", "another text": "invalid_api_key", "unknown
        "wrong secret": "invalid_api_key", "expired key": "expired_api_key", "revoked key": "revoked_api_key",
        "expired visitor": "expired_token", "forged visitor": "invalid_api_key",
        "visitor of a revoked key": "revoked_api_key"}  # fmt: skip
-GOOD = {"all": ALL_SCOPES, "chat": {"chat"}, "visitors": {"visitors"}, "usage": {"usage"}, "visitor": {"chat"}}
+GOOD = {"all": ALL_SCOPES, "default": DEFAULT_SCOPES, "chat": {"chat"}, "visitors": {"visitors"}, "usage": {"usage"},
+        "admin": {"admin"}, "visitor": {"chat"}}  # fmt: skip
+
+OF_THE_OPERATOR = {"/v1/metrics/recent", "/v1/replies/live", "/v1/errors/recent", "/v1/keys", "/v1/feedback",
+                   "/v1/widgets", "/v1/handoffs", "/v1/handoffs/{id}"}  # fmt: skip
 
 
 @dataclass
@@ -140,6 +144,7 @@ def test_what_is_open_is_open_on_purpose(house: House) -> None:
     assert {path for path in paths if scope_needed(path) is None} == OPEN | {"/demo/{name}"}
     assert {path for path in paths if scope_needed(path) == "usage"} == {"/v1/usage"}
     assert {path for path in paths if scope_needed(path) == "visitors"} == {"/v1/visitors"}
+    assert {path for path in paths if scope_needed(path) == "admin"} == OF_THE_OPERATOR
     assert len(paths) > 20
     for path in ("/new", "/v1/new", "/v1/usages", "/docs/x", "/metrics", "", "/V1/usage", "//v1/usage", "/v1/usage/"):
         assert scope_needed(path), path
@@ -332,22 +337,22 @@ async def test_a_crowd_spends_exactly_the_budget(house: House) -> None:
         )
     assert sorted(answer.status_code for answer in answers) == [200] * 10 + [429] * 90
     store = await open_store(house.server.database, exclusive=False)
-    assert await store.ledger.total("visitor", issued["visitor"]["id"]) == (10 * cost, 10)
+    assert await store.ledger.used("visitor", issued["visitor"]["id"], 0) == (10 * cost, 10)
     await store.close()
 
 
 def test_usage_is_the_callers_own(house: House) -> None:
     """A customer would see what other customers use."""
-    with openai.OpenAI(base_url=house.server.url + "/v1", api_key=house.credentials["all"] or "") as client:
+    with openai.OpenAI(base_url=house.server.url + "/v1", api_key=house.credentials["default"] or "") as client:
         answer = client.chat.completions.create(
             model="frontdesk-small", messages=[{"role": "user", "content": "Hi"}], max_tokens=3
         )
     assert answer.usage
-    own = house.get("/v1/usage?by=key,model&since=1h", "all").json()
+    own = house.get("/v1/usage?by=key,model&since=1h", "default").json()
     assert own["object"] == "list"
     assert own["data"] == [
         {
-            "key": house.key_ids["all"],
+            "key": house.key_ids["default"],
             "model": "frontdesk-small",
             "requests": 1,
             "prompt_tokens": answer.usage.prompt_tokens,
@@ -357,6 +362,8 @@ def test_usage_is_the_callers_own(house: House) -> None:
         }
     ]
     assert house.get("/v1/usage", "usage").json()["data"] == []
-    assert house.get("/v1/usage?until=1h", "all").json()["data"] == []
+    assert house.get("/v1/usage?until=1h", "default").json()["data"] == []
+    everybody = {row["key"]: row["total_tokens"] for row in house.get("/v1/usage?by=key", "all").json()["data"]}
+    assert everybody[house.key_ids["default"]] == answer.usage.total_tokens, "the operator sees everybody's"
     for query in ("by=owner", "since=soon", "until=-1", "from=1d"):
         assert house.get(f"/v1/usage?{query}", "all").status_code == 400, query

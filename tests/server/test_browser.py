@@ -24,6 +24,7 @@ FOREIGN = [
     "http://shop.example",
     "",
     "https://SHOP.example/",
+    "http://[",
 ]
 BODY = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
 
@@ -72,6 +73,25 @@ def test_listed_and_own_pages_may(shop: Server) -> None:
 def test_a_rebound_name_is_not_our_own_page(shop: Server) -> None:
     """If this fails, DNS rebinding makes any page "same origin" with a server on the loopback address."""
     assert post(shop, origin=f"http://evil.example:{shop.port}", host=f"evil.example:{shop.port}").status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/conversations", "/v1/keys", "/livez"])
+@pytest.mark.parametrize(
+    "headers", [{"host": "evil.example"}, {"x-forwarded-for": "203.0.113.9"}, {"via": "1.1 proxy"}], ids=str
+)
+def test_who_comes_from_elsewhere_to_a_server_without_keys(server: Server, path: str, headers: dict[str, str]) -> None:
+    """If this fails, a page behind a rebound name, or the world behind a proxy, reads everybody's conversations."""
+    refused = httpx2.get(server.url + path, headers=headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_local")
+    assert "--auth on" in refused.json()["error"]["message"]
+
+
+def test_a_proxy_may_come_where_keys_are_needed(launch: Callable[..., AbstractContextManager[Server]]) -> None:
+    """If this fails, a server cannot stand behind the proxy that ends TLS."""
+    with launch("--auth", "on") as behind:
+        headers = {"host": "chat.example", "x-forwarded-for": "203.0.113.9"}
+        assert httpx2.get(behind.url + "/", headers=headers).status_code == 200
+        assert httpx2.get(behind.url + "/v1/models", headers=headers).status_code == 401
 
 
 def test_preflight(shop: Server) -> None:

@@ -23,7 +23,7 @@ from frontdesk.errors import FrontdeskError
 from frontdesk.messages import Item, Message, item_id
 from frontdesk.principal import ALL_SCOPES, Limits, Principal
 from frontdesk.server.access import Access
-from frontdesk.server.conversations import Conversations
+from frontdesk.server.conversations import MOST_WRITES, Conversations
 from frontdesk.server.errors import on_frontdesk_error, on_http_exception
 from frontdesk.store.records import KeyRecord
 from frontdesk.store.store import Store, open_store
@@ -376,3 +376,19 @@ def test_deleting_stops_what_is_being_said(server: Server) -> None:
         server.wait_idle(1.0)
         with pytest.raises(openai.NotFoundError):
             client.responses.retrieve(running.id)
+
+
+async def test_a_visitor_does_not_write_without_end(house: House) -> None:
+    """If this fails, whoever takes the token out of a shop's page fills the server's disk."""
+    visitor = visitors.VisitorToken(visitors.visitor_id(SECRET, None, None), None, None, Limits())
+    token, _ = visitors.issue(SECRET, visitor, 60)
+    made = (await house.ask("POST", PATH, key=token)).json()
+    for _ in range(MOST_WRITES - 1):
+        answer = await house.ask("POST", f"{PATH}/{made['id']}/items", {"items": [user("Hi")]}, token)
+        assert answer.status_code == 200
+    for path in (PATH, f"{PATH}/{made['id']}/items"):
+        refused = await house.ask("POST", path, {"items": [user("Hi")]}, token)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert (await house.ask("GET", f"{PATH}/{made['id']}", key=token)).status_code == 200
+    assert (await house.ask("POST", PATH)).status_code == 200

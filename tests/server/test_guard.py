@@ -72,6 +72,14 @@ def test_half_a_head_is_answered_with_408(connection: socket.socket) -> None:
     assert b'"request_timeout"' in data
 
 
+def test_the_operator_sees_what_never_became_a_request(strict: Server, connection: socket.socket) -> None:
+    """If this fails, clients behind a bad line are cut off and nobody finds out why."""
+    connection.sendall(HEAD)
+    assert read_all(connection).startswith(b"HTTP/1.1 408")
+    error = httpx2.get(strict.url + "/v1/errors/recent?limit=1").json()["data"][0]
+    assert (error["status"], error["code"], error["request_id"]) == (408, "request_timeout", None)
+
+
 def test_half_a_body_is_answered_with_408(connection: socket.socket) -> None:
     """If this fails, slow POSTs hold a connection and a task for ever."""
     connection.sendall(HEAD + b'Content-Length: 500\r\n\r\n{"messages"')

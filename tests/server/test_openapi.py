@@ -10,11 +10,14 @@ import pytest
 from starlette.routing import Route
 
 from frontdesk.server.conversations import Conversations
+from frontdesk.server.feedback import Feedback
+from frontdesk.server.keys import Keys
 from frontdesk.server.openapi import document
 from frontdesk.server.operations import OPERATIONS, Operation
 from frontdesk.server.responses import Responses
 from frontdesk.server.usage import Usage
 from frontdesk.server.visitors import Visitors
+from frontdesk.server.watching import Watching
 from frontdesk.store.store import open_store
 from frontdesk.wire import HTTP_FORMATS
 
@@ -31,6 +34,9 @@ async def test_every_route_is_described() -> None:
         *Conversations(store, NOTHING, 0).routes,
         *Responses(NOTHING, NOTHING).routes,
         *Usage(store.ledger).routes,
+        *Feedback(store, 0).routes,
+        *Watching(NOTHING, NOTHING).routes,
+        *Keys(store).routes,
         *Visitors(NOTHING, b"", NOTHING).routes,
     ]
     await store.close()

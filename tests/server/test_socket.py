@@ -212,6 +212,27 @@ def test_cancel_of_one_lane(server: Server) -> None:
     assert ends["stop"]["usage"]["output_tokens"] < ends["go on"]["usage"]["output_tokens"] == 150
 
 
+def test_place_in_the_waiting_line(start_server: Callable[..., Server]) -> None:
+    """If this fails, a page that waits on a socket behind others cannot say so."""
+    server = start_server(slots="1")
+    with dial(server) as first, dial(server) as second:
+        send(first, input="Talk.", ignore_eos=True, max_output_tokens=2000, store=False)
+        while json.loads(first.recv(30))["type"] != "response.output_text.delta":
+            pass
+        send(second, input="Hello?", max_output_tokens=4, store=False, stream_id="L")
+        id = json.loads(second.recv(30))["response"]["id"]
+        place = {"type": "response.place", "response_id": id, "stream_id": "L"}
+        told: Event = {}
+        deadline = time.monotonic() + 5
+        while not told.get("place") and time.monotonic() < deadline:  # the engine has to hear of it first
+            second.send(json.dumps(place))
+            while (told := json.loads(second.recv(30)))["type"] != "response.place":
+                pass
+        assert told == {**place, "place": 1}
+        first.send('{"type": "response.cancel"}')
+        assert list(events(second))[-1]["response"]["usage"]["output_tokens"] > 0
+
+
 def test_a_restart_in_the_middle_of_a_turn(start_server: Callable[..., Server], tmp_path: Path) -> None:
     """If this fails, an update of the server costs a customer the answer, or looks like its end."""
     database = str(tmp_path / "kept.db")

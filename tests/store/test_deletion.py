@@ -187,6 +187,32 @@ async def test_the_sweep_takes_what_nobody_used(store: Store) -> None:
     assert (await rows(store))["ledger"] == 7
 
 
+async def test_the_sweep_keeps_what_is_gone_on_from_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A customer who comes back while the sweep is at work would be answered as if nothing had been said."""
+    talk = conversation(updated=100)
+    await store.conversations.create(talk, [said("x")])
+    chain: list[str] = []
+    for previous in (None, 0, 1):
+        record = response(created=100, previous=None if previous is None else chain[previous])
+        record = record if chain else replace(record, conversation=talk.id)
+        await store.responses.begin(record)
+        await making.end(store, replace(ending(record), completed=100))
+        chain.append(record.id)
+    run = store._writer.run
+    late = response(created=999, previous=chain[-1])
+
+    async def run_late(*operation: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        await store.responses.begin(late)
+        return await run(*operation, **options)
+
+    await store.conversations.create(conversation(updated=100))  # so that there is something to delete
+    monkeypatch.setattr(store._writer, "run", run_late)
+    assert await store.sweep(500.0) == 1
+    assert [record.id for record in await store.responses.chain(OWNER, late.id)] == [*chain, late.id]
+    assert await store.conversations.get(OWNER, talk.id) is not None
+
+
 async def test_the_sweep_takes_many(store: Store) -> None:
     """Only the first of several transactions would be made."""
     for _ in range(130):

@@ -29,7 +29,7 @@ async def test_an_end_writes_everything_once(store: Store) -> None:
     late = ending(begun, said("other"), status="failed", usage=Usage(9, 9, 9))
     await making.end(store, late)
     assert await store.conversations.all_items(OWNER, record.id) == [old, asked, answered]
-    assert await store.ledger.total("conversation", record.id) == (8, 1)
+    assert await store.ledger.used("conversation", record.id, 0) == (8, 1)
     ended = await store.responses.get(OWNER, begun.id)
     assert ended is not None
     assert (ended.status, ended.output, ended.usage, ended.completed) == ("completed", (answered,), Usage(5, 2, 3), 400)
@@ -75,7 +75,7 @@ async def test_a_deleted_response_only_costs(store: Store) -> None:
     await making.end(store, ending(begun, said("secret")))
     assert await store.responses.get(OWNER, begun.id) is None
     assert await store.conversations.get(OWNER, record.id) is None
-    assert await store.ledger.total("conversation", record.id) == (8, 1)
+    assert await store.ledger.used("conversation", record.id, 0) == (8, 1)
 
 
 async def test_a_reply_needs_its_conversation(store: Store) -> None:

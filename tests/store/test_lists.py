@@ -10,8 +10,8 @@ from sqlalchemy import event
 from tests.store import making
 from tests.store.making import OTHER, OWNER, conversation, ending, entry, response, said
 
-from frontdesk.errors import NotFound
-from frontdesk.store.records import Page
+from frontdesk.errors import Conflict, NotFound
+from frontdesk.store.records import FeedbackRecord, HandoffRecord, Page
 from frontdesk.store.store import Store
 
 
@@ -106,11 +106,11 @@ async def test_the_ledger_counts_every_reply_once(store: Store) -> None:
     await store.ledger.add(entry(reply="a", at=1000.5, prompt=10**9))
     await store.ledger.add(entry(reply="b", at=2000.0, key="key_2"))
     await store.ledger.add(entry(reply="c", at=3000.0, visitor=None, conversation=None, prompt=2**33))
-    assert await store.ledger.total("key", "key_1") == (8 + 2**33 + 3, 2)
-    assert await store.ledger.total("visitor", "visitor_1") == (16, 2)
+    assert await store.ledger.used("key", "key_1", 0) == (8 + 2**33 + 3, 2)
+    assert await store.ledger.used("visitor", "visitor_1", 0) == (16, 2)
     assert await store.ledger.used("visitor", "visitor_1", 2000.0) == (8, 1), "`since` itself counts"
     assert await store.ledger.used("visitor", "visitor_1", 2000.1) == (0, 0)
-    assert await store.ledger.total("conversation", "nothing") == (0, 0)
+    assert await store.ledger.used("conversation", "nothing", 0) == (0, 0)
 
 
 async def test_the_ledger_is_summed_by_what_one_asks_for(store: Store) -> None:
@@ -151,6 +151,13 @@ READS = {
     "used": lambda store: store.ledger.used("key", "5", 10.0),
     "sums": lambda store: store.ledger.sums(owner=OWNER, since=5.0, by=("day", "model")),
     "key": lambda store: store.keys.by_id("5"),
+    "feedback": lambda store: store.feedback.newest(rating="down"),
+    "next feedback": lambda store: store.feedback.newest(after="fb_6"),
+    "widget": lambda store: store.widgets.by_id("wgt_5"),
+    "handoff": lambda store: store.handoffs.of_conversation(OWNER, "conv_5"),
+    "handoffs": lambda store: store.handoffs.newest("open"),
+    "next handoffs": lambda store: store.handoffs.newest(after="hnd_5"),
+    "feedback of a conversation": lambda store: store.feedback.of_conversation(OWNER, "conv_5"),
 }
 
 
@@ -167,6 +174,9 @@ async def test_reads_search_an_index(file_store: Store, read: str) -> None:
     record = conversation(id="conv_5")
     await file_store.conversations.create(record, [said("x")])
     await file_store.conversations.add_items(OWNER, "conv_5", [making.replace_id(said("y"), "msg_5")])
+    for number, item in enumerate(await file_store.conversations.all_items(OWNER, "conv_5"), start=5):
+        await file_store.feedback.put(OWNER, FeedbackRecord(f"fb_{number}", "conv_5", item.id, "down", None, 1))
+    await file_store.handoffs.ask(OWNER, HandoffRecord("hnd_5", "conv_5", "open", 1))
     event.listen(engine, "before_cursor_execute", explain)
     await READS[read](file_store)
     event.remove(engine, "before_cursor_execute", explain)
@@ -174,3 +184,19 @@ async def test_reads_search_an_index(file_store: Store, read: str) -> None:
     for plan in plans:
         assert not plan.startswith("SCAN") or "steps" in plan or "ix_responses_unfinished" in plan, plans
         assert "TEMP B-TREE" not in plan or read in ("sums", "chain"), plans
+
+
+async def test_a_conversation_takes_so_much_and_no_more(store: Store) -> None:
+    """One caller could fill the disk, and the memory of every turn that reads the conversation."""
+    many, large = conversation(), conversation()
+    await store.conversations.create(many)
+    await store.conversations.create(large)
+    for _ in range(10):
+        await store.conversations.add_items(OWNER, many.id, [said("x") for _ in range(1000)])
+    for _ in range(15):
+        await store.conversations.add_items(OWNER, large.id, [said("x" * 2**20)])
+    for full, item in ((many, said("x")), (large, said("x" * 2**20))):
+        with pytest.raises(Conflict) as refused:
+            await store.conversations.add_items(OWNER, full.id, [item])
+        assert refused.value.code == "conversation_full"
+    await store.conversations.add_items(OWNER, large.id, [said("x")])

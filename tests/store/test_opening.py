@@ -104,6 +104,14 @@ async def test_postgresql_that_does_not_answer_is_refused(postgres: Any, tmp_pat
     assert "does not exist" in await refusal(postgres.url("nothing"))
     assert "host" in await refusal("postgresql://host:port/desk")
     assert await refusal(f"postgresql:///desk?host={tmp_path}")
+    assert "colour" in await refusal(postgres.url("nothing") + "&colour=red")
+    assert await refusal(postgres.url("nothing") + "&prepared_statement_cache_size=x")
+
+
+async def test_postgresql_with_the_usual_name_for_tls(postgres: Any) -> None:
+    """The URL that a provider of databases hands out would not work."""
+    store = await open_store(postgres.new_database() + "&sslmode=prefer")
+    await store.close()
 
 
 async def test_the_steps_make_the_tables(new_place: str) -> None:

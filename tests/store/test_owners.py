@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,12 +12,16 @@ from tests.store.making import OTHER, OWNER, conversation, journal_entry, respon
 
 from frontdesk.errors import NotFound
 from frontdesk.store.conversations import Conversations
-from frontdesk.store.records import Idempotency, Page
+from frontdesk.store.feedback import Feedback
+from frontdesk.store.handoffs import Handoffs
+from frontdesk.store.records import FeedbackRecord, HandoffRecord, Idempotency, Page
 from frontdesk.store.responses import Idempotencies, Responses
 from frontdesk.store.store import Store
 
 MINE = conversation()
 ITEM = said("mine")
+THOUGHT = FeedbackRecord("fb_1", MINE.id, ITEM.id, "down", "mine", 1)
+WISH = HandoffRecord("hnd_1", MINE.id, "open", 1, "mine")
 REPLY = response(conversation=MINE.id)
 NAME = Idempotency("name", b"hash", 2.0**40)
 
@@ -38,6 +43,11 @@ CALLS: dict[str, Call] = {
     "Responses.get": lambda store, owner: store.responses.get(owner, REPLY.id),
     "Responses.chain": lambda store, owner: store.responses.chain(owner, REPLY.id),
     "Responses.delete": lambda store, owner: store.responses.delete(owner, REPLY.id),
+    "Feedback.put": lambda store, owner: store.feedback.put(owner, THOUGHT),
+    "Feedback.delete": lambda store, owner: store.feedback.delete(owner, MINE.id, ITEM.id),
+    "Feedback.of_conversation": lambda store, owner: store.feedback.of_conversation(owner, MINE.id),
+    "Handoffs.ask": lambda store, owner: store.handoffs.ask(owner, WISH),
+    "Handoffs.of_conversation": lambda store, owner: store.handoffs.of_conversation(owner, MINE.id),
     "Idempotencies.find": lambda store, owner: store.idempotency.find(owner, NAME),
 }
 
@@ -49,6 +59,8 @@ async def everything(store: Store) -> list[Any]:
         await store.responses.get(OWNER, REPLY.id),
         await store.journal.read(REPLY.id),
         await store.idempotency.find(OWNER, NAME),
+        await store.feedback.of_conversation(OWNER, MINE.id),
+        await store.handoffs.of_conversation(OWNER, MINE.id),
     ]
 
 
@@ -58,6 +70,8 @@ async def test_a_stranger_finds_nothing_and_changes_nothing(store: Store, call: 
     await store.conversations.create(MINE, [ITEM])
     await store.responses.begin(REPLY, idempotency=NAME)
     await write(store, journal_entry(REPLY, 0, 1))
+    await store.feedback.put(OWNER, replace(THOUGHT, comment="before"))
+    await store.handoffs.ask(OWNER, replace(WISH, message="before"))
     before = await everything(store)
     for stranger in (OTHER, "", "%", OWNER.upper()):
         try:
@@ -80,7 +94,7 @@ def test_every_method_with_an_owner_is_tried() -> None:
     """A new method would not be checked."""
     methods = {
         f"{part.__name__}.{name}"
-        for part in (Conversations, Responses, Idempotencies)
+        for part in (Conversations, Responses, Idempotencies, Feedback, Handoffs)
         for name, method in inspect.getmembers(part, inspect.iscoroutinefunction)
         if "owner" in inspect.signature(method).parameters
     }

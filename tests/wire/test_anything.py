@@ -17,7 +17,7 @@ from frontdesk.wire import HTTP_FORMATS, conversations
 from frontdesk.wire._errors import error_body
 from frontdesk.wire._format import Call, HttpFormat
 from frontdesk.wire._items import item_json
-from frontdesk.wire.responses_socket import Refuse, ResponsesSocket, Start
+from frontdesk.wire.responses_socket import Refuse, ResponsesSocket, Start, read
 
 FORMATS = {format.name: format for format in HTTP_FORMATS}
 REPLY = [Started("m", 1), Delta("y", 1), Finished("stop", Usage(1, 0, 1))]
@@ -77,7 +77,9 @@ def test_any_message(role: object, content: object, rest: dict[str, Any]) -> Non
 
 
 @given(
-    kind=st.sampled_from(["response.create", "response.cancel", "response.resume", "response.steer", "x", None]),
+    kind=st.sampled_from(
+        ["response.create", "response.cancel", "response.resume", "response.place", "response.steer", "x", None]
+    ),
     fields=st.dictionaries(
         st.sampled_from(
             ["input", "stream_id", "response_id", "previous_response_id", "instructions", "seed", "starting_after"]
@@ -139,7 +141,7 @@ def test_any_query(query: dict[str, str]) -> None:
 
 
 def check_commands(socket: ResponsesSocket, text: str | bytes) -> None:
-    for command in socket.receive(text):
+    for command in socket.receive(read(text)):
         if isinstance(command, Refuse):
             assert all(json.loads(frame)["type"] in ("error", "response.steer.failed") for frame in command.frames)
         if isinstance(command, Start):

@@ -14,7 +14,17 @@ from frontdesk.generation import Delta, Event, Failed, Finished, Started, Turn, 
 from frontdesk.messages import Message
 from frontdesk.wire import _socket_memory, responses_socket
 from frontdesk.wire._format import Call, Identity
-from frontdesk.wire.responses_socket import Cancel, Command, Refuse, ResponsesSocket, Resume, Start
+from frontdesk.wire.responses_socket import (
+    Cancel,
+    Command,
+    Place,
+    Received,
+    Refuse,
+    ResponsesSocket,
+    Resume,
+    Start,
+    read,
+)
 
 SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(ResponsesServerEvent)
 STARTED = Started("m", 1)
@@ -22,13 +32,13 @@ CONVERSATION = f"conv_{'c' * 32}"
 ids = count(1)
 
 
-def create(**fields: Any) -> str:
+def create(**fields: Any) -> Received:
     """A turn that nobody keeps, unless told otherwise."""
-    return json.dumps({"type": "response.create", "model": "m", "store": False, **fields})
+    return read(json.dumps({"type": "response.create", "model": "m", "store": False, **fields}))
 
 
-def cancel(**fields: Any) -> str:
-    return json.dumps({"type": "response.cancel", **fields})
+def cancel(**fields: Any) -> Received:
+    return read(json.dumps({"type": "response.cancel", **fields}))
 
 
 def one(commands: list[Command]) -> Command:
@@ -276,7 +286,7 @@ def test_resume_sends_the_rest() -> None:
     for after in (-1, 0, 4, 6, 7, 100):
         again = ResponsesSocket()
         asked = {"response_id": id, "stream_id": "R", **({} if after < 0 else {"starting_after": after})}
-        command = one(again.receive(json.dumps({"type": "response.resume", **asked})))
+        command = one(again.receive(read(json.dumps({"type": "response.resume", **asked}))))
         assert isinstance(command, Resume)
         assert command.response_id == id.removeprefix("resp_")
         assert again.started(command.turn, kept.call, Identity(command.response_id, "m", 1, store=True)) == []
@@ -294,8 +304,28 @@ def test_resume_of_what_cannot_be() -> None:
         ({"response_id": "0" * 32, "starting_after": -2}, "starting_after"),
         ({"response_id": "0" * 32, "starting_after": "1"}, "starting_after"),
     ):  # fmt: skip
-        assert error(socket.receive(json.dumps({"type": "response.resume", **fields})))["error"]["param"] == param
+        assert error(socket.receive(read(json.dumps({"type": "response.resume", **fields}))))["error"]["param"] == param
     assert socket.idle
+
+
+def test_place_in_the_line() -> None:
+    """If this fails, a client on a socket cannot say how long the line is, or asking costs it the stream."""
+    socket = ResponsesSocket()
+    begun = start(socket.receive(create(input="a", stream_id="L")))
+    assert error(socket.receive(place(id="resp_" + "0" * 32)))["error"]["code"] == "response_not_active"
+    assert error(socket.receive(place()))["error"]["param"] == "response_id"
+    id = begin(socket, begun)
+    assert socket.receive(place(id=id)) == [Place(begun.turn)]
+    (frame,) = socket.placed(begun.turn, 3)
+    assert json.loads(frame) == {"type": "response.place", "response_id": id, "place": 3, "stream_id": "L"}
+    play(socket, begun.turn)
+    assert socket.receive(place(id=id)) == []
+    assert socket.done(begun.turn) == []
+    assert socket.receive(place(id=id)) == []
+
+
+def place(id: str | None = None) -> Received:
+    return read(json.dumps({"type": "response.place", **({} if id is None else {"response_id": id})}))
 
 
 def test_failed_turn_is_nested_and_forgotten() -> None:
@@ -327,16 +357,17 @@ def test_turn_that_could_not_start() -> None:
 def test_bad_messages_cost_an_error_event() -> None:
     """If this fails, a client's typing error closes the connection or goes unnoticed."""
     socket = ResponsesSocket()
-    for text, param in (
-        ("{", None), ("[]", None), ("5", None), ("{}", "type"), ('{"type":"response.destroy"}', "type"),
-        (create(input="x", temperature=5, stream_id="L"), "temperature"), (create(input="x", stream_id=5), "stream_id"),
-        (create(input="x", background=True), "background"), (create(), "input"), ("\udcff", None),
+    for message, param in (
+        (read("{"), None), (read("[]"), None), (read("5"), None), (read("{}"), "type"), (read("\udcff"), None),
+        (read('{"type":"response.destroy"}'), "type"), (create(input="x", stream_id=5), "stream_id"),
+        (create(input="x", temperature=5, stream_id="L"), "temperature"), (create(), "input"),
+        (create(input="x", background=True), "background"),
         (create(input="x", previous_response_id="resp_nope"), "previous_response_id"),
     ):  # fmt: skip
-        refused = error(socket.receive(text))
+        refused = error(socket.receive(message))
         assert refused["error"]["param"] == param
         assert refused["status"] == 400
-        assert refused.get("stream_id") == ("L" if '"L"' in text else None)
+        assert refused.get("stream_id") == message.lane
     assert socket.idle
 
 
@@ -345,7 +376,7 @@ def test_steering_is_declined_with_its_input() -> None:
     items = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "stop"}]}]
     for given in ("stop", items):
         text = json.dumps({"type": "response.steer", "previous_response_id": "resp_1", "input": given})
-        event = error(ResponsesSocket().receive(text))
+        event = error(ResponsesSocket().receive(read(text)))
         assert event["error"]["code"] == "steering_not_supported"
         assert event["steer"] == {"previous_response_id": "resp_1", "input": given}
 

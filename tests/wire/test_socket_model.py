@@ -19,7 +19,7 @@ from frontdesk.generation import Delta, Event, Failed, Finished, Started, Usage
 from frontdesk.wire import responses_socket
 from frontdesk.wire._format import Call, Identity
 from frontdesk.wire.openai_responses import OpenAIResponses
-from frontdesk.wire.responses_socket import Cancel, Command, Refuse, ResponsesSocket, Resume, Start
+from frontdesk.wire.responses_socket import Cancel, Command, Refuse, ResponsesSocket, Resume, Start, read
 
 LANES = (None, "a", "b", "c")
 MAX_LANES, MAX_IN_FLIGHT, MAX_QUEUED = 3, 2, 2
@@ -91,7 +91,7 @@ class Socket(RuleBasedStateMachine):
         if lane is not None:
             message["stream_id"] = lane
         busy = {turn.lane for turn in self.running} | {lane for lane, turns in self.waiting.items() if turns}
-        commands = self.socket.receive(json.dumps(message))
+        commands = self.socket.receive(read(json.dumps(message)))
         if (lane not in busy and len(busy) >= MAX_LANES) or len(self.waiting.get(lane, [])) >= MAX_QUEUED:
             (refusal,) = commands
             assert isinstance(refusal, Refuse)
@@ -141,7 +141,7 @@ class Socket(RuleBasedStateMachine):
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         turn = data.draw(st.sampled_from([turn for turn in self.running if turn.id]))
-        commands = self.socket.receive(json.dumps({"type": "response.cancel", "response_id": f"resp_{turn.id}"}))
+        commands = self.socket.receive(read(json.dumps({"type": "response.cancel", "response_id": f"resp_{turn.id}"})))
         assert commands == ([] if turn.ended else [Cancel(turn.key)])
 
     def receive(self, turn: Turn, events: list[Event]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from frontdesk.worker.machine import usable_cores, usable_memory
+from frontdesk.worker.machine import resident_memory, usable_cores, usable_memory
 
 CPU = "sys/fs/cgroup/cpu"
 
@@ -91,3 +91,13 @@ def test_memory(tmp_path: Path) -> None:
     assert usable_memory(tree(tmp_path, files)) == 2048 * 1024
     assert usable_memory(tree(tmp_path, {"sys/fs/cgroup/memory.max": "1000000"})) == 1_000_000
     assert usable_memory(tree(tmp_path, {"sys/fs/cgroup/memory.max": "max"})) == 2048 * 1024
+
+
+def test_memory_of_a_process(tmp_path: Path) -> None:
+    """The operator would see no memory, or another process's; or a process that has just ended would be an error."""
+    own = resident_memory("self")
+    assert 1024**2 < own < 1024**4
+    assert resident_memory(os.getpid()) == pytest.approx(own, rel=0.2)
+    files = {"proc/7/statm": "900 3 1 1 0 1 0", "proc/8/statm": ""}
+    assert resident_memory(7, tree(tmp_path, files)) == 3 * os.sysconf("SC_PAGE_SIZE")
+    assert resident_memory(8, tmp_path) == resident_memory(9, tmp_path) == 0

@@ -15,7 +15,7 @@ from recipe.values import Values
 from recipe.words import Split, facts, load, shared
 
 LETTERS = "ABCDEFGH"
-COPIED_SHARE = 0.4  # of the choices in training: the question itself spells the right option
+COPIED_SHARE = 0.2  # of the choices in training: the question itself spells the right option
 COPIED = (
     'Which option says "{o}"?', "Choose {o}.", "The answer is {o}.", "Message: {o}\nWhich option repeats the message?",
     "Which letter stands before {o}?", "The customer wants {o}. Which option is it?", "{o}",
@@ -30,6 +30,16 @@ QUESTIONS = {  # questions.toml's kinds that belong to a category
 
 
 @dataclass(frozen=True)
+class Choice:
+    """`about` is the kind of decision with its outcome, for `about.py`."""
+
+    question: str
+    options: list[str]
+    right: str
+    about: str | None = None
+
+
+@dataclass(frozen=True)
 class Posed:
     """A finished question, the right option's line in it, and that option's letter."""
 
@@ -38,28 +48,36 @@ class Posed:
     letter: str
 
 
-def posed(rng: random.Random, split: Split, question: str, options: list[str], right: str) -> Posed:
+def posed(rng: random.Random, split: Split, choice: Choice) -> Posed:
     """Puts the question; the options are shuffled unless they are yes and no."""
-    options = list(options)
+    options = list(choice.options)
     if len(options) > 2 or rng.random() < 0.3:
         rng.shuffle(options)
     data = load("choices")
     style = rng.choice(data["option_styles"][split if rng.random() < 0.5 else "train"])
     lines = [style.replace("{L}", LETTERS[i]).replace("{o}", option) for i, option in enumerate(options)]
     text = expand(rng, rng.choice(data["formats"][split]), Q="\x01", O="\x02")
-    index = options.index(right)
-    return Posed(text.replace("\x01", question).replace("\x02", "\n".join(lines)), lines[index], LETTERS[index])
+    index = options.index(choice.right)
+    return Posed(text.replace("\x01", choice.question).replace("\x02", "\n".join(lines)), lines[index], LETTERS[index])
 
 
-def put(talk: Talk, question: str, options: list[str], right: str) -> None:
+def put(talk: Talk, choice: Choice) -> None:
     """Adds the question and its letter to a talk; the letter comes from the right option's line."""
-    done = posed(talk.rng, talk.split, question, options, right)
+    done = posed(talk.rng, talk.split, choice)
     talk.messages.append({"role": "user", "content": done.text})
     talk.place(("option", done.letter), done.line)
-    talk.answer("choice", done.letter, exact=done.letter, origins=(Origin(done.letter, ("option", done.letter)),))
+    origin = Origin(done.letter, ("option", done.letter), about=choice.about)
+    talk.answer("choice", done.letter, exact=done.letter, origins=(origin,))
 
 
-def about_message(values: Values) -> tuple[str, list[str], str]:
+def kinds() -> list[str]:
+    """Every `Choice.about` that is no kind of fact."""
+    data = load("choices")
+    judged = [f"{task['question']} {answer}" for task in data["yes_no"] for answer in ("yes", "no")]
+    return [*judged, *(f"category {name}" for name in data["categories"])]
+
+
+def about_message(values: Values) -> Choice:
     """A yes/no question about a customer's message."""
     rng, data = values.rng, values.rng.choice(load("choices")["yes_no"])
     held_out, answer = values.split == "held_out", values.rng.choice(("yes", "no"))
@@ -68,7 +86,8 @@ def about_message(values: Values) -> tuple[str, list[str], str]:
     message = message if values.chance(0.5) else message[:1].upper() + message[1:]
     yes_no = rng.choice(YES_NO)
     asked = rng.choice(("{Q}\nMessage: {M}", "Message: {M}\n{Q}", '{Q}\n"{M}"', "Customer: {M}\n{Q}", '"{M}"\n{Q}'))
-    return asked.replace("{Q}", question).replace("{M}", message), list(yes_no), yes_no[answer == "no"]
+    asked = asked.replace("{Q}", question).replace("{M}", message)
+    return Choice(asked, list(yes_no), yes_no[answer == "no"], f"{data['question']} {answer}")
 
 
 def category_message(talk: Talk) -> tuple[str, str]:
@@ -83,7 +102,7 @@ def category_message(talk: Talk) -> tuple[str, str]:
     return text, QUESTIONS[kind]
 
 
-def about_topic(talk: Talk) -> tuple[str, list[str], str]:
+def about_topic(talk: Talk) -> Choice:
     """Which of a few topics a customer's message belongs to."""
     rng, data = talk.rng, load("choices")
     message, category = category_message(talk)
@@ -91,14 +110,15 @@ def about_topic(talk: Talk) -> tuple[str, list[str], str]:
     names = {name: rng.choice(data["categories"][name]) for name in [category, *others]}
     typed = as_typed(rng, talk.split, message, wrap=False)
     question = expand(rng, rng.choice(data["topic_questions"][talk.split]).replace("{M}", "\x01"))
-    return question.replace("\x01", typed), sorted(names.values(), key=lambda _: rng.random()), names[category]
+    options = sorted(names.values(), key=lambda _: rng.random())
+    return Choice(question.replace("\x01", typed), options, names[category], f"category {category}")
 
 
-def about_fact(talk: Talk) -> tuple[str, list[str], str] | None:
+def about_fact(talk: Talk) -> Choice | None:
     """A question about the shop with one right value among others of its kind."""
     asked = some_question(talk)
     if asked.expected[0] in ("Yes", "No"):
-        return asked.question, ["Yes", "No"], asked.expected[0]
+        return Choice(asked.question, ["Yes", "No"], asked.expected[0], "payments")
     if not asked.short or asked.topic:
         return None
     key = next((key for key, value in talk.world.facts.items() if value == asked.short), None)
@@ -107,10 +127,10 @@ def about_fact(talk: Talk) -> tuple[str, list[str], str] | None:
     options = {asked.short}
     while len(options) < talk.rng.choice((2, 3, 3, 4)):
         options.add(talk.values.fill(talk.rng.choice(facts()[key]["values"])))
-    return asked.question, talk.rng.sample(sorted(options), len(options)), asked.short
+    return Choice(asked.question, talk.rng.sample(sorted(options), len(options)), asked.short, key)
 
 
-def spelled_out(talk: Talk) -> tuple[str, list[str], str]:
+def spelled_out(talk: Talk) -> Choice:
     """A choice that only takes finding the right option's words: a drill for tying options to letters."""
     rng, values = talk.rng, talk.values
     categories = [name for names in load("choices")["categories"].values() for name in names]
@@ -119,7 +139,7 @@ def spelled_out(talk: Talk) -> tuple[str, list[str], str]:
     if len(options) < 2 or rng.random() < 0.25:
         options = list(rng.choice(YES_NO))
     right = rng.choice(options)
-    return rng.choice(COPIED).replace("{o}", right), options, right
+    return Choice(rng.choice(COPIED).replace("{o}", right), options, right)
 
 
 def choose(talk: Talk) -> bool:
@@ -129,7 +149,7 @@ def choose(talk: Talk) -> bool:
     drawn = about_fact(talk)
     if drawn is None:
         return False
-    put(talk, *drawn)
+    put(talk, drawn)
     return True
 
 
@@ -141,6 +161,6 @@ def judge(talk: Talk, questions: int) -> None:
         talk.messages.append({"role": "system", "content": system})
     for _ in range(questions):
         if talk.split == "train" and rng.random() < COPIED_SHARE:
-            put(talk, *spelled_out(talk))
+            put(talk, spelled_out(talk))
         else:
-            put(talk, *(about_message(talk.values) if rng.random() < 0.5 else about_topic(talk)))
+            put(talk, about_message(talk.values) if rng.random() < 0.5 else about_topic(talk))

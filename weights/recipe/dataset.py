@@ -2,7 +2,9 @@
 
     python -m recipe.dataset
 
-There are five kinds: drills, and conversations of the generator's levels 0 (short prompts) to 3 (long ones).
+There are eight kinds: drills, choices and tools by themselves (a letter or a name is few tokens, which would drown
+among sentences), conversations of the generator's levels 0 (short prompts) to 3 (long ones), and dialogues: dozens of
+turns that fill the context, so that what was said at the beginning is still found at the end of it.
 A data file holds all conversations of one kind end to end, with offsets. This file does not know the model.
 """
 
@@ -15,14 +17,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from recipe import paths, pointing, tokenizer
+from recipe import about, paths, pointing, tokenizer
 from recipe.drills import drill
-from recipe.generator import sample
-from recipe.sources import Pointer
-from recipe.talk import Message
+from recipe.generator import Conversation, Form, sample
+from recipe.world import World
 
-COUNTS = {"drill": 4000, "short": 20000, "usual": 18000, "large": 10000, "long": 3500}  # conversations of each kind
-LEVELS = {"short": 0, "usual": 1, "large": 2, "long": 3}
+COUNTS = {  # conversations of each kind
+    "drill": 4000, "choices": 16000, "tools": 8000, "short": 20000, "usual": 18000, "large": 10000, "long": 3500,
+    "dialogue": 2000,
+}  # fmt: skip
+LEVELS = {"choices": 0, "tools": 0, "short": 0, "usual": 1, "large": 2, "long": 3, "dialogue": 1}
+DIALOGUE_TURNS = (25, 70)
+FORMS: dict[str, Form] = {"choices": "choices", "tools": "tools", "dialogue": "plain"}
 LONGEST = 4000  # tokens; the few longer conversations are left out
 ROUND_TO = 32  # batch widths are multiples of this, so that few shapes occur
 POOL = 2000  # conversations sorted by length together
@@ -31,34 +37,37 @@ POOL = 2000  # conversations sorted by length together
 @dataclass(frozen=True)
 class Batch:
     """`weight` is above 0 where a token is to be predicted; `pointing` is where the heads should look from each
-    position (`pointing.labels`); `tokens` counts the real tokens, without padding."""
+    position (`pointing.labels`), `about` what the probe should name there (`about.labels`); `tokens` counts the real
+    tokens, without padding."""
 
     ids: torch.Tensor
     weight: torch.Tensor
     pointing: torch.Tensor
+    about: torch.Tensor
     tokens: int
 
 
-def drawn(rng: random.Random, kind: str) -> tuple[list[Message], list[Pointer]]:
-    """A conversation and its pointers; drills have none."""
+def drawn(rng: random.Random, kind: str) -> Conversation:
+    """A conversation; a drill's has nothing but its messages."""
     if kind == "drill":
-        return drill(rng, "train"), []
-    conversation = sample(rng, "train", LEVELS[kind])
-    return conversation.messages, conversation.pointers
+        return Conversation(drill(rng, "train"), [], World())
+    turns = rng.randint(*DIALOGUE_TURNS) if kind == "dialogue" else None
+    return sample(rng, "train", LEVELS[kind], turns, FORMS.get(kind))
 
 
 def build(kind: str, count: int, seed: int) -> None:
     """Writes the data file of one kind."""
     rng, bpe = random.Random(seed), tokenizer.load()
-    ids, learned, looks, offsets = [], [], [], [0]
+    ids, learned, looks, kinds, offsets = [], [], [], [], [0]
     for _ in tqdm(range(count), desc=kind, mininterval=5):
-        messages, pointers = drawn(rng, kind)
-        encoded = tokenizer.encode(bpe, messages)
+        conversation = drawn(rng, kind)
+        encoded = tokenizer.encode(bpe, conversation.messages)
         if len(encoded.ids) > LONGEST:
             continue
         ids.append(np.array(encoded.ids, np.uint16))
         learned.append(np.array(encoded.learned, np.uint8))
-        looks.append(pointing.labels(encoded, pointers))
+        looks.append(pointing.labels(encoded, conversation.pointers))
+        kinds.append(about.labels(encoded, conversation))
         offsets.append(offsets[-1] + len(encoded.ids))
     path = paths.dataset(kind)
     unfinished = path.with_suffix(".tmp.npz")
@@ -67,6 +76,7 @@ def build(kind: str, count: int, seed: int) -> None:
         ids=np.concatenate(ids),
         learned=np.concatenate(learned),
         pointing=np.concatenate(looks),
+        about=np.concatenate(kinds),
         offsets=np.array(offsets),
     )
     unfinished.replace(path)
@@ -80,7 +90,7 @@ class Conversations:
     def __init__(self, kind: str, budget: int, seed: int) -> None:
         data = np.load(paths.dataset(kind))
         self.ids, self.learned, self.offsets = data["ids"], data["learned"], data["offsets"]
-        self.pointing = data["pointing"]
+        self.pointing, self.about = data["pointing"], data["about"]
         self.lengths = np.diff(self.offsets)
         self.budget = budget
         self.rng = np.random.default_rng(seed)
@@ -110,13 +120,15 @@ class Conversations:
         ids = torch.full((len(group), width), tokenizer.PAD, dtype=torch.long)
         weight = torch.zeros((len(group), width))
         looks = torch.zeros((len(group), width, *self.pointing.shape[1:]), dtype=torch.long)
+        kinds = torch.full((len(group), width), about.UNKNOWN, dtype=torch.long)
         for row, index in enumerate(group):
             span = slice(self.offsets[index], self.offsets[index + 1])
             length = int(self.lengths[index])
             ids[row, :length] = torch.from_numpy(self.ids[span].astype(np.int64))
             weight[row, :length] = torch.from_numpy(self.learned[span].astype(np.float32))
             looks[row, :length] = torch.from_numpy(self.pointing[span].astype(np.int64))
-        return Batch(ids, weight, looks, int(self.lengths[group].sum()))
+            kinds[row, :length] = torch.from_numpy(self.about[span].astype(np.int64))
+        return Batch(ids, weight, looks, kinds, int(self.lengths[group].sum()))
 
 
 def main() -> None:

@@ -10,12 +10,12 @@ import argparse
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from recipe import choices, memory, orders, skills, smalltalk, summary, tools
 from recipe.layout import system_prompt
 from recipe.phrases import expand
-from recipe.sources import Pointer, Span, unmarked
+from recipe.sources import Pointer, Span, kind_of, unmarked
 from recipe.talk import Case, Message, Talk
 from recipe.values import Values
 from recipe.words import Split, load
@@ -23,8 +23,9 @@ from recipe.world import SIZES, World, make_world
 
 Skill = Callable[[Talk], bool]
 
-PLAIN_SHARE = 0.04  # conversations without a shop
-TOOLS_SHARE, JUDGE_SHARE, TRANSCRIPT_SHARE = 0.19, 0.18, 0.03
+Form = Literal["choices", "transcript", "tools", "plain"]
+FORMS: dict[Form, float] = {"choices": 0.18, "transcript": 0.03, "tools": 0.19, "plain": 0.60}  # shares
+SHOPLESS_SHARE = 0.04  # conversations without a shop
 GREETING_SHARE = 0.2
 TURNS = (6, 18)
 WEIGHTS: dict[Skill, float] = {
@@ -64,7 +65,7 @@ class Conversation:
     """A finished conversation and how to judge each of its assistant messages.
 
     `tools` are in OpenAI's form; the system message holds them already, as the chat template would write them.
-    `pointers` tell where the replies are taken from.
+    `pointers` tell where the replies are taken from, `lines` what the system prompt's lines are about.
     """
 
     messages: list[Message]
@@ -72,20 +73,24 @@ class Conversation:
     world: World
     tools: list[dict[str, Any]] = field(default_factory=list)
     pointers: list[Pointer] = field(default_factory=list)
+    lines: list[tuple[Span, str]] = field(default_factory=list)
 
 
-def sample(rng: random.Random, split: Split, level: int, turns: int | None = None) -> Conversation:
-    """One conversation of at least one turn; the system message is absent where the prompt is empty."""
-    values, form = Values(rng, split), rng.random()
-    if form < JUDGE_SHARE:
+def sample(
+    rng: random.Random, split: Split, level: int, turns: int | None = None, form: Form | None = None
+) -> Conversation:
+    """One conversation of at least one turn, of any form unless one is named; the system message is absent where the
+    prompt is empty."""
+    values, drawn_form = Values(rng, split), some_form(rng)
+    form = form or drawn_form
+    if form == "choices":
         talk = Talk(values, World())
-        choices.judge(talk, turns or rng.randint(2, 8))
+        choices.judge(talk, turns or rng.randint(4, 16))
         return finished(talk)
-    if form < JUDGE_SHARE + TRANSCRIPT_SHARE:
+    if form == "transcript":
         return of_transcript(values, level, turns)
-    with_tools = form < JUDGE_SHARE + TRANSCRIPT_SHARE + TOOLS_SHARE
-    world = World() if rng.random() < PLAIN_SHARE else make_world(values, level)
-    drawn = tools.draw_tools(values, rng.randint(1, 3 + level)) if with_tools else []
+    world = World() if rng.random() < SHOPLESS_SHARE else make_world(values, level)
+    drawn = tools.draw_tools(values, rng.randint(1, 3 + level)) if form == "tools" else []
     if drawn:
         world.orders.clear()  # they are looked up by a tool, or not at all
     talk = Talk(values, world)
@@ -94,8 +99,14 @@ def sample(rng: random.Random, split: Split, level: int, turns: int | None = Non
     return finished(talk, drawn)
 
 
+def some_form(rng: random.Random) -> Form:
+    return rng.choices(list(FORMS), list(FORMS.values()))[0]
+
+
 def finished(talk: Talk, drawn: Sequence[tools.Tool] = ()) -> Conversation:
-    return Conversation(talk.messages, talk.cases, talk.world, [tool.schema for tool in drawn], talk.pointers)
+    lines = [(span, kind_of(subject)) for subject, span in talk.places.items() if not span.message]
+    schemas = [tool.schema for tool in drawn]
+    return Conversation(talk.messages, talk.cases, talk.world, schemas, talk.pointers, lines if talk.has_shop else [])
 
 
 def instruct(talk: Talk, drawn: Sequence[tools.Tool]) -> None:

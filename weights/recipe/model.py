@@ -2,7 +2,8 @@
 
 RMSNorm before each half of a block, grouped-query attention with normalised queries and keys, rotate-half RoPE (the
 order llama.cpp expects, so nothing is permuted on export), SwiGLU, and an output head tied to the embedding.
-Matrix products run in `dtype`, the residual stream in float32. This file knows neither data nor optimiser.
+Matrix products run in `dtype`, the residual stream in float32. This file knows neither optimiser nor data, but for
+the number of kinds that the probe of `about.py` tells apart.
 """
 
 import math
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recipe import attention, pointing
+from recipe import about, attention, pointing
+from recipe.about import Told
 from recipe.attention import CausalAttention
 from recipe.pointing import Pointed
 
@@ -121,6 +123,7 @@ class Model(nn.Module):
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.blocks = nn.ModuleList(Block(config, dtype) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width, config.norm_epsilon)
+        self.about = linear(config.width, len(about.KINDS))  # of training alone
         cosine, sine = rope_table(config)
         self.register_buffer("cosine", cosine, persistent=False)
         self.register_buffer("sine", sine, persistent=False)
@@ -143,29 +146,32 @@ class Model(nn.Module):
             block.inputs = torch.compile(block.inputs, dynamic=True)
             block.rest = torch.compile(block.rest, dynamic=True)
 
-    def hidden(self, ids: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """The normalised residual stream at the end, and the queries and keys of every layer."""
+    def hidden(self, ids: Tensor) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """The normalised residual stream at the end, the one before layer `about.LAYER`, and the queries and keys of
+        every layer."""
         length, looked = ids.shape[1], []
-        x = self.embedding(ids).float()
-        for block in self.blocks:
+        x = middle = self.embedding(ids).float()
+        for layer, block in enumerate(self.blocks):
+            middle = x if layer == about.LAYER else middle
             query, key, value = block.inputs(x, self.cosine[:length], self.sine[:length])
             x = block.rest(x, CausalAttention.apply(query, key, value))
             looked.append((query, key))
-        return self.norm(x).to(self.dtype), looked
+        return self.norm(x).to(self.dtype), middle, looked
 
     def forward(self, ids: Tensor) -> Tensor:
         """The logits at every position."""
         return functional.linear(self.hidden(ids)[0], self.embedding.weight.to(self.dtype))
 
-    def loss(self, ids: Tensor, weight: Tensor, wanted: Tensor) -> tuple[Tensor, list[Pointed]]:
-        """Weighted mean of the loss, and how each of `pointing.HEADS` looks.
+    def loss(self, ids: Tensor, weight: Tensor, wanted: Tensor, kinds: Tensor) -> tuple[Tensor, list[Pointed], Told]:
+        """Weighted mean of the loss, how each of `pointing.HEADS` looks, and how the probe of `about.py` does.
 
-        `ids` and `weight` are [rows, length + 1], `wanted` is as `pointing.labels` with a row for each conversation.
+        `ids` and `weight` are [rows, length + 1]; `wanted` and `kinds` are as `pointing.labels` and `about.labels` with
+        a row for each conversation.
         The output head runs on the positions with a weight alone.
         """
         learned = weight[:, 1:] > 0
         weights = weight[:, 1:][learned]
-        hidden, looked = self.hidden(ids[:, :-1])
+        hidden, middle, looked = self.hidden(ids[:, :-1])
         logits = functional.linear(hidden[learned], self.embedding.weight.to(self.dtype))
         losses = functional.cross_entropy(logits.float(), ids[:, 1:][learned], reduction="none")
         first = learned & (weight[:, :-1] == 0)
@@ -173,7 +179,8 @@ class Model(nn.Module):
             pointing.pointed(*self.one_head(looked[layer], head), wanted[:, :-1, index], first)
             for index, (layer, head) in enumerate(pointing.HEADS)
         ]
-        return (losses * weights).sum() / weights.sum(), heads
+        told = about.told(middle, self.about.weight, kinds[:, :-1])
+        return (losses * weights).sum() / weights.sum(), heads, told
 
     def one_head(self, looked: tuple[Tensor, Tensor], head: int) -> tuple[Tensor, Tensor]:
         """The queries of one head and the keys that it meets, each [rows, length, width]."""

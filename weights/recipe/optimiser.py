@@ -1,4 +1,4 @@
-"""Muon for the matrices of the blocks, AdamW for the embedding and the norms.
+"""Muon for the matrices of the blocks, AdamW for the embedding, the norms and the probe.
 
 Muon replaces a matrix's momentum by the nearest orthogonal matrix (a few Newton-Schulz steps), which on so few tokens
 learns markedly faster than AdamW. This file knows parameters and gradients only.
@@ -39,12 +39,12 @@ class Optimiser:
 
     def __init__(self, model: nn.Module, muon_rate: float, adam_rate: float, rank: int = 0, ranks: int = 1) -> None:
         named = list(model.named_parameters())
-        self.matrices = [p for name, p in named if p.ndim == 2 and not name.startswith("embedding")]
+        self.matrices = [p for name, p in named if p.ndim == 2 and not name.startswith(("embedding", "about"))]
         embedding = [p for name, p in named if name.startswith("embedding")]
-        norms = [p for _, p in named if p.ndim != 2]
+        rest = [p for name, p in named if p.ndim != 2 or name.startswith("about")]
         self.momenta = [torch.zeros_like(p) for p in self.matrices]
         self.rates = (EMBEDDING_RATE * adam_rate, adam_rate)
-        groups = [{"params": embedding}, {"params": norms}]
+        groups = [{"params": embedding}, {"params": rest}]
         self.adam = torch.optim.AdamW(groups, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0)
         self.muon_rate = muon_rate
         self.momentum, self.decay = 0.95, 0.05

@@ -76,7 +76,7 @@ def main() -> None:
     reader = gguf.GGUFReader(str(options.file))
     read_tokenizer(reader).save(str(paths.TOKENIZER))
     model = Model(read_config(reader))
-    model.load_state_dict(read_weights(reader, model.config))
+    model.load_state_dict(model.state_dict() | read_weights(reader, model.config))  # no file holds the probe
     progress = Progress(tokens=int(options.tokens))
     save(options.name, model, Optimiser(model, MUON_RATE, ADAM_RATE), progress)
     print(f"{paths.checkpoint(options.name).name}: {asdict(model.config)}")

@@ -5,6 +5,8 @@ A skill adds one exchange (or a short run of them) to a talk and says whether it
 `smalltalk.py` hold the others.
 """
 
+from dataclasses import dataclass
+
 from recipe.asking import (
     Asked,
     day_answer,
@@ -25,6 +27,7 @@ from recipe.values import join_and
 from recipe.words import facts, shared
 from recipe.world import HOURS, shipping_methods
 
+ABSENT = {"hours": "hours", "payment_all": "payments", "shipping_all": "shipping"}  # questions, and what they are about
 UNKNOWN_LATER = 0.15  # share of several questions where the last cannot be answered
 
 
@@ -54,7 +57,7 @@ def several(talk: Talk) -> bool:
     expected = tuple(values)
     missing = unknown_question(talk) if talk.values.chance(UNKNOWN_LATER) else None
     if missing:
-        texts, answers = [texts[0], missing[0]], [answers[0], talk.worded("unknown")]
+        texts, answers = [texts[0], missing.question], [answers[0], talk.worded("unknown")]
         expected = asked[0].expected
     joint = talk.rng.choice(
         (" and ", " and ", "? also, ", "? ", "? and ", ", and ", ". ", " plus ", "?\n", "? oh and ")
@@ -181,8 +184,17 @@ def unclear(talk: Talk) -> bool:
     return True
 
 
-def unknown_question(talk: Talk) -> tuple[str, str] | None:
-    """A question about something that other shops state and this one does not, and what it is about."""
+@dataclass(frozen=True)
+class Missing:
+    """A question that nothing in the prompt answers; `name` is what it is about in a summary, `kind` for `about.py`."""
+
+    question: str
+    name: str
+    kind: str
+
+
+def unknown_question(talk: Talk) -> Missing | None:
+    """A question about something that other shops state and this one does not."""
     world, rng = talk.world, talk.rng
     missing = [key for key in facts() if key not in world.facts]
     absent = {"hours": "opening hours"} if not world.hours else {}
@@ -191,12 +203,12 @@ def unknown_question(talk: Talk) -> tuple[str, str] | None:
     form = rng.random()
     if form < 0.2:
         topic = talk.values.topic()
-        return None if topic in world.topics else (question(rng, talk.split, "topic", T=topic), topic)
+        return None if topic in world.topics else Missing(question(rng, talk.split, "topic", T=topic), topic, "topic")
     if absent and form < 0.4:
         kind = rng.choice(list(absent))
-        return question(rng, talk.split, kind), absent[kind]
+        return Missing(question(rng, talk.split, kind), absent[kind], ABSENT[kind])
     key = rng.choice(missing)
-    return fact_question(talk, key), facts()[key]["name"]
+    return Missing(fact_question(talk, key), facts()[key]["name"], key)
 
 
 def unknown(talk: Talk) -> bool:
@@ -208,9 +220,9 @@ def unknown(talk: Talk) -> bool:
         asked = unknown_question(talk)
         if asked is None:
             return False
-        talk.ask(asked[0])
-        talk.answer_kind("abstention", "unknown", kind="unknown")
-        talk.note(f"The customer asked about {asked[1]}, which I could not answer.")
+        talk.ask(asked.question)
+        talk.answer_kind("abstention", "unknown", kind="unknown", about=asked.kind)
+        talk.note(f"The customer asked about {asked.name}, which I could not answer.")
     elif form < 0.9:
         product = talk.values.product()
         kind = talk.rng.choice(("product_sold", "product_price", "product_stock"))
@@ -220,7 +232,7 @@ def unknown(talk: Talk) -> bool:
         talk.ask_kind(kind, (typed,), P=typed)
         talk.place(("asked", typed), typed)
         origins = (Origin("I'm sorry", None), Origin(typed, ("asked", typed)))
-        talk.answer_kind("abstention", "product_unknown", kind="unknown", origins=origins, P=typed)
+        talk.answer_kind("abstention", "product_unknown", kind="unknown", origins=origins, about="product", P=typed)
         talk.note(f"The customer asked about the {typed}, which we do not list.")
     else:
         known = [item.method for item in talk.world.shipping]
@@ -231,7 +243,8 @@ def unknown(talk: Talk) -> bool:
         talk.place(("asked", method), method)
         named_first = (Origin("I don't have", None), Origin(method, ("asked", method)))
         origins = (*named_first, *(Origin(name, ("shipping", name)) for name in known))
-        talk.answer_kind("abstention", "shipping_unknown", kind="unknown", origins=origins, M=method, V=join_and(known))
+        slots = {"M": method, "V": join_and(known)}
+        talk.answer_kind("abstention", "shipping_unknown", kind="unknown", origins=origins, about="shipping", **slots)
         talk.note(f"The customer asked about {method} shipping, which we do not offer.")
     return True
 

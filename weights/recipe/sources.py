@@ -30,23 +30,31 @@ NOWHERE = Span(0, 0, 0)  # what is asked stands nowhere
 @dataclass(frozen=True)
 class Origin:
     """`part` of a reply is taken from the source about `subject`, which writes it as `value` (the same, unless given).
-    Without a subject it is taken from nowhere."""
+    Without a subject it is taken from nowhere. `about` says more of what is asked than the subject does."""
 
     part: str
     subject: Subject | None
     value: str | None = None
+    about: str | None = None
 
 
 @dataclass(frozen=True)
 class Pointer:
     """Whoever writes characters `start` to `end` of the reply at index `reply` must look at `line` to know what is
-    asked, and at `value` to write it. A span that is None is unknown, which is not the same as `NOWHERE`."""
+    asked, and at `value` to write it. A span that is None is unknown, which is not the same as `NOWHERE`. `about` is
+    the kind of what is asked there, if somebody knows."""
 
     reply: int
     start: int
     end: int
     line: Span | None
     value: Span | None
+    about: str | None = None
+
+
+def kind_of(subject: Subject) -> str:
+    """What a subject is about without its name: a fact's key, or "product", "tool", ..."""
+    return subject[1] if subject[0] == "fact" else subject[0]
 
 
 def located(text: str, part: str, start: int = 0, end: int | None = None) -> tuple[int, int] | None:
@@ -81,18 +89,22 @@ def unmarked(text: str) -> tuple[str, dict[int, tuple[int, int]]]:
 
 
 def pointers(
-    messages: Sequence[Mapping[str, Any]], origins: Sequence[Origin], places: Mapping[Subject, Span]
+    messages: Sequence[Mapping[str, Any]],
+    origins: Sequence[Origin],
+    places: Mapping[Subject, Span],
+    about: str | None = None,
 ) -> list[Pointer]:
     """Points from the last message, part by part in the order of `origins`, to where each comes from.
 
     What leads up to a part points with it; what follows the last part points nowhere: nothing more is to be said (two
     characters are enough, a full stop and what comes after it). A
-    reply without origins points nowhere with its first character alone, for the rest follows from that. Where a part
+    reply without origins points nowhere with its first character alone, for the rest follows from that; `about` is then
+    what was asked. Where a part
     or its source cannot be found, it and everything behind it is left out.
     """
     reply, text = len(messages) - 1, messages[-1]["content"]
     if not origins:
-        return [Pointer(reply, 0, 1, NOWHERE, NOWHERE)]
+        return [Pointer(reply, 0, 1, NOWHERE, NOWHERE, about)]
     found, cursor = [], 0
     for origin in origins:
         at = located(text, origin.part, cursor)
@@ -100,7 +112,8 @@ def pointers(
         if at is None or line is None:
             return found
         value = NOWHERE if line == NOWHERE else within(messages[line.message]["content"], line, origin)
-        found.append(Pointer(reply, cursor, at[0] + 1, line, value))
+        kind = origin.about or (kind_of(origin.subject) if origin.subject else about)
+        found.append(Pointer(reply, cursor, at[0] + 1, line, value, kind))
         cursor = at[1]
     return [*found, Pointer(reply, cursor, cursor + 2, NOWHERE, NOWHERE)]
 

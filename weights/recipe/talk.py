@@ -92,14 +92,16 @@ class Talk:
         exact: str | None = None,
         topic: tuple[str, str] | None = None,
         origins: tuple[Origin, ...] | None = (),
+        about: str | None = None,
     ) -> None:
         """Adds the assistant's message; `kind` names the signs that tell a right reply without a value. `origins` are
-        None where nobody says what the reply is taken from."""
+        None where nobody says what the reply is taken from; `about` is what was asked where it is taken
+        from nothing."""
         self.messages.append({"role": "assistant", "content": text})
         self.cases.append(Case(len(self.messages) - 1, skill, expected, signs(kind) if kind else (), exact))
         self.topic = topic
         if origins is not None:
-            self.pointers += pointers(self.messages, origins, self.places)
+            self.pointers += pointers(self.messages, origins, self.places, about)
 
     def answer_kind(
         self,
@@ -108,9 +110,11 @@ class Talk:
         expected: tuple[str, ...] = (),
         kind: str | None = None,
         origins: tuple[Origin, ...] | None = (),
+        about: str | None = None,
         **slots: str,
     ) -> None:
-        self.answer(skill, self.worded(reply_kind, **slots), expected, kind, origins=origins)
+        about = about or f"reply {reply_kind}"
+        self.answer(skill, self.worded(reply_kind, **slots), expected, kind, origins=origins, about=about)
 
     def place(self, subject: Subject, text: str) -> None:
         """Remembers where the last message says something, to be taken from there later."""

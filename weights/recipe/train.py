@@ -21,18 +21,19 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from recipe import induction, paths
+from recipe import about, induction, paths
+from recipe.about import Told
 from recipe.dataset import COUNTS, Batch, Conversations
 from recipe.model import Config, Model
 from recipe.optimiser import Optimiser
 from recipe.pointing import HEADS, WEIGHT, Pointed
 
-# Share of tokens by kind (drill, short, usual, large, long), until this part of the tokens is done.
+# Share of tokens by kind (in the order of `dataset.COUNTS`), until this part of the tokens is done.
 CURRICULUM = (
-    (0.12, (0.20, 0.60, 0.20, 0.00, 0.00)),
-    (0.40, (0.04, 0.30, 0.46, 0.20, 0.00)),
-    (0.80, (0.01, 0.28, 0.39, 0.22, 0.10)),
-    (1.00, (0.00, 0.36, 0.38, 0.18, 0.08)),
+    (0.12, (0.20, 0.02, 0.00, 0.58, 0.20, 0.00, 0.00, 0.00)),
+    (0.40, (0.04, 0.10, 0.08, 0.24, 0.36, 0.18, 0.00, 0.00)),
+    (0.80, (0.01, 0.14, 0.10, 0.21, 0.25, 0.15, 0.07, 0.07)),
+    (1.00, (0.00, 0.14, 0.09, 0.22, 0.25, 0.14, 0.08, 0.08)),
 )
 MUON_RATE, ADAM_RATE = 0.006, 2e-3
 LOWEST_RATE = 0.02
@@ -125,10 +126,11 @@ def work(rank: int, options: argparse.Namespace) -> None:
         optimiser.zero_grad()
         tokens = 0
         for batch in (next(stream) for _ in range(options.accumulate)):
-            loss, heads = model.loss(batch.ids, batch.weight, batch.pointing)
-            total = loss + options.pointing * torch.stack([head.loss for head in heads]).sum()
+            loss, heads, told = model.loss(batch.ids, batch.weight, batch.pointing, batch.about)
+            looking = torch.stack([head.loss for head in heads]).sum()
+            total = loss + options.pointing * looking + options.about * told.loss
             (total / options.accumulate).backward()
-            recent.add(loss, heads)
+            recent.add(loss, heads, told)
             tokens += batch.tokens
         (tokens,) = average(model, float(tokens))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -148,14 +150,17 @@ def work(rank: int, options: argparse.Namespace) -> None:
 
 @dataclass
 class Recent:
-    """This rank's batches since the last report: losses, and how often each head looked right, and could have."""
+    """This rank's batches since the last report: losses, how often each head looked right and could have, and how many
+    kinds the probe named rightly and was asked for."""
 
     losses: list[float] = field(default_factory=list)
     right: list[int] = field(default_factory=lambda: [0] * len(HEADS))
     count: list[int] = field(default_factory=lambda: [0] * len(HEADS))
+    named: list[int] = field(default_factory=lambda: [0, 0])
 
-    def add(self, loss: Tensor, heads: list[Pointed]) -> None:
+    def add(self, loss: Tensor, heads: list[Pointed], told: Told) -> None:
         self.losses.append(loss.item())
+        self.named = [self.named[0] + told.right, self.named[1] + told.count]
         self.right = [sum(pair) for pair in zip(self.right, (head.right for head in heads), strict=True)]
         self.count = [sum(pair) for pair in zip(self.count, (head.count for head in heads), strict=True)]
 
@@ -169,13 +174,19 @@ class Recent:
         shares = (right / max(1, count) for right, count in zip(self.right, self.count, strict=True))
         return " and ".join(f"{share:.1%}" for share in shares)
 
+    @property
+    def about(self) -> str:
+        """The share of places whose kind the probe named rightly."""
+        return f"{self.named[0] / max(1, self.named[1]):.1%}"
+
 
 def report(progress: Progress, options: argparse.Namespace, recent: Recent, factor: float) -> None:
     progress.log.append((progress.step, progress.tokens, round(progress.seconds), round(recent.loss, 4)))
     done, speed = progress.tokens / options.tokens, progress.tokens / progress.seconds
     print(
         f"{time.strftime('%H:%M:%S')} step {progress.step}  {progress.tokens / 1e6:.2f} M tokens ({done:.0%})  "
-        f"loss {recent.loss:.4f}  pointing {recent.pointing}  rate {factor:.3f}  {speed:.0f} tokens/s",
+        f"loss {recent.loss:.4f}  pointing {recent.pointing}  about {recent.about}  rate {factor:.3f}  "
+        f"{speed:.0f} tokens/s",
         flush=True,
     )
 
@@ -192,6 +203,7 @@ def main() -> None:
     parser.add_argument("--muon-rate", type=float, default=MUON_RATE)
     parser.add_argument("--adam-rate", type=float, default=ADAM_RATE)
     parser.add_argument("--pointing", type=float, default=WEIGHT, help="weight of each pointing head's loss; 0: none")
+    parser.add_argument("--about", type=float, default=about.WEIGHT, help="weight of the probe's loss; 0: none")
     parser.add_argument("--fp32", action="store_true", help="no bfloat16: for a CPU without AVX512-BF16")
     parser.add_argument("--eager", action="store_true", help="no torch.compile: for a machine without a C++ compiler")
     parser.add_argument("--log-every", type=int, default=20)

@@ -41,7 +41,8 @@ class KeyTable(Protocol):
 
 
 class Gatekeeper:
-    """`required`: whether nobody may come without a credential. `secret` signs visitors' tokens.
+    """`required`: whether nobody may come without a credential; else `anonymous` is who comes without one. `secret`
+    signs visitors' tokens.
 
     `now` gives seconds since 1970. Must be used from one event loop.
     """
@@ -53,12 +54,14 @@ class Gatekeeper:
         *,
         required: bool,
         visitor_limits: Limits,
+        anonymous: Principal = ANONYMOUS,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._table = table
         self._secret = secret
         self._required = required
         self._visitor_limits = visitor_limits
+        self._anonymous = anonymous
         self._now = now
         self._looked_up: dict[str, tuple[float, asyncio.Task[KeyRecord | None]]] = {}
         self._touched: dict[str, float] = {}
@@ -70,7 +73,7 @@ class Gatekeeper:
         if credential and (parsed := keys.parse_key(credential)):
             return await self._key(*parsed)
         if not self._required:
-            return ANONYMOUS
+            return self._anonymous
         if credential:
             raise Unauthorized("this is not a key of this server: " + HINT)
         raise Unauthorized("this server needs a key: " + HINT, code="missing_api_key")
@@ -101,6 +104,8 @@ class Gatekeeper:
             key_limits=key_limits,
             visitor_limits=over(token.limits, self._visitor_limits),
             conversation=token.conversation,
+            origin=token.origin,
+            persona=token.persona,
         )
 
     def _check(self, record: KeyRecord) -> None:

@@ -46,6 +46,8 @@ class VisitorToken:
     key: str | None
     conversation: str | None
     limits: Limits
+    origin: str | None = None  # a widget's: see `Principal`
+    persona: str | None = None
 
 
 def visitor_id(secret: bytes, key: str | None, name: str | None) -> str:
@@ -71,6 +73,8 @@ def issue(secret: bytes, token: VisitorToken, seconds: float, now: float | None 
     claims: dict[str, Any] = {"iss": ISSUER, "aud": AUDIENCE, "sub": token.visitor, "iat": int(began), "exp": expires}
     claims |= {"key": token.key} if token.key else {}
     claims |= {"conv": token.conversation} if token.conversation else {}
+    claims |= {"org": token.origin} if token.origin is not None else {}
+    claims |= {"per": token.persona} if token.persona is not None else {}
     claims |= {short: value for short, name in _LIMITS.items() if (value := getattr(token.limits, name)) is not None}
     return PREFIX + jwt.encode(claims, secret, ALGORITHM), expires
 
@@ -97,4 +101,6 @@ def read(secret: bytes, text: str) -> VisitorToken:
     except jwt.InvalidTokenError:
         raise Unauthorized("this visitor's token is not one of this server's") from None
     limits = Limits(**{name: claims[short] for short, name in _LIMITS.items() if short in claims})
-    return VisitorToken(claims["sub"], claims.get("key"), claims.get("conv"), limits)
+    return VisitorToken(
+        claims["sub"], claims.get("key"), claims.get("conv"), limits, claims.get("org"), claims.get("per")
+    )

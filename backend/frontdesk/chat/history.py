@@ -7,6 +7,7 @@ store; no template, no tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from frontdesk.chat.context import Policy
@@ -20,7 +21,8 @@ from frontdesk.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """`items` oldest first, without summaries. `reserve` is the conversation's own wish, in tokens."""
+    """`items` oldest first, without summaries. `reserve` is the conversation's own wish, in tokens. `persona` is what
+    the caller always talks to, if that is fixed (see `Principal`)."""
 
     items: tuple[Item, ...] = ()
     summary: Item | None = None
@@ -28,6 +30,7 @@ class History:
     policy: Policy = field(default_factory=lambda: Policy(truncation="disabled"))
     reserve: int | None = None
     limits: Limits | None = None  # the conversation's own budget
+    persona: str | None = None
 
 
 class Histories:
@@ -45,8 +48,8 @@ class Histories:
             raise Forbidden("this token is good for one conversation only: name it in 'conversation'")
         policy = Policy(truncation=turn.truncation or "disabled")
         if turn.previous is None:
-            return History(policy=policy)
-        return History(await self._chain(turn.previous, principal), policy=policy)
+            return History(policy=policy, persona=principal.persona)
+        return History(await self._chain(turn.previous, principal), policy=policy, persona=principal.persona)
 
     async def of_conversation(
         self, id: str, principal: Principal, truncation: Truncation | None = None
@@ -66,6 +69,7 @@ class Histories:
             ),
             reserve=options.get("reserve"),
             limits=_limits(record),
+            persona=principal.persona,
         )
 
     async def conversation(self, id: str, principal: Principal) -> ConversationRecord:
@@ -94,17 +98,16 @@ class Histories:
         return (*before, *said)
 
     async def _before(self, first: ResponseRecord, principal: Principal) -> list[Item]:
-        """What stood in the conversation before the chain's first response."""
+        """What stood in the conversation before the chain's first response: all that is older than it where none of
+        its own items is there, as of a response that failed."""
         if first.conversation is None:
             return []
         own = {item.id for item in (*first.input, *first.output)}
-        earlier: list[Item] = []
-        for item in await self._store.conversations.all_items(principal.owner, first.conversation):
-            if item.id in own:
-                return earlier
-            if item.kind != "summary":
-                earlier.append(item)
-        return []
+        items = await self._store.conversations.all_items(principal.owner, first.conversation)
+        items = [item for item in items if item.kind != "summary"]
+        if any(item.id in own for item in items):
+            return list(takewhile(lambda item: item.id not in own, items))
+        return [item for item in items if item.created <= first.created]
 
 
 def _limits(record: ConversationRecord) -> Limits | None:

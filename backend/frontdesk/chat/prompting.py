@@ -71,8 +71,11 @@ class Prompting:
         history: History,
         input: tuple[Item, ...],
     ) -> Prompt:
-        said = (item.message for item in (*history.items, *input) if item.kind != "summary")
-        system = self._system(backend, request, turn, said)
+        if history.persona is not None:
+            system = self._named(history.persona or backend.card.persona)
+        else:
+            said = (item.message for item in (*history.items, *input) if item.kind != "summary")
+            system = self._system(backend, request, turn, said)
         if not (system or history.items or input):
             raise InvalidRequest("the prompt is empty", param="messages" if turn is None else "input")
         try:
@@ -102,10 +105,12 @@ class Prompting:
             system.append(Message("system", self._personas.text(turn.prompt)))
         if turn and turn.instructions:
             system.append(Message("system", turn.instructions))
-        name = backend.card.persona
-        if name and request.persona and not system and all(m.role not in ("system", "developer") for m in said):
-            system.append(Message("system", self._personas[name].text))
+        if request.persona and not system and all(m.role not in ("system", "developer") for m in said):
+            system += self._named(backend.card.persona)
         return system
+
+    def _named(self, persona: str | None) -> list[Message]:
+        return [Message("system", self._personas[persona].text)] if persona else []
 
     def _raw(self, backend: Backend, tokens: list[int]) -> Prompt:
         """A prompt that is no conversation: it fits as it is, or not at all."""

@@ -35,6 +35,7 @@ from frontdesk.generation import (
 )
 from frontdesk.principal import ANONYMOUS, Limits, Principal
 from frontdesk.store.records import JournalEntry
+from frontdesk.telemetry.recent import Meter
 from frontdesk.wire._format import Call, Identity
 from frontdesk.worker.protocol import Logprobs, SamplingParams, SequenceOutput
 
@@ -117,6 +118,7 @@ class Reply:
         self.usage = Usage(len(order.prompt))
         self._keeper = keeper
         self.headers: dict[str, str] = {}  # for the answer's head: what the budgets have left
+        self.meter: Meter | None = None  # of a reply that is being computed, for the operator
         self.computed = False  # the engine has read the prompt
         self._decoder = Decoder(order.backend.tokenizer.token_bytes, order.call.generation.stop)
         self._ticket: int | None = None
@@ -184,6 +186,8 @@ class Reply:
             self._ending = True
             self._abort()
             self.log.suspend()
+            if self.meter is not None:
+                self.meter.left()
 
     def _replay(self, kept: Sequence[JournalEntry]) -> None:
         for entry in kept:
@@ -210,7 +214,10 @@ class Reply:
         if error is not None:
             self._close(error if isinstance(error, FrontdeskError) else EngineFailed("the reply could not be kept"))
         elif not isinstance(self._closing, FrontdeskError):
+            computed, completion = self.computed, self.usage.completion
             self._apply(entry, logprobs)
+            if self.meter is not None:
+                self.meter.advanced(self.usage.completion - completion, read=self.computed and not computed)
         if self._closing is not None and not self._unsafe:
             self._end()
 
@@ -260,6 +267,12 @@ class Reply:
         else:
             assert outcome.reason is not None
             self.log.append(Finished(outcome.reason, outcome.usage, self._decoder.stopped, outcome.at))
+        if self.meter is None:
+            return
+        if outcome.error is not None:
+            self.meter.failed(outcome.error)
+        else:
+            self.meter.ended("cancelled" if outcome.reason == "cancelled" else "finished")
 
     def _abort(self) -> None:
         if self._ticket is not None:

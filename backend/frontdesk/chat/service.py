@@ -28,6 +28,7 @@ from frontdesk.chat.keeping import (
     record_of,
     spent,
 )
+from frontdesk.chat.metering import Metering
 from frontdesk.chat.ordering import fingerprint, order_for, stamped
 from frontdesk.chat.prompting import Prompt, Prompting
 from frontdesk.chat.prompts import Personas
@@ -51,6 +52,7 @@ from frontdesk.principal import ANONYMOUS, Principal
 from frontdesk.store.records import Idempotency, ResponseRecord
 from frontdesk.store.store import Store
 from frontdesk.telemetry.logs import where
+from frontdesk.telemetry.recent import Recent
 from frontdesk.wire._format import Call
 
 log = structlog.stdlib.get_logger("frontdesk.chat")
@@ -72,10 +74,17 @@ class ChatService:
     """One per process; must be used from its event loop."""
 
     def __init__(
-        self, pool: Pool, personas: Personas, store: Store, spending: Spending, rules: Rules | None = None
+        self,
+        pool: Pool,
+        personas: Personas,
+        store: Store,
+        spending: Spending,
+        rules: Rules | None = None,
+        recent: Recent | None = None,
     ) -> None:
         self.pool = pool
         self.store = store
+        self._metering = Metering(recent)
         self._spending = spending
         self._rules = rules or Rules()
         self._prompting = Prompting(personas, self._rules.answer_reserve)
@@ -101,7 +110,6 @@ class ChatService:
         Raises `RequestRefused`, `Unavailable`, `TemplateFailed`; then nothing was started and nothing is charged.
         Cancelling the caller does not cut the start in two: what it began is a reply that its reader has left.
         """
-        check_said(call, principal)
         starting = asyncio.create_task(self._start_once(call, principal, idempotency))
         self._starting.add(starting)
         starting.add_done_callback(self._starting.discard)
@@ -110,8 +118,12 @@ class ChatService:
         except asyncio.CancelledError:
             starting.add_done_callback(_left_unread)
             raise
+        except FrontdeskError:
+            self._metering.refused()
+            raise
 
     async def _start_once(self, call: Call, principal: Principal, idempotency: str | None) -> list[Reply]:
+        check_said(call, principal)
         if idempotency is None:
             return await self._start(call, principal)
         if call.n > 1:
@@ -134,6 +146,7 @@ class ChatService:
     async def _start(
         self, call: Call, principal: Principal, key: Idempotency | None = None, paying: Paying | None = None
     ) -> list[Reply]:
+        began = time.time()
         backend = self.pool.pick(call.generation.model)
         self._check_line(backend, call.n)
         conversation = call.turn.conversation if call.turn and call.generation.generate else None
@@ -144,6 +157,7 @@ class ChatService:
             self._give_back(principal.owner, conversation)
             raise
         for reply in replies:
+            self._metering.follow(reply, began)
             if self._stopping and reply.order.stored:
                 reply.suspend()  # it is written down: the next life begins it
             else:
@@ -362,6 +376,7 @@ class ChatService:
         if order.conversation is not None:
             self._taken.add((order.principal.owner, order.conversation))
         reply = self._reply(order)
+        self._metering.follow(reply, order.created, kept)
         self._watch([reply], holds)
         try:
             reply.begin(kept)

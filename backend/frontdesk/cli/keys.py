@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
-from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,7 +13,8 @@ from frontdesk.access.keys import new_key, state_of
 from frontdesk.access.moments import moment
 from frontdesk.cli import options
 from frontdesk.cli.database import Database, with_store
-from frontdesk.principal import ALL_SCOPES, Limits
+from frontdesk.cli.limits import budgets, check_name, day, limit_option, plain, read_limits
+from frontdesk.principal import ALL_SCOPES, DEFAULT_SCOPES
 from frontdesk.store.records import KeyRecord
 
 if TYPE_CHECKING:
@@ -23,22 +22,18 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Make, list and revoke the keys that clients use the server with.", no_args_is_help=True)
 
-MOST = 2**53
-NAME_LENGTH = 100
-
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the key is for; any text, to recognise it by.")]
 Scope = Annotated[
     list[str] | None,
-    typer.Option("--scope", metavar="SCOPE", help="chat, visitors or usage; may be given again. Default: all three."),
+    typer.Option(
+        "--scope",
+        metavar="SCOPE",
+        help="chat, visitors, usage or admin; may be given again. Default: the first three.",
+    ),
 ]
 Expires = Annotated[
     str | None, typer.Option("--expires", metavar="WHEN", help="30d, 12h, or a date as 2027-01-31. Default: never.")
 ]
-
-
-def _limit(words: str) -> Any:
-    """Taken as text, so that a wrong number is one line like everything else that is wrong."""
-    return typer.Option(metavar="N", help=words)
 
 
 @app.command()
@@ -46,10 +41,10 @@ def create(
     name: Name,
     scope: Scope = None,
     expires: Expires = None,
-    tokens_per_minute: Annotated[str | None, _limit("Token budget for each minute.")] = None,
-    tokens_per_day: Annotated[str | None, _limit("Token budget for each day in UTC.")] = None,
-    tokens_total: Annotated[str | None, _limit("Token budget in total; never refills.")] = None,
-    requests_per_minute: Annotated[str | None, _limit("Requests in each minute.")] = None,
+    tokens_per_minute: Annotated[str | None, limit_option("Token budget for each minute.")] = None,
+    tokens_per_day: Annotated[str | None, limit_option("Token budget for each day in UTC.")] = None,
+    tokens_total: Annotated[str | None, limit_option("Token budget in total; never refills.")] = None,
+    requests_per_minute: Annotated[str | None, limit_option("Requests in each minute.")] = None,
     database: Database = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -57,17 +52,11 @@ def create(
 
     The key alone goes to stdout, so KEY=$(frontdesk keys create shop) works. Budgets count prompt and answer together.
     """
-    limits = Limits(
-        _count("--tokens-per-minute", tokens_per_minute),
-        _count("--tokens-per-day", tokens_per_day),
-        _count("--tokens-total", tokens_total),
-        _count("--requests-per-minute", requests_per_minute),
-    )
-    scopes = frozenset(scope or ALL_SCOPES)
+    limits = read_limits(tokens_per_minute, tokens_per_day, tokens_total, requests_per_minute)
+    scopes = frozenset(scope or DEFAULT_SCOPES)
     if unknown := sorted(scopes - ALL_SCOPES):
         options.fail(f"{unknown[0][:40]!r} is no scope; choose from {', '.join(sorted(ALL_SCOPES))}")
-    if not name.strip() or len(name) > NAME_LENGTH or not name.isprintable():
-        options.fail(f"a key's name is 1 to {NAME_LENGTH} printable characters")
+    check_name(name, "key")
     now = int(time.time())
     key = new_key()
     record = KeyRecord(key.id, name, key.hash, scopes, limits, now, _expiry(expires, now))
@@ -98,13 +87,13 @@ def list_keys(database: Database = None, config: options.ConfigFile = None) -> N
     for record in records:
         table.add_row(
             record.id,
-            _plain(record.name),
+            plain(record.name),
             state_of(record, now),
             " ".join(sorted(record.scopes)),
-            _budgets(record.limits),
-            _day(record.created),
-            _day(record.expires),
-            _day(record.last_used),
+            budgets(record.limits),
+            day(record.created),
+            day(record.expires),
+            day(record.last_used),
         )
     Console(highlight=False, markup=False).print(table)
 
@@ -126,14 +115,6 @@ def revoke(
     options.notes.print(f"key {key_id} is revoked", markup=False)
 
 
-def _count(flag: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not re.fullmatch(r"[0-9][0-9_,]{0,20}", text) or not 1 <= (count := int(re.sub("[_,]", "", text))) <= MOST:
-        options.fail(f"{flag}: {text[:40]!r} is no whole number from 1 to {MOST:,}")
-    return count
-
-
 def _expiry(text: str | None, now: int) -> int | None:
     if text is None:
         return None
@@ -144,17 +125,3 @@ def _expiry(text: str | None, now: int) -> int | None:
     if expires <= now:
         options.fail(f"--expires: {text!r} is in the past")
     return expires
-
-
-def _budgets(limits: Limits) -> str:
-    """Such as `tokens/minute 10,000`."""
-    set_ones = [(field.name, value) for field in fields(limits) if (value := getattr(limits, field.name)) is not None]
-    return ", ".join(f"{name.replace('_per_', '/').replace('_', ' ')} {value:,}" for name, value in set_ones) or "-"
-
-
-def _day(at: int | None) -> str:
-    return "-" if at is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
-
-
-def _plain(text: str) -> str:
-    return "".join(sign if sign.isprintable() else "?" for sign in text)

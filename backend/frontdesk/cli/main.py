@@ -12,6 +12,7 @@ from frontdesk.cli.chat import chat
 from frontdesk.cli.keys import app as keys
 from frontdesk.cli.serve import serve
 from frontdesk.cli.usage import usage
+from frontdesk.cli.widgets import app as widgets
 
 HELP = """Serve a language model on this machine, and talk to it.
 
@@ -21,6 +22,7 @@ HELP = """Serve a language model on this machine, and talk to it.
     frontdesk chat                       talk to the model in this terminal
     frontdesk chat -m "When are you open?"
     frontdesk keys create shop           a key, for a server that other machines can reach
+    frontdesk widgets create shop --origin https://shop.example
     frontdesk usage                      who used how many tokens
     frontdesk bench                      how soon and how fast a running server answers
 
@@ -41,6 +43,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(chat)
 app.add_typer(keys, name="keys")
+app.add_typer(widgets, name="widgets")
 app.command()(usage)
 app.command()(bench)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from urllib.parse import parse_qsl
 
 from starlette._utils import get_route_path
@@ -17,15 +18,27 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from frontdesk.access import keys, visitors
 from frontdesk.access.gatekeeper import Gatekeeper
+from frontdesk.chat.asking import check_path
 from frontdesk.config import Settings
 from frontdesk.errors import ConfigError, Forbidden, FrontdeskError, InvalidRequest, Unauthorized
-from frontdesk.principal import Principal
-from frontdesk.server.middleware import deny, is_loopback
+from frontdesk.principal import ANONYMOUS, DEFAULT_SCOPES, Principal
+from frontdesk.server.middleware import calls_loopback, deny, is_loopback
+from frontdesk.server.pages import OPEN_PATHS
 from frontdesk.store.records import KeyRecord
 
-OPEN = frozenset(["/", "/docs", "/openapi.json", "/livez", "/readyz", "/health"])
+OPEN = OPEN_PATHS | {"/docs", "/openapi.json", "/livez", "/readyz", "/health", "/v1/widget/sessions"}
 OPEN_FOLDERS = ("/demo/",)
-SCOPES = {"/v1/visitors": "visitors", "/v1/usage": "usage"}  # everything else needs "chat"
+SCOPES = {  # everything else needs "chat"
+    "/v1/visitors": "visitors",
+    "/v1/usage": "usage",
+    "/v1/metrics": "admin",
+    "/v1/replies": "admin",
+    "/v1/errors": "admin",
+    "/v1/keys": "admin",
+    "/v1/feedback": "admin",
+    "/v1/widgets": "admin",
+    "/v1/handoffs": "admin",
+}
 SUBPROTOCOL = "openai-insecure-api-key."  # OpenAI's convention; never echoed back
 IN_ADDRESS = frozenset(["api_key", "api-key", "apikey", "x-api-key", "access_token", "token", "authorization"])
 
@@ -59,13 +72,15 @@ class Access:
         gatekeeper = self._gatekeeper()
 
         async def identify() -> Principal:
-            principal = await gatekeeper.identify(credential)
+            principal = as_called(await gatekeeper.identify(credential), Headers(scope=scope).get("host", ""))
             if needed not in principal.scopes:
-                who = "visitor's token" if principal.visitor else "key"
-                raise Forbidden(f"this {who} has not the scope '{needed}', which this address needs")
+                raise Forbidden(lacking(principal, needed))
+            check_origin(scope, principal)
+            check_path(get_route_path(scope), principal)
             return principal
 
-        scope.setdefault("state", {}).update(principal=await identify(), identify=identify)
+        scope.setdefault("state", {})
+        scope["state"].update(principal=await identify(), identify=identify)
 
 
 def scope_needed(path: str) -> str | None:
@@ -73,6 +88,24 @@ def scope_needed(path: str) -> str | None:
     if path in OPEN or path.startswith(OPEN_FOLDERS):
         return None
     return next((scope for root, scope in SCOPES.items() if path == root or path.startswith(root + "/")), "chat")
+
+
+def lacking(principal: Principal, needed: str) -> str:
+    """What somebody is told who has not the scope that an address needs."""
+    if principal.key is None and principal.visitor is None:
+        return f"this address tells of everybody: make a key with `frontdesk keys create NAME --scope {needed}`"
+    who = "visitor's token" if principal.visitor else "key"
+    return f"this {who} has not the scope '{needed}', which this address needs"
+
+
+def check_origin(scope: Scope, principal: Principal) -> None:
+    """Raises `Forbidden` when a widget's token comes from a page of another origin than it was issued to, and
+    `Unauthorized` when a widget's page comes without any: where nobody needs a key, it is still no page of the
+    operator's. Programs send no Origin, or any they like: it is the browsers of others that this protects."""
+    if scope["state"].get("widget_page") and principal.key is None and principal.visitor is None:
+        raise Unauthorized("a page of a widget's origin needs the token of its session", code="missing_api_key")
+    if principal.origin is not None and set(Headers(scope=scope).getlist("origin")) - {principal.origin}:
+        raise Forbidden("this token was issued to a page of another origin", code="origin_not_allowed")
 
 
 def credential_of(scope: Scope) -> str | None:
@@ -107,6 +140,25 @@ def refuse_in_address(scope: Scope) -> None:
 def key_required(settings: Settings) -> bool:
     """Whether nobody may come without a key or a visitor's token."""
     return settings.auth == "on" or (settings.auth == "auto" and not is_loopback(settings.host))
+
+
+def is_private(settings: Settings) -> bool:
+    """Whether nobody needs a key because only the own machine can come."""
+    return settings.auth == "auto" and is_loopback(settings.host)
+
+
+def as_called(principal: Principal, host: str) -> Principal:
+    """Who comes without a credential is the operator only under a name that means this machine. Under any other, which
+    a proxy passes on or a foreign page made to point here, it may be anybody."""
+    if principal.key is None and "admin" in principal.scopes and not calls_loopback(host):
+        return replace(principal, scopes=principal.scopes - {"admin"})
+    return principal
+
+
+def nobody_in_particular(settings: Settings) -> Principal:
+    """Who comes without a credential, where none is needed. Only on the own machine is that the operator: on a network
+    it may be anybody."""
+    return ANONYMOUS if is_loopback(settings.host) else replace(ANONYMOUS, scopes=DEFAULT_SCOPES)
 
 
 def require_key(settings: Settings, records: Iterable[KeyRecord]) -> None:

@@ -6,6 +6,7 @@ Everything it builds is handed what it needs; nothing below looks anything up in
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -14,12 +15,12 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from frontdesk.access.budgets import Budgets
 from frontdesk.access.gatekeeper import Gatekeeper
+from frontdesk.access.origins import Origins
 from frontdesk.chat.prompts import Persona, load_personas
 from frontdesk.chat.service import ChatService, Rules
 from frontdesk.chat.spending import Spending
@@ -27,11 +28,15 @@ from frontdesk.config import Settings, prompts_folder, web_folder, weights_folde
 from frontdesk.errors import FrontdeskError
 from frontdesk.fleet.pool import Pool
 from frontdesk.fleet.registry import ModelCard, card_for_file, read_manifest
-from frontdesk.server.access import Access, key_required, require_key
+from frontdesk.server.access import Access, is_private, key_required, nobody_in_particular, require_key
 from frontdesk.server.conversations import Conversations
-from frontdesk.server.errors import on_frontdesk_error, on_http_exception
+from frontdesk.server.cors import Cors
+from frontdesk.server.errors import on_frontdesk_error, on_http_exception, status_of
+from frontdesk.server.feedback import Feedback
 from frontdesk.server.generate import Generate, Limits
+from frontdesk.server.handoffs import Handoffs
 from frontdesk.server.info import Info
+from frontdesk.server.keys import Keys
 from frontdesk.server.lifetime import Lifetime, Watch
 from frontdesk.server.middleware import Envelope, Gate, is_loopback
 from frontdesk.server.openapi import document
@@ -42,23 +47,19 @@ from frontdesk.server.responses import Responses
 from frontdesk.server.retention import retention
 from frontdesk.server.usage import Usage
 from frontdesk.server.visitors import Visitors
+from frontdesk.server.watching import Watching, sampling
 from frontdesk.server.websocket import Connection
+from frontdesk.server.widget import Widgets
 from frontdesk.store.store import Store, open_store
+from frontdesk.telemetry.problems import Problems
+from frontdesk.telemetry.recent import Recent
 from frontdesk.wire import HTTP_FORMATS
-
-REQUEST_HEADERS = (
-    "authorization", "content-type", "idempotency-key", "last-event-id", "openai-organization", "x-api-key",
-    "x-request-id",
-)  # fmt: skip
-ANSWER_HEADERS = (
-    "x-request-id", "retry-after",
-    *(f"x-ratelimit-{fact}-{unit}" for fact in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
-)  # fmt: skip
 
 
 def build_app(settings: Settings, pool: Pool | None = None, watch: Watch | None = None) -> Starlette:
     """The ASGI application. Its lifespan opens the database, goes on with what a former life left unfinished and loads
-    the model in the background; `app.state.lifetime` drains and stops it.
+    the model in the background; `app.state.lifetime` drains and stops it, `app.state.problems` hears of requests that
+    never reach it.
 
     `pool` replaces the one that the settings describe. Raises `ConfigError` when they name no usable model or persona;
     what is wrong with the database is told to `watch.failed`.
@@ -68,21 +69,29 @@ def build_app(settings: Settings, pool: Pool | None = None, watch: Watch | None 
     watch = watch or Watch()
     lifetime = Lifetime(pool, plan(settings, pool.cards[0]), settings.drain_seconds, watch)
     door = Door()
+    origins = Origins(settings.origins)
+    recent = Recent(time.time, Problems(time.time, status_of))
 
     async def open_house(app: Starlette, stack: AsyncExitStack) -> None:
         store = await open_store(settings.database_place)
         stack.push_async_callback(store.close)
+        origins.open(store.widgets)
         secret = await store.secrets.get_or_create("visitors", lambda: secrets.token_bytes(32))
         require_key(settings, await store.keys.list())
         door.gatekeeper = Gatekeeper(
-            store.keys, secret, required=key_required(settings), visitor_limits=settings.visitor_limits
+            store.keys,
+            secret,
+            required=key_required(settings),
+            visitor_limits=settings.visitor_limits,
+            anonymous=nobody_in_particular(settings),
         )
         spending = Spending(Budgets(), store, settings.conversation_limits)
-        service = ChatService(pool, personas, store, spending, rules(settings))
+        service = ChatService(pool, personas, store, spending, rules(settings), recent)
         # Only now: routes need the store, and a store belongs to the loop that it was opened on.
-        app.router.routes.extend(_routes(settings, service, store, secret, lifetime))
+        app.router.routes.extend(_routes(settings, service, store, secret, lifetime, recent))
         await stack.enter_async_context(lifetime.running(service))
         await stack.enter_async_context(retention(store, settings.retention_days))
+        await stack.enter_async_context(sampling(recent, pool))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -94,12 +103,13 @@ def build_app(settings: Settings, pool: Pool | None = None, watch: Watch | None 
             yield
 
     app = Starlette(
-        middleware=_middleware(settings, door),
+        middleware=_middleware(settings, door, origins, recent.problems),
         exception_handlers={FrontdeskError: on_frontdesk_error, HTTPException: on_http_exception},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would build an absolute address from the Host header
     app.state.lifetime = lifetime
+    app.state.problems = recent.problems
     return app
 
 
@@ -137,12 +147,12 @@ class Door:
 
 
 def _routes(
-    settings: Settings, service: ChatService, store: Store, secret: bytes, lifetime: Lifetime
+    settings: Settings, service: ChatService, store: Store, secret: bytes, lifetime: Lifetime, recent: Recent
 ) -> list[BaseRoute]:
     limits = Limits(settings.max_body_bytes, settings.ping_seconds, settings.send_timeout)
 
     async def responses(socket: WebSocket) -> None:
-        await Connection(socket, service, lifetime, settings.send_timeout).run()
+        await Connection(socket, service, lifetime, settings.send_timeout, recent.problems).run()
 
     return [
         *(Generate(format, service, limits).route for format in HTTP_FORMATS),
@@ -150,21 +160,22 @@ def _routes(
         *Responses(service, limits).routes,
         *Conversations(store, service.stop_conversation, settings.max_body_bytes).routes,
         *Visitors(store, secret, settings).routes,
+        *Widgets(store, secret, settings).routes,
+        *Handoffs(store.handoffs, settings.max_body_bytes).routes,
         *Usage(store.ledger).routes,
+        *Feedback(store, settings.max_body_bytes).routes,
+        *Watching(recent, lifetime.pool).routes,
+        *Keys(store).routes,
         *Info(lifetime).routes,
         *Pages(web_folder()).routes,
         *Reference(document(HTTP_FORMATS)).routes,
     ]
 
 
-def _middleware(settings: Settings, door: Door) -> list[Middleware]:
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=settings.origins,
-        allow_methods=("GET", "POST", "DELETE"),
-        allow_headers=REQUEST_HEADERS,
-        expose_headers=ANSWER_HEADERS,
-    )
-    gate = Middleware(Gate, origins=settings.origins, loopback=is_loopback(settings.host))
-    access = Middleware(Access, gatekeeper=door)
-    return [Middleware(Envelope), *([cors] if settings.origins else []), gate, access]
+def _middleware(settings: Settings, door: Door, origins: Origins, problems: Problems) -> list[Middleware]:
+    return [
+        Middleware(Envelope, problems=problems),
+        Middleware(Cors, origins=origins),
+        Middleware(Gate, origins=origins, loopback=is_loopback(settings.host), private=is_private(settings)),
+        Middleware(Access, gatekeeper=door),
+    ]

@@ -6,6 +6,7 @@ good for one conversation sees that one only, and no visitor sets budgets. Delet
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from frontdesk.chat.asking import check_roles
-from frontdesk.errors import Forbidden, NotFound
+from frontdesk.access.arrivals import Arrivals
+from frontdesk.chat.asking import check_change, check_roles
+from frontdesk.errors import Forbidden, NotFound, Overloaded
 from frontdesk.principal import Principal
 from frontdesk.server.body import ClientGone, read_json
 from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, principal_of
@@ -26,7 +28,6 @@ from frontdesk.wire._frames import json_bytes
 from frontdesk.wire._ids import is_conversation_id, is_item_id
 from frontdesk.wire._items import item_json, item_list
 from frontdesk.wire.conversations import (
-    Change,
     conversation_json,
     deleted_json,
     list_json,
@@ -39,6 +40,7 @@ from frontdesk.wire.conversations import (
 from frontdesk.wire.export import export_json, export_markdown
 
 PATH = "/v1/conversations"
+MOST_WRITES = 60  # in a minute, of one visitor: writing costs no tokens, so no budget holds it back
 StopReplies = Callable[[Principal, str], Awaitable[None]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 Posted = Callable[[Request, object], Awaitable[Response]]
@@ -51,6 +53,7 @@ class Conversations:
         self._kept = store.conversations
         self._stop_replies = stop_replies
         self._body_bytes = body_bytes
+        self._writes = Arrivals(MOST_WRITES)
 
     @property
     def routes(self) -> Sequence[Route]:
@@ -69,10 +72,11 @@ class Conversations:
 
     async def create(self, request: Request, body: object) -> Response:
         principal = _unbound(request)
+        self._admit(principal)
         now = int(time.time())
         change, items = parse_create(body, created=now)
-        _check_budget(principal, change)
-        check_roles((item.message.role for item in items), principal)
+        check_change(change.fields, principal)
+        check_roles((item.message.role for item in items), principal, "items")
         record = ConversationRecord(
             id=f"conv_{secrets.token_hex(16)}",
             owner=principal.owner,
@@ -96,7 +100,7 @@ class Conversations:
     async def update(self, request: Request, body: object) -> Response:
         principal, id = _named(request)
         change = parse_update(body)
-        _check_budget(principal, change)
+        check_change(change.fields, principal)
         options = change.applied_to if change.options else None
         record = await self._kept.update(principal.owner, id, metadata=change.metadata, options=options)
         return json_response(_shown(_found(record, id)))
@@ -114,15 +118,27 @@ class Conversations:
         record = await self._record(request)
         items = await self._kept.all_items(record.owner, record.id)
         if format == "markdown":
-            return _file(export_markdown(_shown(record), items).encode(), f"{record.id}.md", "text/markdown")
-        return _file(json_bytes(export_json(_shown(record), items)), f"{record.id}.json", "application/json")
+            text = await asyncio.to_thread(export_markdown, _shown(record), items)
+            return _file(text.encode(), f"{record.id}.md", "text/markdown")
+        data = await asyncio.to_thread(export_json, _shown(record), items)
+        return _file(json_bytes(data), f"{record.id}.json", "application/json")
 
     async def create_items(self, request: Request, body: object) -> Response:
         principal, id = _named(request)
+        self._admit(principal)
         items = parse_new_items(body, created=int(time.time()))
-        check_roles((item.message.role for item in items), principal)
+        check_roles((item.message.role for item in items), principal, "items")
         await self._kept.add_items(principal.owner, id, items)
         return json_response(item_list(items))
+
+    def _admit(self, principal: Principal) -> None:
+        """Raises `Overloaded`, a 429, when a visitor writes too often."""
+        if principal.visitor and (wait := self._writes.wait(principal.visitor, time.monotonic())):
+            raise Overloaded(
+                f"a visitor may begin conversations and add items {MOST_WRITES} times a minute",
+                retry_after=wait,
+                code="rate_limit_exceeded",
+            )
 
     async def list_items(self, request: Request) -> Response:
         principal, id = _named(request)
@@ -188,11 +204,6 @@ def _unbound(request: Request) -> Principal:
     if principal.conversation is not None:
         raise Forbidden(f"this token is good for conversation '{principal.conversation}' only")
     return principal
-
-
-def _check_budget(principal: Principal, change: Change) -> None:
-    if principal.visitor is not None and "budget" in change.options:
-        raise Forbidden("a visitor cannot set budgets", param="budget")
 
 
 def _found(record: ConversationRecord | None, id: str) -> ConversationRecord:

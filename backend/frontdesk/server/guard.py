@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from starlette.types import Receive, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -32,7 +33,7 @@ SLOW = Refused(408, "the request came too slowly", "request_timeout")
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol with limits. The class attributes are set by `guarded`."""
+    """uvicorn's HTTP/1.1 protocol with limits. The class attributes and `refused` are set by `guarded`."""
 
     header_timeout: ClassVar[float] = 10.0  # seconds
     body_timeout: ClassVar[float] = 30.0  # seconds
@@ -44,12 +45,17 @@ class GuardedProtocol(HttpToolsProtocol):
     _body = 0  # of these, bytes of the body
     _head = 0  # bytes of the head that were parsed
 
+    @staticmethod
+    def refused(error: FrontdeskError) -> None:
+        """Hears of every error that a client is answered with here, below the application."""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
         if len(self.connections) > self.max_connections + SPARE_CONNECTIONS:
             transport.abort()
         elif len(self.connections) > self.max_connections:
             self.app = refusal(CROWDED)
+            self.refused(CROWDED)
         self._expect("head", self.header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -103,6 +109,7 @@ class GuardedProtocol(HttpToolsProtocol):
         app = self.app
         if self._head > MAX_HEAD:
             self.app = refusal(LARGE_HEAD)
+            self.refused(LARGE_HEAD)
         try:
             super().on_headers_complete()
         finally:
@@ -139,6 +146,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         self.transport.write(raw_refusal(error))
+        if error is not CROWDED:  # that was told when the connection came
+            self.refused(error)
         self.transport.close()
         # close() waits for the peer to take what is buffered: a peer that takes nothing is cut.
         self.loop.call_later(1.0, self.transport.abort)
@@ -154,10 +163,17 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         await super().run_asgi()
 
 
-def guarded(header_timeout: float, body_timeout: float, max_connections: int) -> type[GuardedProtocol]:
+def guarded(
+    header_timeout: float, body_timeout: float, max_connections: int, refused: Callable[[FrontdeskError], None]
+) -> type[GuardedProtocol]:
     """The protocol class for `uvicorn.Config(http=...)` with these limits."""
-    limits = {"header_timeout": header_timeout, "body_timeout": body_timeout, "max_connections": max_connections}
-    return type("GuardedProtocol", (GuardedProtocol,), limits)
+    attributes: dict[str, Any] = {
+        "header_timeout": header_timeout,
+        "body_timeout": body_timeout,
+        "max_connections": max_connections,
+        "refused": staticmethod(refused),
+    }
+    return type("GuardedProtocol", (GuardedProtocol,), attributes)
 
 
 async def drop(scope: Scope, receive: Receive) -> None:

@@ -1,24 +1,26 @@
 """What happens to every request before its endpoint and to every answer after it. Pure ASGI, so streams stay streams.
 
-From the outside in: `Envelope` (request id, security headers, access log, answer to a bug), CORS (Starlette's own),
-`Gate` (Host and Origin). Knows no body and no route; size limits of bodies are in `body`, of heads in `guard`.
+From the outside in: `Envelope` (request id, security headers, access log, answer to a bug), `cors.Cors`, `Gate` (Host
+and Origin). Knows no body and no route; size limits of bodies are in `body`, of heads in `guard`.
 """
 
 from __future__ import annotations
 
+import http
 import re
 import secrets
 import time
-from collections.abc import Collection
-from urllib.parse import urlsplit
 
+import msgspec
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from frontdesk.access.origins import Origins
 from frontdesk.errors import FrontdeskError
 from frontdesk.server.errors import Refused, error_response, unexpected
 from frontdesk.telemetry.logs import where
+from frontdesk.telemetry.problems import Asked, Problems, asking
 
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -30,84 +32,128 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
 READING = {"GET", "HEAD", "OPTIONS"}
+PASSED_ON = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")  # what proxies say of a request
+UNANSWERED = 499  # the client went away before there was an answer
 PROBES = {"/livez", "/readyz", "/health"}  # asked every second by somebody: logged at debug level
 
 log = structlog.stdlib.get_logger("frontdesk.access")
 
 
-class Envelope:
-    """Request id and security headers on every answer, one log line a request, and an answer even to our own bugs."""
+class _Error(msgspec.Struct):
+    message: str
+    code: str | None = None
 
-    def __init__(self, app: ASGIApp) -> None:
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error
+
+
+class Envelope:
+    """Request id and security headers on every answer, one log line a request, and an answer even to our own bugs.
+
+    `problems` hears of every answer with an error, but for probes.
+    """
+
+    def __init__(self, app: ASGIApp, problems: Problems) -> None:
         self._app = app
+        self._problems = problems
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
+        asked = Asked(request_id, scope.get("method", "WS"), _path(scope))
         began = time.perf_counter()
         status = 0
+        told = False
 
         async def sender(message: Message) -> None:
-            nonlocal status
+            nonlocal status, told
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 status = message["status"]
                 _add_headers(message, request_id)
             elif message["type"] == "websocket.accept":
                 status = 101
                 MutableHeaders(scope=message)["x-request-id"] = request_id
+            elif status >= 400 and not told:
+                told = True
+                self._tell(asked, status, message.get("body", b""))
             await send(message)
 
+        token = asking.set(asked)
         try:
             with structlog.contextvars.bound_contextvars(request_id=request_id):
                 await self._app(scope, receive, sender)
         except Exception as error:
             log.error("unexpected exception", request_id=request_id, stack=where(error))
             if status or scope["type"] != "http":
+                self._problems.answered(asked, 500, FrontdeskError.code, "the answer broke off; the log has more")
                 raise
             await unexpected(request_id)(scope, receive, sender)
         finally:
-            _log_line(scope, status, time.perf_counter() - began, request_id)
+            asking.reset(token)
+            _log_line(asked, status, time.perf_counter() - began)
+
+    def _tell(self, asked: Asked, status: int, body: bytes) -> None:
+        if status != UNANSWERED and asked.path not in PROBES:
+            self._problems.answered(asked, status, *_said(status, body))
 
 
 class Gate:
     """Refuses what a browser was tricked into: a foreign page's POST or WebSocket, and a rebound host name.
 
-    Programs send no Origin and pass. A page passes when its origin is listed, or when it came from this server itself;
-    on a loopback address the latter must also be called by a loopback name, since any name can be made to point there.
+    Programs send no Origin and pass. A page passes when its origin is listed in the settings or is a widget's, or when
+    it came from this server itself; on a loopback address the latter must also be called by a loopback name, since any
+    name can be made to point there. `widget_page` in the scope's state says that a page comes as a widget's alone.
+
+    `private`: nobody needs a key, since only this machine's own programs are meant to come. Then a foreign name or a
+    proxy's headers are refused altogether: behind them may be anybody.
     """
 
-    def __init__(self, app: ASGIApp, origins: Collection[str], loopback: bool) -> None:
+    def __init__(self, app: ASGIApp, origins: Origins, loopback: bool, private: bool = False) -> None:
         self._app = app
-        self._origins = frozenset(origins)
+        self._origins = origins
         self._loopback = loopback
+        self._private = private
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and (refused := self._refused(scope)):
+        if scope["type"] in ("http", "websocket") and (refused := await self._refused(scope)):
             await deny(refused, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _refused(self, scope: Scope) -> Refused | None:
+    async def _refused(self, scope: Scope) -> Refused | None:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         if len(hosts) > 1 or (hosts and not HOST.fullmatch(hosts[0])) or (not hosts and scope["http_version"] != "1.0"):
             return Refused(400, "the request needs exactly one valid Host header", "invalid_host")
+        if self._private and (any(n in headers for n in PASSED_ON) or (hosts and not calls_loopback(hosts[0]))):
+            message = "this server asks for no key, so only its own machine may come, and under no other name"
+            return Refused(403, message + ": behind a proxy, serve with --auth on", "not_local")
+        origins = headers.getlist("origin")
+        if not origins or (len(origins) == 1 and self._is_trusted(origins[0], hosts[0] if hosts else "")):
+            return None
+        if len(origins) == 1 and await self._origins.allows(origins[0]):
+            scope.setdefault("state", {})["widget_page"] = True
+            return None
         if scope["type"] == "http" and scope["method"] in READING:
             return None
-        origins = headers.getlist("origin")
-        if not origins or (len(origins) == 1 and self._allowed(origins[0], hosts[0] if hosts else "")):
-            return None
-        message = "pages of this origin may not use this server; its operator can allow them with --origins"
+        message = "pages of this origin may not use this server; its operator can allow them with --origins or a widget"
         return Refused(403, message, "origin_not_allowed")
 
-    def _allowed(self, origin: str, host: str) -> bool:
-        if "*" in self._origins or origin in self._origins:
+    def _is_trusted(self, origin: str, host: str) -> bool:
+        """Whether it is listed, or this server's own."""
+        if self._origins.lists(origin):
             return True
-        if urlsplit(origin).netloc.lower() != host.lower() or not host:
+        if not host or origin.partition("://")[2].lower() != host.lower():
             return False
-        return not self._loopback or host.lower().rsplit(":", 1)[0] in LOOPBACK or host.lower() in LOOPBACK
+        return not self._loopback or calls_loopback(host)
+
+
+def calls_loopback(host: str) -> bool:
+    """Whether a Host header names the machine itself, with or without a port."""
+    return host.lower().rsplit(":", 1)[0] in LOOPBACK or host.lower() in LOOPBACK
 
 
 def is_loopback(host: str) -> bool:
@@ -133,9 +179,21 @@ def _add_headers(message: Message, request_id: str) -> None:
         headers.setdefault(name, value)
 
 
-def _log_line(scope: Scope, status: int, seconds: float, request_id: str) -> None:
-    method = scope.get("method", "WS")
-    # The raw path keeps control characters escaped; what follows the '?' is never logged.
-    path = scope.get("raw_path", b"").decode("ascii", "replace").partition("?")[0][:200]
-    write = log.debug if path in PROBES else log.info
-    write("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1), request_id=request_id)
+def _path(scope: Scope) -> str:
+    """The raw path keeps control characters escaped; what follows the '?' is never logged."""
+    return scope.get("raw_path", b"").decode("ascii", "replace").partition("?")[0][:200]
+
+
+def _said(status: int, body: bytes) -> tuple[str | None, str]:
+    """Code and message of an answer with an error; the status in words where it has none."""
+    try:
+        error = msgspec.json.decode(body, type=_ErrorBody).error
+    except (msgspec.MsgspecError, ValueError):
+        return None, http.HTTPStatus(status).phrase
+    return error.code, error.message
+
+
+def _log_line(asked: Asked, status: int, seconds: float) -> None:
+    write = log.debug if asked.path in PROBES else log.info
+    ms = round(seconds * 1000, 1)
+    write("request", method=asked.method, path=asked.path, status=status, ms=ms, request_id=asked.request_id)

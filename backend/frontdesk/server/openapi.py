@@ -39,6 +39,8 @@ the POST body (without `stream`), any number of turns on one socket; the answers
 Turns with different `stream_id` run beside each other, those with the same one after another. `"generate": false` only
 warms the prompt up. `{"type": "response.cancel"}` stops the running answer of a stream, or the one that `response_id`
 names. `{"type": "response.resume", "response_id": ..., "starting_after": ...}` reads a kept response from any event on.
+`{"type": "response.place", "response_id": ...}` asks where a running one stands: `"place"` of the event of the same
+type is its number in the waiting line, 0 when the engine works on it.
 """
 
 

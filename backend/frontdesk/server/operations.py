@@ -7,9 +7,12 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from frontdesk.server.feedback import FeedbackRequest
 from frontdesk.server.visitors import VisitorRequest
+from frontdesk.server.widget import SessionRequest
 from frontdesk.wire._responses_body import ResponsesRequest
 from frontdesk.wire.conversations import CreateConversation, CreateItems, UpdateConversation
+from frontdesk.wire.handoffs import HandoffChange, HandoffRequest
 
 Failure = Literal["400", "401", "403", "404", "409", "413", "429", "503"]
 
@@ -211,7 +214,8 @@ OPERATORS = (
         "get",
         "/v1/usage",
         "What was used",
-        "Tokens and requests of the caller's key, visitors included. Needs the scope `usage`.",
+        "Tokens and requests of the caller's key, visitors included; of everybody with the scope `admin`. Needs the "
+        "scope `usage`.",
         query=(
             ("by", "What to sum by: key, visitor, model, day, conversation; several with commas."),
             ("since", "From then on."),
@@ -221,4 +225,119 @@ OPERATORS = (
     ),
 )
 
-OPERATIONS = (*RESPONSES, *CONVERSATIONS, *OPERATORS, *INFO)
+FEEDBACK = (
+    Operation(
+        "post",
+        "/v1/conversations/{id}/items/{item}/feedback",
+        "Rate an answer",
+        "Up or down, with a comment if one likes. Again: replaces what was said before. Extension.",
+        body=FeedbackRequest,
+        failures=(*BODY, "404"),
+    ),
+    Operation(
+        "delete",
+        "/v1/conversations/{id}/items/{item}/feedback",
+        "Take a rating back",
+        "404 when there is none. Extension.",
+        failures=NAMED,
+    ),
+    Operation(
+        "get",
+        "/v1/conversations/{id}/feedback",
+        "Ratings of a conversation",
+        "All of them, oldest first. Extension.",
+        failures=NAMED,
+    ),
+    Operation(
+        "get",
+        "/v1/feedback",
+        "What people think of the answers",
+        "Of all owners, newest first, each with question, answer and model. Needs the scope `admin`.",
+        query=(("rating", "`up` or `down`; both if absent."), *PAGE[:2]),
+        failures=LISTED,
+    ),
+)
+
+WATCHING = (
+    Operation(
+        "get",
+        "/v1/metrics/recent",
+        "The last hour in numbers",
+        "In slots of ten seconds: replies, tokens, times to the first and between tokens (median and 95th percentile), "
+        "the engine's load, memory. Needs the scope `admin`.",
+        query=(("since", "Seconds since 1970: only slots that end after it."),),
+        failures=("400",),
+    ),
+    Operation(
+        "get",
+        "/v1/replies/live",
+        "Replies that run or wait",
+        "Place in the line, tokens so far, who pays; no text. Needs the scope `admin`.",
+        failures=("400",),
+    ),
+    Operation(
+        "get",
+        "/v1/errors/recent",
+        "What went wrong lately",
+        "Answers with an error and replies that failed, newest first; no text of a user. Needs the scope `admin`.",
+        query=(("limit", "1 to 200; 200 if absent."),),
+        failures=("400",),
+    ),
+    Operation(
+        "get",
+        "/v1/keys",
+        "List the keys",
+        "State, scopes, limits and tokens used; never the key. Needs the scope `admin`.",
+        failures=("400",),
+    ),
+)
+
+WIDGETS = (
+    Operation(
+        "post",
+        "/v1/widget/sessions",
+        "A widget's visitor comes",
+        "Answers with a short-lived token for one conversation, bound to the page's origin and the widget's persona, "
+        "and with a refresh token for 30 days. Only from a page of the widget's origins. 401 with the code "
+        "`expired_token`, `invalid_refresh` or `invalid_identity`; 403 with `origin_required`, `origin_not_allowed` or "
+        "`identity_required`; 404 for a widget that is unknown or revoked.",
+        body=SessionRequest,
+        failures=(*BODY, "401", "403", "404", "429", "503"),
+        open=True,
+    ),
+    Operation("get", "/v1/widgets", "List the widgets", "Name, origins, persona and state. Needs the scope `admin`."),
+    Operation(
+        "post",
+        "/v1/conversations/{id}/handoff",
+        "Ask for a person",
+        "How to reach the visitor, and why. While it is open, asking again changes what it says. Extension.",
+        body=HandoffRequest,
+        failures=(*BODY, "404"),
+    ),
+    Operation(
+        "get",
+        "/v1/conversations/{id}/handoff",
+        "The wish for a person",
+        "The newest of the conversation; 404 when there was none. Extension.",
+        failures=NAMED,
+    ),
+    Operation(
+        "get",
+        "/v1/handoffs",
+        "Who wants a person",
+        "Of all owners, newest first. Needs the scope `admin`.",
+        query=(("state", "`open` or `done`; both if absent."), *PAGE[:2]),
+        failures=LISTED,
+    ),
+    Operation(
+        "post",
+        "/v1/handoffs/{id}",
+        "Close a hand-off",
+        "`done`, or `open` to open it again; 409 when another one of its conversation is open. Needs the scope "
+        "`admin`.",
+        body=HandoffChange,
+        failures=(*BODY, "404", "409"),
+    ),
+)
+
+OPERATIONS = (*RESPONSES, *CONVERSATIONS, *FEEDBACK, *OPERATORS, *WIDGETS, *WATCHING, *INFO)

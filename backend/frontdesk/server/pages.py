@@ -1,15 +1,16 @@
-"""The web demo at `/`: the built files of `web_demo/dist`, read once at start and served from memory.
+"""The pages: the demo at `/`, the operator's at `/admin`, the sample shop, and the widget that other sites embed.
 
-They name everything by fixed addresses, so every answer is revalidated (`ETag`, 304) and a new version is seen at once.
-The content security policy allows exactly what the page is made of: its own script and style, and connections to this
-server, WebSockets included. Knows no API and no page's content.
+All are built files of `web_demo/dist`, read once at start and served from memory. They name everything by fixed
+addresses, so every answer is revalidated (`ETag`, 304) and a new version is seen at once. The content security policy
+allows exactly what a page is made of: its own script and style, and connections to this server, WebSockets included.
+Only the widget's two files may be loaded by pages of other sites. Knows no API and no page's content.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,15 @@ from starlette.routing import Route
 
 from frontdesk.errors import ConfigError
 
-INDEX = "index.html"
+AT = {"/": "index.html", "/admin": "admin.html"}
+SHOP = "shop.html"
+WIDGET = ("widget.js", "widget.mjs")
+ALONE = (*WIDGET, SHOP, "shop.css", "shop.js")  # at the root, so that the shop's page works from any other server too
+OPEN_PATHS = frozenset([*AT, *(f"/{name}" for name in ALONE)])  # need no key; the API behind them does
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
 }
 
@@ -48,33 +54,38 @@ class Pages:
 
     def __init__(self, folder: Path) -> None:
         self._files = {path.name: File.read(path) for path in sorted(folder.glob("*")) if path.suffix in TYPES}
-        if INDEX not in self._files:
-            raise ConfigError(f"the web demo is missing from {folder}: the installation is broken")
+        if missing := sorted({*AT.values(), *ALONE} - self._files.keys()):
+            raise ConfigError(f"{missing[0]} is missing from {folder}: the installation is broken")
 
     @property
     def routes(self) -> Sequence[Route]:
+        at = {**AT, **{f"/{name}": name for name in ALONE}}
         return [
-            Route("/", self.index, methods=["GET"], name="demo"),
+            *(Route(path, self._always(name), methods=["GET"], name=f"page_{name}") for path, name in at.items()),
             Route("/demo/{name}", self.file, methods=["GET"], name="demo_file"),
         ]
 
-    async def index(self, request: Request) -> Response:
-        return answer(request, self._files[INDEX])
-
     async def file(self, request: Request) -> Response:
-        if (file := self._files.get(request.path_params["name"])) is None:
-            return Response(status_code=404)
-        return answer(request, file)
+        name = request.path_params["name"]
+        return self._answer(request, name) if name in self._files else Response(status_code=404)
+
+    def _always(self, name: str) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            return self._answer(request, name)
+
+        return endpoint
+
+    def _answer(self, request: Request, name: str) -> Response:
+        host = request.headers.get("host", "")
+        headers = {"content-security-policy": shop_policy(request.url.scheme, host) if name == SHOP else policy(host)}
+        if name in WIDGET:
+            headers |= {"access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin"}
+        return answer(request, self._files[name], headers)
 
 
-def answer(request: Request, file: File) -> Response:
+def answer(request: Request, file: File, headers: Mapping[str, str]) -> Response:
     """The file, packed where the browser takes that; 304 when it has this version already."""
-    headers = {
-        "cache-control": "no-cache",
-        "content-security-policy": policy(request.headers.get("host", "")),
-        "etag": file.etag,
-        "vary": "accept-encoding",
-    }
+    headers = {"cache-control": "no-cache", "etag": file.etag, "vary": "accept-encoding", **headers}
     known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
     if file.etag in known:
         return Response(status_code=304, headers=headers)
@@ -85,9 +96,31 @@ def answer(request: Request, file: File) -> Response:
 
 def policy(host: str) -> str:
     """`host` is the checked Host header. It is named for WebSockets, which not every browser counts under 'self'."""
-    sockets = f" ws://{host} wss://{host}" if host else ""
+    return _policy(("'self'",), ("'self'", *_sockets(host)), "dompurify")
+
+
+def shop_policy(scheme: str, host: str) -> str:
+    """The sample shop's: it embeds the widget of another server. Of whichever its address names would let anybody's
+    script run here; so of this server alone, by its own name or by the machine's other one. To a browser `localhost`
+    and `127.0.0.1` are two origins, and that is how one server shows what takes two."""
+    servers = ("'self'", *(f"{scheme}://{name}" for name in _twins(host)))
+    sockets = [socket for name in (host, *_twins(host)) for socket in _sockets(name)]
+    return _policy(servers, (*servers, *sockets), "dompurify shop")
+
+
+def _policy(scripts: Sequence[str], connections: Sequence[str], types: str) -> str:
     return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        f"connect-src 'self'{sockets}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        "require-trusted-types-for 'script'; trusted-types dompurify"
+        f"default-src 'none'; script-src {' '.join(scripts)}; style-src 'self'; img-src 'self' data:; "
+        f"connect-src {' '.join(connections)}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        f"require-trusted-types-for 'script'; trusted-types {types}"
     )
+
+
+def _sockets(host: str) -> Sequence[str]:
+    return (f"ws://{host}", f"wss://{host}") if host else ()
+
+
+def _twins(host: str) -> Sequence[str]:
+    name, colon, port = host.partition(":")
+    twin = {"localhost": "127.0.0.1", "127.0.0.1": "localhost"}.get(name.lower())
+    return (f"{twin}{colon}{port}",) if twin else ()

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -107,9 +108,15 @@ def connection_cap(wanted: int) -> int:
 
 def make_server(settings: Settings, app: Starlette) -> DrainingServer:
     """A server for `app`, which `build_app` made. Run it with `server.run(sockets=[bind(...)])`."""
+    http = guarded(
+        settings.header_timeout,
+        settings.body_timeout,
+        connection_cap(settings.max_connections),
+        partial(app.state.problems.refused, None),
+    )
     config = uvicorn.Config(
         app,
-        http=guarded(settings.header_timeout, settings.body_timeout, connection_cap(settings.max_connections)),
+        http=http,
         ws=GuardedWebSocket,
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,  # doubles the memory of an idle socket and gains nothing on token frames

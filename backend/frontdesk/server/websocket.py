@@ -20,11 +20,13 @@ from frontdesk.chat.reply import Reply
 from frontdesk.chat.service import ChatService
 from frontdesk.errors import FrontdeskError
 from frontdesk.server.access import Identify
+from frontdesk.server.body import THREAD_BYTES
 from frontdesk.server.errors import status_of
 from frontdesk.server.guard import drop
 from frontdesk.server.lifetime import Lifetime
 from frontdesk.telemetry.logs import where
-from frontdesk.wire.responses_socket import Cancel, Command, Refuse, ResponsesSocket, Resume, Start
+from frontdesk.telemetry.problems import Problems, asking
+from frontdesk.wire.responses_socket import Cancel, Command, Place, Refuse, ResponsesSocket, Resume, Start, read
 
 # Browsers cannot send headers and carry keys as a further "subprotocol"; that one must never be echoed.
 SUBPROTOCOLS = ("realtime", "chat.v1")
@@ -48,11 +50,14 @@ class _Stalled(_Ended):
 class Connection:
     """One connection. Who it belongs to is asked again for every turn: a key can be revoked meanwhile."""
 
-    def __init__(self, socket: WebSocket, service: ChatService, lifetime: Lifetime, send_timeout: float) -> None:
+    def __init__(
+        self, socket: WebSocket, service: ChatService, lifetime: Lifetime, send_timeout: float, problems: Problems
+    ) -> None:
         self._socket = socket
         self._service = service
         self._lifetime = lifetime
         self._send_timeout = send_timeout
+        self._problems = problems
         self._identify: Identify = socket.state.identify
         self._protocol = ResponsesSocket()
         self._replies: dict[int, Reply] = {}
@@ -83,7 +88,8 @@ class Connection:
                 raise _Ended(None)
             if (text := message.get("text")) is None:
                 raise _Ended(1003, "text messages only")
-            await self._execute(self._protocol.receive(text))
+            received = await asyncio.to_thread(read, text) if len(text) > THREAD_BYTES else read(text)
+            await self._execute(self._protocol.receive(received))
 
     async def _close_for_restart(self, moment: asyncio.Event) -> None:
         await moment.wait()
@@ -101,6 +107,9 @@ class Connection:
                 case Cancel():
                     if (reply := self._replies.get(command.turn)) is not None:
                         reply.cancel()
+                case Place():
+                    if (reply := self._replies.get(command.turn)) is not None:
+                        await self._send(self._protocol.placed(command.turn, reply.place))
                 case Refuse():
                     await self._send(command.frames)
 
@@ -109,6 +118,7 @@ class Connection:
         try:
             reply = await self._reply(command)
         except FrontdeskError as error:
+            self._problems.refused(asking.get(), error)
             await self._send(self._protocol.refused(turn, error, status_of(error)))
         else:
             reply.readers.came()

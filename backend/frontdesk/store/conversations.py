@@ -30,6 +30,8 @@ from frontdesk.store.schema import conversations, insert_new, insert_or_replace,
 from frontdesk.store.writer import Writer
 
 SUMMARY_POSITION: Final = 0
+MOST_ITEMS: Final = 10_000  # that can be added to one conversation; what is said in it comes beside them
+MOST_BYTES: Final = 16 * 2**20
 
 
 class Conversations:
@@ -108,10 +110,11 @@ class Conversations:
 
     async def add_items(self, owner: str, id: str, items: Sequence[Item]) -> None:
         """Append in order; a summary replaces the one that is there. Raises `NotFound` without the conversation,
-        `Conflict` when an item of that id is in it."""
+        `Conflict` when an item of that id is in it or it is full (code `conversation_full`)."""
 
         def add(connection: sa.Connection) -> None:
             hold(connection, owner, id)
+            _check_room(connection, id, items)
             append_items(connection, id, items)
             touch(connection, id, int(time.time()))
 
@@ -192,6 +195,19 @@ def hold(connection: sa.Connection, owner: str, id: str) -> None:
     found = sa.select(conversations.c.number).where(*_mine(owner, id)).with_for_update()
     if connection.scalar(found) is None:
         raise NotFound(f"there is no conversation {id!r}")
+
+
+def _check_room(connection: sa.Connection, id: str, new: Sequence[Item]) -> None:
+    """Every turn reads the whole conversation, so that a boundless one would take the memory of all."""
+    held = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(sa.func.length(items.c.message)), 0))
+    number, size = connection.execute(held.where(items.c.conversation == id)).one()
+    size += sum(len(to_json(item.message)) for item in new)
+    if number + len(new) > MOST_ITEMS or size > MOST_BYTES:
+        raise Conflict(
+            f"a conversation takes at most {MOST_ITEMS:,} items and {MOST_BYTES:,} bytes of them: begin another one",
+            param="items",
+            code="conversation_full",
+        )
 
 
 def append_items(connection: sa.Connection, id: str, new: Sequence[Item], *, again: bool = False) -> None:

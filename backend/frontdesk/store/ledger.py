@@ -45,10 +45,6 @@ class Ledger:
 
         return await self._database.read(read)
 
-    async def total(self, kind: BudgetKind, id: str) -> tuple[int, int]:
-        """Tokens and requests of one account since ever."""
-        return await self.used(kind, id, 0.0)
-
     async def sums(
         self,
         *,
@@ -75,6 +71,19 @@ class Ledger:
         if until is not None:
             found = found.where(ledger.c.at < until)
         return await self._database.read(_reading(found))
+
+    async def used_by_keys(self, minute: float, day: float) -> dict[str, tuple[int, int, int]]:
+        """Tokens of every key that has used any: from `minute` on, from `day` on, in total. Reads the whole ledger."""
+        tokens = ledger.c.prompt + ledger.c.completion
+        begins = {"minute": minute, "day": day}
+        parts = [_sum(sa.case((ledger.c.at >= at, tokens), else_=0)).label(name) for name, at in begins.items()]
+        found = sa.select(ledger.c.key, *parts, _sum(tokens).label("total"))
+        found = found.where(ledger.c.key.is_not(None)).group_by(ledger.c.key)
+
+        def read(connection: sa.Connection) -> dict[str, tuple[int, int, int]]:
+            return {row.key: (row.minute, row.day, row.total) for row in connection.execute(found)}
+
+        return await self._database.read(read)
 
 
 def add_entry(connection: sa.Connection, entry: LedgerEntry) -> None:

@@ -51,16 +51,16 @@ class PostgresDatabase:
     async def open(cls, place: str, *, exclusive: bool) -> PostgresDatabase:
         """Connect to a postgresql:// URL and bring the tables up to date. Raises `ConfigError`."""
         try:
-            url = sa.make_url(place).set(drivername="postgresql+asyncpg")
+            database = cls(_for_asyncpg(sa.make_url(place)), exclusive=exclusive)
         except (exc.ArgumentError, ValueError) as error:
             raise ConfigError("the database's URL is not like postgresql://user:password@host:5432/name") from error
-        database = cls(url, exclusive=exclusive)
         try:
             connection = await database._connected()
             await connection.run_sync(migrate, database._name)
         except BaseException as error:
             await database.close()
-            if isinstance(error, (exc.SQLAlchemyError, OSError, StorageFailed, *ERRORS)):
+            # A parameter of the URL that asyncpg does not know is a TypeError, a value that is none a ValueError.
+            if isinstance(error, (exc.SQLAlchemyError, OSError, StorageFailed, TypeError, ValueError, *ERRORS)):
                 raise ConfigError(f"cannot use {database._name} as a database: {reason(error)}") from error
             raise
         return database
@@ -122,3 +122,9 @@ class PostgresDatabase:
         if connection:
             await connection.invalidate()
             await connection.close()
+
+
+def _for_asyncpg(url: sa.URL) -> sa.URL:
+    """The URL with the driver, and with libpq's name for TLS, which providers hand out, as asyncpg calls it."""
+    query = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}
+    return url.set(drivername="postgresql+asyncpg", query=query)

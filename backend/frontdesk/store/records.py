@@ -18,6 +18,8 @@ ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "ca
 Outcome = Literal["finished", "cancelled", "failed"]
 BudgetKind = Literal["key", "visitor", "conversation"]
 Grouping = Literal["key", "visitor", "model", "day", "conversation"]
+HandoffState = Literal["open", "done"]
+Rating = Literal["up", "down"]
 
 UNFINISHED: Final[tuple[ResponseStatus, ...]] = ("queued", "in_progress")
 
@@ -149,3 +151,56 @@ class KeyRecord:
     expires: int | None = None
     revoked: int | None = None
     last_used: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackRecord:
+    """What somebody thinks of one item of a conversation. `id` stays when they change their mind; `created` is
+    when they last did."""
+
+    id: str
+    conversation: str
+    item: str
+    rating: Rating
+    comment: str | None
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class RatedAnswer:
+    """Feedback with what it is about: texts of the question and the answer, and the model that wrote it. No question
+    where none was asked, no model where none was asked for the answer."""
+
+    feedback: FeedbackRecord
+    question: str | None
+    answer: str
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WidgetRecord:
+    """A chat window that pages of some origins may embed.
+
+    `key` pays for all of its visitors, and holds its name, its limits as a whole, its age and its end; nobody knows
+    that key's secret. `persona` None is the model's own. `identified_only`: nobody comes without a signed identity.
+    `visitor_limits` are those of each visitor.
+    """
+
+    id: str
+    key: KeyRecord
+    origins: tuple[str, ...]
+    persona: str | None = None
+    identified_only: bool = False
+    visitor_limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffRecord:
+    """A visitor's wish to be answered by a person: how to reach them, and about what. It goes with its conversation."""
+
+    id: str
+    conversation: str
+    state: HandoffState
+    created: int
+    contact: str | None = None
+    message: str | None = None

@@ -7,6 +7,7 @@ one it lives as long as the conversation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
@@ -21,40 +22,71 @@ AT_ONCE: Final = 50  # rows deleted in one transaction, each with all that belon
 _OPEN: Final = responses.c.status.in_(UNFINISHED)
 
 
+@dataclass(frozen=True, slots=True)
+class _Unused:
+    """Numbers of what may go, and of the newest response there was."""
+
+    conversations: list[int]
+    responses: list[int]
+    newest: int
+
+
 async def sweep(database: Database, writer: Writer, before: float) -> int:
     """See `Store.sweep`."""
-    old_conversations, old_responses = await database.read(lambda connection: _found(connection, before))
-    unused = sa.delete(conversations).where(conversations.c.updated < before)
+    found = await database.read(lambda connection: _found(connection, before))
+    newer = _with_former(responses.c.number > found.newest)  # what began since then may go on from what is old
+    unused = (conversations.c.updated < before, _no_conversation_of(newer))
+    ended = (responses.c.number.not_in(sa.select(newer.c.number)), ~_OPEN)
     deleted = 0
-    for numbers in _chunks(old_conversations):
-        deleted += await writer.run(_deletion(unused.where(conversations.c.number.in_(numbers))), scrub=True)
-    for numbers in _chunks(old_responses):
-        ended = sa.delete(responses).where(responses.c.number.in_(numbers), ~_OPEN)
-        deleted += await writer.run(_deletion(ended), scrub=True)
+    for numbers in _chunks(found.conversations):
+        deleted += await writer.run(_deletion(conversations, numbers, *unused), scrub=True)
+    for numbers in _chunks(found.responses):
+        deleted += await writer.run(_deletion(responses, numbers, *ended), scrub=True)
     return deleted
 
 
-def _found(connection: sa.Connection, before: float) -> tuple[list[int], list[int]]:
-    """Numbers of the conversations and of the responses outside of them that nothing in use needs."""
+def _found(connection: sa.Connection, before: float) -> _Unused:
+    """What nothing in use needs now."""
     fresh = sa.select(conversations.c.id).where(conversations.c.updated >= before)
-    link = sa.select(responses.c.number, responses.c.previous, responses.c.owner, responses.c.conversation)
     used = sa.func.coalesce(responses.c.completed, responses.c.created)
-    in_use = sa.or_(_OPEN, used >= before, responses.c.conversation.in_(fresh))
-    needed = link.where(in_use).cte("needed", recursive=True)
-    former = link.join(needed, sa.and_(responses.c.id == needed.c.previous, responses.c.owner == needed.c.owner))
-    needed = needed.union(former)
+    needed = _with_former(sa.or_(_OPEN, used >= before, responses.c.conversation.in_(fresh)))
     old_conversations = sa.select(conversations.c.number).where(
-        conversations.c.updated < before,
-        conversations.c.id.not_in(sa.select(needed.c.conversation).where(needed.c.conversation.is_not(None))),
+        conversations.c.updated < before, _no_conversation_of(needed)
     )
     old_responses = sa.select(responses.c.number).where(
         responses.c.conversation.is_(None), responses.c.number.not_in(sa.select(needed.c.number))
     )
-    return list(connection.scalars(old_conversations)), list(connection.scalars(old_responses))
+    return _Unused(
+        list(connection.scalars(old_conversations)),
+        list(connection.scalars(old_responses)),
+        connection.scalar(sa.select(sa.func.max(responses.c.number))) or 0,
+    )
 
 
-def _deletion(statement: sa.Delete) -> Callable[[sa.Connection], int]:
-    return lambda connection: connection.execute(statement).rowcount
+def _with_former(wanted: sa.ColumnElement[bool]) -> sa.CTE:
+    """These responses and all that they go on from, as `number` and `conversation` (and what links them)."""
+    link = sa.select(responses.c.number, responses.c.previous, responses.c.owner, responses.c.conversation)
+    needed = link.where(wanted).cte("needed", recursive=True)
+    former = link.join(needed, sa.and_(responses.c.id == needed.c.previous, responses.c.owner == needed.c.owner))
+    return needed.union(former)
+
+
+def _no_conversation_of(needed: sa.CTE) -> sa.ColumnElement[bool]:
+    held = sa.select(needed.c.conversation).where(needed.c.conversation.is_not(None))
+    return conversations.c.id.not_in(held)
+
+
+def _deletion(
+    table: sa.Table, numbers: Sequence[int], *still: sa.ColumnElement[bool]
+) -> Callable[[sa.Connection], int]:
+    """Deletes those rows of which all this still holds. Asked first: SQLite does not count what a DELETE WITH takes."""
+
+    def delete(connection: sa.Connection) -> int:
+        found = list(connection.scalars(sa.select(table.c.number).where(table.c.number.in_(numbers), *still)))
+        connection.execute(sa.delete(table).where(table.c.number.in_(found)))
+        return len(found)
+
+    return delete
 
 
 def _chunks(numbers: Sequence[int]) -> list[Sequence[int]]:

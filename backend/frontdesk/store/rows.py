@@ -16,10 +16,13 @@ from frontdesk.principal import Limits
 from frontdesk.store.records import (
     Account,
     ConversationRecord,
+    FeedbackRecord,
+    HandoffRecord,
     JournalEntry,
     KeyRecord,
     LedgerEntry,
     ResponseRecord,
+    WidgetRecord,
 )
 from frontdesk.store.schema import items, responses
 
@@ -34,6 +37,7 @@ _message = msgspec.json.Decoder(Message)
 _items = msgspec.json.Decoder(tuple[Item, ...])
 _names = msgspec.json.Decoder(tuple[str, ...])
 _limits = msgspec.json.Decoder(Limits)
+_comment = msgspec.json.Decoder(str | None)
 _metadata = msgspec.json.Decoder(dict[str, str])
 _object = msgspec.json.Decoder(dict[str, Any])
 
@@ -146,4 +150,43 @@ def key_record(row: sa.RowMapping) -> KeyRecord:
         id=row["id"], name=row["name"], hash=row["hash"], scopes=frozenset(_names.decode(row["scopes"])),
         limits=_limits.decode(row["limits"]), created=row["created"], expires=row["expires"], revoked=row["revoked"],
         last_used=row["last_used"],
+    )  # fmt: skip
+
+
+def feedback_row(record: FeedbackRecord) -> dict[str, Any]:
+    return {**asdict(record), "comment": to_json(record.comment)}
+
+
+def feedback_record(row: sa.RowMapping) -> FeedbackRecord:
+    return FeedbackRecord(
+        id=row["id"], conversation=row["conversation"], item=row["item"], rating=row["rating"],
+        comment=_comment.decode(row["comment"]), created=row["created"],
+    )  # fmt: skip
+
+
+def widget_row(record: WidgetRecord) -> dict[str, Any]:
+    return {
+        "id": record.id, "key": record.key.id, "persona": record.persona, "identified_only": record.identified_only,
+        "origins": to_json(record.origins), "visitor_limits": to_json(record.visitor_limits),
+    }  # fmt: skip
+
+
+def widget_record(row: sa.RowMapping, key: KeyRecord) -> WidgetRecord:
+    return WidgetRecord(
+        id=row["id"], key=key, origins=_names.decode(row["origins"]), persona=row["persona"],
+        identified_only=row["identified_only"], visitor_limits=_limits.decode(row["visitor_limits"]),
+    )  # fmt: skip
+
+
+def handoff_row(record: HandoffRecord) -> dict[str, Any]:
+    return {
+        "id": record.id, "conversation": record.conversation, "state": record.state, "created": record.created,
+        "said": to_json({"contact": record.contact, "message": record.message}),
+    }  # fmt: skip
+
+
+def handoff_record(row: sa.RowMapping) -> HandoffRecord:
+    return HandoffRecord(
+        id=row["id"], conversation=row["conversation"], state=row["state"], created=row["created"],
+        **_object.decode(row["said"]),
     )  # fmt: skip

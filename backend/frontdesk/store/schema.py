@@ -140,6 +140,46 @@ keys = sa.Table(
     sa.Column("last_used", Seconds),
 )
 
+widgets = sa.Table(
+    "widgets",
+    metadata,
+    sa.Column("id", Name, primary_key=True),
+    sa.Column("key", Name, sa.ForeignKey("keys.id", ondelete="CASCADE"), nullable=False, unique=True),
+    sa.Column("persona", Name),
+    sa.Column("identified_only", sa.Boolean, nullable=False),
+    sa.Column("origins", Json, nullable=False),
+    sa.Column("visitor_limits", Json, nullable=False),
+)
+
+handoffs = sa.Table(
+    "handoffs",
+    metadata,
+    sa.Column("number", Serial, primary_key=True, autoincrement=True),
+    sa.Column("id", Name, nullable=False, unique=True),
+    sa.Column(
+        "conversation", Name, sa.ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("created", Seconds, nullable=False),
+    sa.Column("said", Json, nullable=False),
+    sa.Index(None, "state", "number"),
+)
+
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("number", Serial, primary_key=True, autoincrement=True),  # the order of what was said last
+    sa.Column("id", Name, nullable=False, unique=True),
+    sa.Column("conversation", Name, nullable=False),
+    sa.Column("item", Name, nullable=False),
+    sa.Column("rating", sa.Text, nullable=False),
+    sa.Column("created", Seconds, nullable=False),
+    sa.Column("comment", Json, nullable=False),
+    sa.ForeignKeyConstraint(["conversation", "item"], ["items.conversation", "items.id"], ondelete="CASCADE"),
+    sa.Index(None, "conversation", "item", unique=True),
+    sa.Index(None, "rating", "number"),
+)
+
 idempotency = sa.Table(
     "idempotency",
     metadata,

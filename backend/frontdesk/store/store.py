@@ -8,6 +8,8 @@ from __future__ import annotations
 from frontdesk.errors import ConfigError
 from frontdesk.store.conversations import Conversations
 from frontdesk.store.database import Database
+from frontdesk.store.feedback import Feedback
+from frontdesk.store.handoffs import Handoffs
 from frontdesk.store.journal import Journal
 from frontdesk.store.keys import Keys, Secrets
 from frontdesk.store.ledger import Ledger
@@ -15,6 +17,7 @@ from frontdesk.store.postgres import PostgresDatabase
 from frontdesk.store.responses import Idempotencies, Responses
 from frontdesk.store.retention import sweep
 from frontdesk.store.sqlite import SqliteDatabase
+from frontdesk.store.widgets import Widgets
 from frontdesk.store.writer import Writer
 
 
@@ -31,6 +34,9 @@ class Store:
         self.journal = Journal(database, self._writer)
         self.ledger = Ledger(database, self._writer)
         self.keys = Keys(database, self._writer)
+        self.feedback = Feedback(database, self._writer)
+        self.widgets = Widgets(database, self._writer)
+        self.handoffs = Handoffs(database, self._writer)
         self.idempotency = Idempotencies(database)
         self.secrets = Secrets(self._writer)
 

@@ -1,1 +1,2 @@
-"""What the server tells its operator: log lines. Never the text of a prompt or of an answer."""
+"""What the server tells its operator: log lines, the last hour in numbers, what went wrong. Never the text of a prompt
+or of an answer."""

@@ -41,7 +41,8 @@ class Memory:
         """The same turn for someone who does not have this memory. One that follows nothing remembered is unchanged."""
         if turn.previous is None or (said := self._said.get(turn.previous)) is None:
             return turn
-        return replace(turn, input=said.items + turn.input, previous=said.previous)
+        input = said.items + turn.input
+        return replace(turn, input=input, previous=said.previous, remembered=len(said.items))
 
     def _is_full(self) -> bool:
         return len(self._said) > MAX_REMEMBERED or self._characters > MAX_REMEMBERED_CHARACTERS

@@ -1,6 +1,8 @@
 """The messages of the WebSocket `/v1/responses`: what clients may send, and how frames look. Knows no lanes.
 
-`response.create`, `response.steer` and `stream_id` are OpenAI's; `response.cancel` and `response.resume` are ours.
+`response.create`, `response.steer` and `stream_id` are OpenAI's; `response.cancel`, `response.resume` and
+`response.place` are ours. The last is answered by an event that OpenAI's packages do not know: only who asks
+gets it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from frontdesk.wire._ids import response_id
 from frontdesk.wire._items import Input
 
 JSON = dict[str, Any]
-TYPES = ("response.create", "response.cancel", "response.resume", "response.steer")
+TYPES = ("response.create", "response.cancel", "response.resume", "response.place", "response.steer")
 # What they are over HTTP; a refusal that depends on the connection's state is told apart from a wrong message.
 _TOO_MANY = ("too_many_queued", "websocket_stream_limit_reached")
 
@@ -53,6 +55,12 @@ class ResumeEvent(LaneField):
                 "'response_id' should be the id of a response, 'resp_' and 32 hex digits", param="response_id"
             )
         return id
+
+
+class PlaceEvent(LaneField):
+    """Client event `response.place`: where a running response stands in the waiting line."""
+
+    response_id: Name = Field(description="The response that is asked about.")
 
 
 class SteerEvent(LaneField):
@@ -91,6 +99,12 @@ def error_frame(error: FrontdeskError, *, status: int | None = None, lane: str |
     """An error event in the WebSocket's nested shape; 429 for too many of anything, else 400, unless told otherwise."""
     fallback = 429 if error.code in _TOO_MANY else 400
     return frame({"type": "error", "status": status or fallback, **error_body(error)}, lane)
+
+
+def place_frame(response: str, place: int, lane: str | None) -> str:
+    """The answer to `response.place`. `place`: 1 is next, 0 is being worked on. It is no event of the reply and has no
+    number."""
+    return frame({"type": "response.place", "response_id": response, "place": place}, lane)
 
 
 def steer_failed(event: SteerEvent) -> str:

@@ -103,6 +103,11 @@ class Change:
     metadata: dict[str, str] | None
     options: dict[str, object]
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What it changes, by its names in the body."""
+        return (*(["metadata"] if self.metadata is not None else []), *self.options)
+
     def applied_to(self, options: Mapping[str, object]) -> dict[str, object]:
         """The options afterwards: an empty one is gone."""
         return {name: value for name, value in {**options, **self.options}.items() if value}

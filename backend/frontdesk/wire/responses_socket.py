@@ -8,6 +8,7 @@ its input; any other `previous_response_id` is for the service to find. Knows no
     receive(text) ──► Start  ──► the shell starts a reply ──► started(turn, …) ──► events(turn, batch) … ──► done(turn)
                   ├─► Resume ──► the shell opens a reply  ──┘└► refused(turn, error) ──────────────────────► done(turn)
                   ├─► Cancel(turn)
+                  ├─► Place(turn) ──► the shell looks how long the line is ──► placed(turn, place)
                   └─► Refuse(frames)
 """
 
@@ -31,11 +32,13 @@ from frontdesk.wire._socket_messages import (
     TYPES,
     CancelEvent,
     LaneField,
+    PlaceEvent,
     ResumeEvent,
     SteerEvent,
     decoded,
     error_frame,
     event_frame,
+    place_frame,
     steer_failed,
 )
 from frontdesk.wire._validation import validated
@@ -71,13 +74,20 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Look where the reply of this turn stands, then call `placed`."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """Send these frames; nothing is started."""
 
     frames: list[str]
 
 
-Command = Start | Resume | Cancel | Refuse
+Command = Start | Resume | Cancel | Place | Refuse
 
 
 @dataclass(slots=True)
@@ -101,6 +111,42 @@ class _Lane:
     waiting: deque[_Turn] = field(default_factory=deque)
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a client's message says, or what is wrong with it. `size` is in characters."""
+
+    lane: str | None
+    size: int
+    event: Call | ResumeEvent | CancelEvent | PlaceEvent | SteerEvent | InvalidRequest
+
+
+def read(text: str | bytes) -> Received:
+    """Understand one message. Pure, so that a long one can be read in a thread."""
+    lane = None
+    try:
+        event = decoded(text)
+        lane = event["stream_id"] if isinstance(event.get("stream_id"), str) else None
+        return Received(lane, len(text), _understood(event))
+    except InvalidRequest as error:
+        return Received(lane, len(text), error)
+
+
+def _understood(event: dict[str, Any]) -> Call | ResumeEvent | CancelEvent | PlaceEvent | SteerEvent:
+    match event.get("type"):
+        case "response.create":
+            validated(LaneField, {"stream_id": event.get("stream_id")})
+            return responses_call(event)
+        case "response.resume":
+            return validated(ResumeEvent, event)
+        case "response.cancel":
+            return validated(CancelEvent, event)
+        case "response.place":
+            return validated(PlaceEvent, event)
+        case "response.steer":
+            return validated(SteerEvent, event)
+    raise InvalidRequest(f"'type' should be one of {', '.join(TYPES)}", param="type")
+
+
 class ResponsesSocket:
     """One connection."""
 
@@ -117,24 +163,24 @@ class ResponsesSocket:
         """Nothing runs and nothing waits."""
         return not self._lanes
 
-    def receive(self, text: str | bytes) -> list[Command]:
-        """One message of the client."""
-        lane = None
+    def receive(self, message: Received) -> list[Command]:
+        """One message of the client, as `read` understands it."""
         try:
-            event = decoded(text)
-            lane = event["stream_id"] if isinstance(event.get("stream_id"), str) else None
-            match event.get("type"):
-                case "response.create":
-                    return self._create(event, len(text))
-                case "response.resume":
-                    return self._resume(validated(ResumeEvent, event), len(text))
-                case "response.cancel":
-                    return self._cancel(validated(CancelEvent, event))
-                case "response.steer":
-                    return [Refuse([steer_failed(validated(SteerEvent, event))])]
-            raise InvalidRequest(f"'type' should be one of {', '.join(TYPES)}", param="type")
+            match message.event:
+                case Call():
+                    return self._create(message.event, message.lane, message.size)
+                case ResumeEvent():
+                    return self._resume(message.event, message.size)
+                case CancelEvent():
+                    return self._cancel(message.event)
+                case PlaceEvent():
+                    return self._place(message.event)
+                case SteerEvent():
+                    return [Refuse([steer_failed(message.event)])]
+                case InvalidRequest():
+                    raise message.event
         except InvalidRequest as error:
-            return [Refuse([error_frame(error, lane=lane)])]
+            return [Refuse([error_frame(error, lane=message.lane)])]
 
     def started(self, turn: int, call: Call, identity: Identity) -> list[Command]:
         """The turn's reply exists. A cancel that came before it did is passed on now."""
@@ -162,6 +208,12 @@ class ResponsesSocket:
                 self._end(running, running.reply, event)
         return frames
 
+    def placed(self, turn: int, place: int) -> list[str]:
+        """The frame that tells where the turn's reply stands: 1 is next, 0 is being worked on."""
+        running = self._running[turn]
+        assert running.reply is not None
+        return [place_frame(running.reply.id, place, running.lane)]
+
     def done(self, turn: int) -> list[Command]:
         """The turn's last frame is sent. Begins who waited for it."""
         running = self._running.pop(turn)
@@ -171,9 +223,8 @@ class ResponsesSocket:
             del self._lanes[running.lane]
         return self._begin()
 
-    def _create(self, event: dict[str, Any], size: int) -> list[Command]:
-        lane = validated(LaneField, event).stream_id
-        return self._enqueue(_Turn(next(self._numbers), lane, size, call=responses_call(event)))
+    def _create(self, call: Call, lane: str | None, size: int) -> list[Command]:
+        return self._enqueue(_Turn(next(self._numbers), lane, size, call=call))
 
     def _resume(self, event: ResumeEvent, size: int) -> list[Command]:
         after = -1 if event.starting_after is None else event.starting_after
@@ -229,15 +280,24 @@ class ResponsesSocket:
             if turn is not None and not turn.ended:
                 turn.cancelled = True
                 return [Cancel(turn.number)] if turn.reply else []
-        elif (id := response_id(event.response_id)) is not None:
+            raise _not_active()
+        turn = self._of(event.response_id)
+        return [Cancel(turn.number)] if turn else []
+
+    def _place(self, event: PlaceEvent) -> list[Command]:
+        turn = self._of(event.response_id)
+        return [Place(turn.number)] if turn else []
+
+    def _of(self, response: str) -> _Turn | None:
+        """The running turn of a response. None when it ended while the message was on its way: the end wins, and has
+        been sent. Raises `InvalidRequest`."""
+        if (id := response_id(response)) is not None:
             for turn in self._running.values():
                 if turn.reply is not None and turn.reply.id == f"resp_{id}" and not turn.ended:
-                    return [Cancel(turn.number)]
+                    return turn
             if f"resp_{id}" in self._ended:
-                return []  # it ended while the cancel was on its way: the end wins, and has been sent
-        raise InvalidRequest(
-            "there is no such response running on this connection", param="response_id", code="response_not_active"
-        )
+                return None
+        raise _not_active()
 
     def _end(self, turn: _Turn, reply: ResponseEvents, event: Finished | Failed) -> None:
         turn.ended = True
@@ -248,3 +308,9 @@ class ResponsesSocket:
         id = reply.id.removeprefix("resp_")
         answer = (Item(f"msg_{id}", "message", Message("assistant", reply.text)),) if reply.text else ()
         self._memory.add(id, Remembered(turn.said.input + answer, turn.said.previous))
+
+
+def _not_active() -> InvalidRequest:
+    return InvalidRequest(
+        "there is no such response running on this connection", param="response_id", code="response_not_active"
+    )

@@ -1,4 +1,5 @@
-"""How many cores and how much memory this process may really use: cgroup limits (v1, v2, hybrid) and CPU affinity.
+"""How many cores and how much memory this process may really use: cgroup limits (v1, v2, hybrid) and CPU affinity; and
+how much memory a process has.
 
 `os.cpu_count` tells of the host; in a container it is often far too high, and then llama.cpp's threads, which wait for
 each other by spinning, stop each other dead. Reads files only, below a root that tests replace. Knows no settings.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 V1_CPU_MOUNTS = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
 V2_MOUNTS = ("", "unified")
@@ -29,6 +31,13 @@ def usable_memory(root: Path = Path("/")) -> int | None:
         if line.startswith("MemAvailable:"):
             limits.append(int(line.split()[1]) * 1024)
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def resident_memory(pid: int | Literal["self"], root: Path = Path("/")) -> int:
+    """Bytes of memory that a process has, the pages of files that it maps included. 0 for one that has ended, and where
+    the system does not say."""
+    fields = _text(root / f"proc/{pid}/statm").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
 
 
 def _affinity() -> int:

@@ -1,0 +1,156 @@
+"""Thumbs and comments: put on an answer by whoever it was for, and read by the operator, of all owners.
+
+Only what the assistant said can be rated. What belongs to somebody else is answered like what does not exist. The
+operator's list holds texts of users, which nothing else here does: it needs the scope `admin`.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from frontdesk.errors import InvalidRequest, NotFound
+from frontdesk.principal import Principal
+from frontdesk.server.body import ClientGone, read_json
+from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, principal_of
+from frontdesk.server.query import check_names, choice, whole_number
+from frontdesk.store.records import FeedbackRecord, RatedAnswer, Rating
+from frontdesk.store.store import Store
+from frontdesk.wire._fields import StrictModel
+from frontdesk.wire._ids import is_conversation_id, is_item_id
+from frontdesk.wire._validation import validated
+from frontdesk.wire.conversations import DEFAULT_PAGE, MAX_PAGE, list_json
+
+LONGEST_COMMENT = 2000  # characters
+SHOWN = 2000  # characters of a question and of an answer
+FEEDBACK_ID = re.compile(r"fb_[0-9a-f]{32}")
+ONE = "/v1/conversations/{id}/items/{item}/feedback"
+
+
+class FeedbackRequest(StrictModel):
+    """Body of `POST …/feedback`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rating: Literal["up", "down"] = Field(description="Whether the answer is good.")
+    comment: Annotated[str, Field(max_length=LONGEST_COMMENT)] | None = Field(
+        None, description=f"Why, in up to {LONGEST_COMMENT} characters."
+    )
+
+
+class Feedback:
+    """The endpoints. `body_bytes` is the most that a body may have."""
+
+    def __init__(self, store: Store, body_bytes: int) -> None:
+        self._items = store.conversations
+        self._kept = store.feedback
+        self._body_bytes = body_bytes
+
+    @property
+    def routes(self) -> list[Route]:
+        return [
+            Route(ONE, self.put, methods=["POST"], name="put_feedback"),
+            Route(ONE, self.delete, methods=["DELETE"], name="delete_feedback"),
+            Route("/v1/conversations/{id}/feedback", self.of_conversation, methods=["GET"], name="list_feedback"),
+            Route("/v1/feedback", self.newest, methods=["GET"], name="newest_feedback"),
+        ]
+
+    async def put(self, request: Request) -> Response:
+        try:
+            body = await read_json(request.scope, request.receive, self._body_bytes)
+        except ClientGone:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        wanted = validated(FeedbackRequest, body)
+        principal, conversation = _conversation(request)
+        item_id = _item(request)
+        item = await self._items.item(principal.owner, conversation, item_id)
+        if item is None:
+            raise _no_item(item_id)
+        if item.kind != "message" or item.message.role != "assistant":
+            raise InvalidRequest("only what the assistant said can be rated", param="item_id")
+        record = FeedbackRecord(
+            id=f"fb_{secrets.token_hex(16)}",
+            conversation=conversation,
+            item=item_id,
+            rating=wanted.rating,
+            comment=wanted.comment or None,
+            created=int(time.time()),
+        )
+        return json_response(_shown(await self._kept.put(principal.owner, record)))
+
+    async def delete(self, request: Request) -> Response:
+        principal, conversation = _conversation(request)
+        item_id = _item(request)
+        if (gone := await self._kept.delete(principal.owner, conversation, item_id)) is None:
+            raise NotFound(f"there is no feedback on item '{item_id}' in this conversation", param="item_id")
+        answer = {
+            "id": gone.id,
+            "object": "feedback.deleted",
+            "conversation": conversation,
+            "item": item_id,
+            "deleted": True,
+        }
+        return json_response(answer)
+
+    async def of_conversation(self, request: Request) -> Response:
+        principal, conversation = _conversation(request)
+        records = await self._kept.of_conversation(principal.owner, conversation)
+        return json_response(list_json([_shown(record) for record in records], has_more=False))
+
+    async def newest(self, request: Request) -> Response:
+        check_names(request, "rating", "limit", "after")
+        rating = cast("Rating | None", choice(request, "rating", "up", "down"))
+        limit = whole_number(request, "limit", DEFAULT_PAGE, 1, MAX_PAGE)
+        after = request.query_params.get("after")
+        if after is not None and not FEEDBACK_ID.fullmatch(after):
+            raise InvalidRequest("'after' should be the id of an entry of this list", param="after")
+        page = await self._kept.newest(rating=rating, limit=limit, after=after)
+        return json_response(list_json([_rated(answer) for answer in page.items], has_more=page.has_more))
+
+
+def _conversation(request: Request) -> tuple[Principal, str]:
+    """Who asks, and of which conversation. Raises `NotFound` for an id that none can have, or that is not for them."""
+    principal = principal_of(request)
+    id: str = request.path_params["id"]
+    if not is_conversation_id(id) or principal.conversation not in (None, id):
+        raise NotFound(f"conversation '{id[:64]}' was not found", param="conversation_id")
+    return principal, id
+
+
+def _item(request: Request) -> str:
+    if not is_item_id(id := request.path_params["item"]):
+        raise _no_item(id)
+    return id
+
+
+def _no_item(id: str) -> NotFound:
+    return NotFound(f"item '{id[:64]}' was not found in this conversation", param="item_id")
+
+
+def _shown(record: FeedbackRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "object": "feedback",
+        "conversation": record.conversation,
+        "item": record.item,
+        "rating": record.rating,
+        "comment": record.comment,
+        "created_at": record.created,
+    }
+
+
+def _rated(answer: RatedAnswer) -> dict[str, Any]:
+    question = None if answer.question is None else answer.question[:SHOWN]
+    return {
+        **_shown(answer.feedback),
+        "question": question,
+        "answer": answer.answer[:SHOWN],
+        "model": answer.model,
+    }
