@@ -92,8 +92,8 @@ class Settings(BaseSettings):
         default=None,
         min_length=1,
         description="Folder for the KV state of conversations while the server is down: whoever comes back after a "
-        "restart is not computed again. It can be deleted at any time. Its files hold what was said, and what is deleted "
-        "from the database stays in them until newer ones take their place. Unset: nowhere.",
+        "restart is not computed again. It can be deleted at any time. Its files hold what was said, and what is "
+        "deleted from the database stays in them until newer ones take their place. Unset: nowhere.",
     )
     parked_disk_mib: int = Field(
         default=1024, ge=0, le=67_108_864, description="Most that `parked_folder` may hold, in MiB. 0: nothing is kept."
