@@ -20,6 +20,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 14, 34, 40  # a panel's margins
 HEAD: Final = 46
 LINE: Final = 18
 MOST_POINTS: Final = 200  # of one curve
+LEAST_SPAN: Final = 1e-9  # of an axis: what differs by less is drawn as one value
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class _Axis:
             first = math.floor(math.log10(max(low, 1e-3)))
             last = max(first + 1, math.ceil(math.log10(max(high, 1e-3))))
             return cls(first, last, begin, end, True, tuple(10.0**power for power in range(first, last + 1)))
-        step = _step((high - low) or 1.0)
+        step = _step(high - low if high - low > LEAST_SPAN else 1.0)
         top = math.ceil((high or step) / step) * step
         bottom = math.floor(low / step) * step
         count = round((top - bottom) / step)
