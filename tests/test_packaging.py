@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 SHARE = "frontdesk/_share"
+PAGES = (
+    "index.html", "demo.js", "theme.js", "style.css", "widget.js", "widget.mjs", "shop.html", "shop.js", "shop.css",
+    "admin.html", "admin.js", "admin.css",
+)  # fmt: skip
 TRAVELS = (f"{SHARE}/prompts/", f"{SHARE}/weights/", f"{SHARE}/web_demo/dist/", "frontdesk-")
 
 
@@ -36,7 +40,7 @@ def test_everything_that_serving_needs_travels(unpacked: Path) -> None:
     manifest = tomllib.loads((ROOT / "weights/manifest.toml").read_text())
     needed = {f"{SHARE}/weights/{model['file']}" for model in manifest["models"]}
     needed |= {f"{SHARE}/prompts/{file.name}" for file in (ROOT / "prompts").glob("*.md")}
-    needed |= {f"{SHARE}/web_demo/dist/{name}" for name in ("index.html", "demo.js", "theme.js", "style.css")}
+    needed |= {f"{SHARE}/web_demo/dist/{name}" for name in PAGES}
     needed |= {f"{SHARE}/weights/manifest.toml", "frontdesk/py.typed"}
     assert not {name for name in needed if not (unpacked / name).is_file()}
 

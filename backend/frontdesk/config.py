@@ -7,6 +7,7 @@ Order, first wins: arguments (the command line), `FRONTDESK_*` in the environmen
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -166,6 +167,11 @@ class Settings(BaseSettings):
         description="Origins of web pages that may call this server, such as https://shop.example; '*' is every "
         "one. Those of widgets come on top. A list in TOML, separated by commas elsewhere.",
     )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses or networks of proxies in front of this server, such as 127.0.0.1 or 10.0.0.0/8: what "
+        "they say in X-Forwarded-For is where a request comes from. A list in TOML, separated by commas elsewhere.",
+    )
     persona: str | None = Field(
         default=None,
         min_length=1,
@@ -250,7 +256,7 @@ class Settings(BaseSettings):
             raise ValueError("must not be true or false")
         return value
 
-    @field_validator("origins", mode="before")
+    @field_validator("origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -262,6 +268,16 @@ class Settings(BaseSettings):
             scheme, found, rest = origin.partition("://")
             if origin != "*" and not (found and scheme and rest and "/" not in rest):
                 raise ValueError(f"{origin!r} is no origin; write scheme and host as in https://shop.example")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise ValueError(f"{network!r} is no address and no network such as 10.0.0.0/8") from None
         return value
 
     @property

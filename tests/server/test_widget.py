@@ -364,6 +364,19 @@ def test_so_many_new_visitors_come_from_one_address(house: Server) -> None:
     assert make_page(house).begin().status_code == 200, "each widget counts for itself"
 
 
+def test_visitors_behind_a_trusted_proxy_have_their_own_addresses(
+    launch: Callable[..., AbstractContextManager[Server]],
+) -> None:
+    """All visitors of a site behind a proxy would share 30 a minute; or any visitor could name an address at will."""
+    for trusted, second in (("127.0.0.1", 200), ("203.0.113.0/24", 429)):
+        with launch("--auth", "on", trusted_proxies=trusted) as behind:
+            page = make_page(behind)
+            for _ in range(30):
+                assert page.begin(forwarded="203.0.113.1").status_code == 200
+            assert page.begin(forwarded="203.0.113.1").status_code == 429
+            assert page.begin(forwarded="203.0.113.2").status_code == second
+
+
 def test_the_operator_sees_widgets_and_ends_them(house: Server) -> None:
     """A widget on a page that was sold could not be stopped, or its tokens would live on."""
     page = make_page(house, "--persona", "plain")

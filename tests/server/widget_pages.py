@@ -38,9 +38,9 @@ class Page:
     origin: str = SHOP
     _admin: list[str] = field(default_factory=list)
 
-    def begin(self, *, origin: str | None = None, **body: Any) -> httpx2.Response:
-        """Ask for a session. `origin` "" sends no Origin header."""
-        headers = {"origin": self.origin if origin is None else origin}
+    def begin(self, *, origin: str | None = None, forwarded: str = "", **body: Any) -> httpx2.Response:
+        """Ask for a session. `origin` "" sends no Origin header; `forwarded` is what a proxy says of the address."""
+        headers = {"origin": self.origin if origin is None else origin, "x-forwarded-for": forwarded}
         body = {"widget": self.widget, **body}
         url = self.server.url + SESSIONS
         return httpx2.post(url, json=body, headers={k: v for k, v in headers.items() if v}, timeout=30)

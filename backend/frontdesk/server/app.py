@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from frontdesk.access.budgets import Budgets
 from frontdesk.access.gatekeeper import Gatekeeper
@@ -173,7 +174,9 @@ def _routes(
 
 
 def _middleware(settings: Settings, door: Door, origins: Origins, problems: Problems) -> list[Middleware]:
+    trusted = list(settings.trusted_proxies)
     return [
+        *([Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted)] if trusted else []),
         Middleware(Envelope, problems=problems),
         Middleware(Cors, origins=origins),
         Middleware(Gate, origins=origins, loopback=is_loopback(settings.host), private=is_private(settings)),
