@@ -22,7 +22,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 300
 STOP_SECONDS = 20
-SHIPPED = "frontdesk-small"  # its template is ChatML but for tools; llama-server cannot read its `raw` block
 
 
 class NoPeer(Exception):
@@ -91,7 +90,6 @@ def llama_server(home: Path, name: str = "llama-server -np N", flags: tuple[str,
         return [
             *(str(program), "-m", str(setup.model), "--port", str(port), "-np", str(setup.slots)),
             *("-c", str(setup.cells), "-t", str(setup.threads), "-tb", str(setup.threads), "--no-webui"),
-            *(("--chat-template", "chatml") if setup.model.name.startswith(SHIPPED) else ()),
             *flags,
         ]
 

@@ -23,7 +23,7 @@ from recipe.tools import HEAD
 NAME = "frontdesk-small"
 CHAT_TEMPLATE = (
     "{% macro tool_block() %}"
-    "{% raw %}" + HEAD + "{% endraw %}" + "{% for tool in tools %}{% set function = tool.function %}"
+    "{{ '" + HEAD.replace("\n", "\\n") + "' }}{% for tool in tools %}{% set function = tool.function %}"
     "{{ '\\n- ' + function.name }}({{ (function.parameters or {}).get('properties', {}) | join(', ') }})"
     ": {{ function.description or '' }}{% endfor %}{% endmacro %}"
     "{% if tools and messages[0].role != 'system' %}"
