@@ -2,27 +2,82 @@
 //
 //   node build.mjs [folder]     writes to dist/, or to the folder that is named
 
-import { cpSync, mkdirSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { build, transform } from "esbuild";
 
 const root = fileURLToPath(new URL(".", import.meta.url));
 const out = process.argv[2] ?? join(root, "dist");
+const common = {
+  absWorkingDir: root,
+  bundle: true,
+  minify: true,
+  target: "es2022",
+  charset: "utf8",
+  legalComments: "eof",
+  logLevel: "warning",
+};
+
+// The widget brings its style inside its script: a page that embeds it loads one file.
+const styleAsText = {
+  name: "style-as-text",
+  setup({ onLoad }) {
+    onLoad({ filter: /\.css$/ }, async ({ path }) => {
+      const { code } = await transform(readFileSync(path, "utf8"), { loader: "css", minify: true, charset: "utf8" });
+      return { contents: code.trim(), loader: "text" };
+    });
+  },
+};
+
+// Of marked the pages use its lexer, parser and renderer, but not its front door (options, hooks, extensions, promises),
+// which no tree shaking removes and which would be a tenth of the widget. A release that is put together differently
+// fails the build here.
+const markedWithoutFrontDoor = {
+  name: "marked-without-front-door",
+  setup({ onLoad }) {
+    onLoad({ filter: /marked\.esm\.js$/ }, ({ path }) => {
+      const text = readFileSync(path, "utf8");
+      const [, before, names] = /^([^]*)\bvar \w+=class\{defaults=[^]*;export\{([^}]*)\};/.exec(text) ?? [];
+      const kept = names?.split(",").filter((name) => /as (Lexer|Parser|Renderer|Tokenizer)$/.test(name)) ?? [];
+      if (kept.length !== 4) throw new Error(`${path} is not what this build expects`);
+      return { contents: `${before}export{${kept}};`, loader: "js" };
+    });
+  },
+};
 
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 await build({
-  absWorkingDir: root,
-  entryPoints: { demo: "src/demo/main.ts", theme: "src/demo/theme.ts", style: "src/demo/style.css" },
-  outdir: out,
-  bundle: true,
-  minify: true,
+  ...common,
+  // Pairs, as a page's script and its style have one name.
+  entryPoints: [
+    { in: "src/demo/main.ts", out: "demo" },
+    { in: "src/demo/theme.ts", out: "theme" },
+    { in: "src/demo/style.css", out: "style" },
+    { in: "src/admin/main.ts", out: "admin" },
+    { in: "src/admin/style.css", out: "admin" },
+    { in: "src/shop/main.ts", out: "shop" },
+    { in: "src/shop/style.css", out: "shop" },
+  ],
   format: "esm",
-  target: "es2022",
-  charset: "utf8",
-  legalComments: "eof",
-  entryNames: "[name]",
-  logLevel: "warning",
+  outdir: out,
+  plugins: [markedWithoutFrontDoor],
+});
+await build({
+  ...common,
+  entryPoints: ["src/widget/script.ts"],
+  format: "iife",
+  outfile: join(out, "widget.js"),
+  plugins: [styleAsText, markedWithoutFrontDoor],
+});
+await build({
+  ...common,
+  entryPoints: ["src/widget/module.ts"],
+  format: "esm",
+  outfile: join(out, "widget.mjs"),
+  plugins: [styleAsText, markedWithoutFrontDoor],
 });
 cpSync(join(root, "src/demo/index.html"), join(out, "index.html"));
+cpSync(join(root, "src/admin/admin.html"), join(out, "admin.html"));
+cpSync(join(root, "src/shop/shop.html"), join(out, "shop.html"));

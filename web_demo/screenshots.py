@@ -1,70 +1,43 @@
-"""Pictures of the demo's main states into docs/images/, taken in Chromium against a server that is running.
+"""Pictures of the pages' main states into docs/images/, taken in Chromium of a server of its own.
 
-    python web_demo/screenshots.py http://127.0.0.1:8000
+    python web_demo/screenshots.py [name …]
 
-Start the server with FRONTDESK_DATABASE=memory: what is asked here would stay in the list of conversations.
+With names (demo, admin, widget) only those. Everything in the pictures is real but for one thing: an hour of numbers
+takes an hour to come about, so the operator's charts are given one that is made up (`busy_hour`).
 """
 
 from __future__ import annotations
 
-import shutil
+import json
+import math
+import random
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
-import httpx2
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Route, ViewportSize, expect
+from stage import ROOT, Stage, ask_widget, chromium, converse, open_widget, post, stage
 
-IMAGES = Path(__file__).resolve().parents[1] / "docs/images"
+IMAGES = Path(ROOT) / "docs/images"
 WIDE: ViewportSize = {"width": 1240, "height": 780}
+TALL: ViewportSize = {"width": 1120, "height": 1060}
 NARROW: ViewportSize = {"width": 390, "height": 780}
-QUESTIONS = ("When are you open on Saturday?", "How much is express shipping?", "How long is the warranty?")
-FORMATTED = """We ship in **two ways**:
-
-| Way | Business days | Price |
-|---|---|---|
-| Standard | 6 to 8 | $6.50 |
-| Express | 1 to 2 | $12.90 |
-
-Orders over **$85** ship free. In your shop's code that is:
-
-```python
-def shipping(total: float, express: bool) -> float:
-    if total > 85:  # free from here on
-        return 0.0
-    return 12.90 if express else 6.50
-```
-"""
+ARABIC = ("متى تفتحون يوم السبت؟", "كم تكلفة الشحن السريع؟")
+SLOT = 10  # seconds, as the server has it
+SLOTS = 360
 
 
-def add(url: str, title: str, *texts: str) -> str:
-    """A conversation in which these texts were said in turns; its id."""
-    roles = ["user", "assistant"] * len(texts)
-    items = [{"type": "message", "role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
-    body = {"metadata": {"title": title}, "items": items}
-    return httpx2.post(f"{url}/v1/conversations", json=body).raise_for_status().json()["id"]
-
-
-def converse(page: Page, url: str) -> None:
-    page.goto(url)
-    for number, question in enumerate(QUESTIONS, 1):
-        page.fill("#input", question)
-        page.press("#input", "Enter")
-        expect(page.locator(".message.assistant[aria-busy=false]")).to_have_count(number, timeout=60_000)
-    page.wait_for_timeout(300)
-
-
-def take(browser: Browser, url: str) -> None:
-    add(url, "Opening hours at Easter", "Are you open at Easter?", "I can connect you with a human agent.")
-    formatted = add(url, "Shipping, in a table", "What does shipping cost? Please show it as a table.", FORMATTED)
-    chat = ("I have a question about my order, which has not arrived yet. ", "I am sorry to hear that; let me look. ")
-    many = [chat[number % 2] * 16 for number in range(20)]
-    long = add(url, "A long afternoon", *many)
-
+def demo(browser: Browser, on: Stage) -> None:
     for scheme in ("light", "dark"):
         page = browser.new_page(viewport=WIDE, color_scheme=scheme)
-        converse(page, url)
+        converse(page, on.url)
+        page.get_by_role("button", name="Good answer").last.click()
+        page.wait_for_timeout(200)
         page.screenshot(path=IMAGES / f"demo-{scheme}.png")
-        page.goto(f"{url}/#{formatted}")
+        page.goto(f"{on.url}/#{on.table}")
         page.reload()
         page.wait_for_selector(".message.assistant")
         page.wait_for_timeout(300)
@@ -72,10 +45,11 @@ def take(browser: Browser, url: str) -> None:
         page.close()
 
     page = browser.new_page(viewport=WIDE)
-    page.goto(f"{url}/#{long}")
+    page.goto(f"{on.url}/#{on.long}")
     page.fill("#input", "When are you open?")
     page.press("#input", "Enter")
     expect(page.locator(".message.assistant .facts").last).to_contain_text("tokens/s", timeout=60_000)
+    expect(page.locator("#stop")).to_be_hidden(timeout=60_000)
     page.click("#meter")
     page.wait_for_timeout(300)
     page.screenshot(path=IMAGES / "demo-context.png")
@@ -90,11 +64,11 @@ def take(browser: Browser, url: str) -> None:
     page.screenshot(path=IMAGES / "demo-settings.png")
     page.close()
 
-    page = browser.new_page(viewport=NARROW, device_scale_factor=2, has_touch=True)
-    page.goto(url)
+    page = browser.new_page(viewport=NARROW, has_touch=True)
+    page.goto(on.url)
     page.wait_for_timeout(500)
     page.screenshot(path=IMAGES / "demo-phone-new.png")
-    converse(page, url)
+    converse(page, on.url)
     page.screenshot(path=IMAGES / "demo-phone.png")
     page.click("#side-open")
     page.wait_for_timeout(400)
@@ -102,13 +76,102 @@ def take(browser: Browser, url: str) -> None:
     page.close()
 
 
+def admin(browser: Browser, on: Stage) -> None:
+    busy = {"input": "Tell me everything about the shop.", "background": True, "ignore_eos": True}
+    views: list[tuple[str, dict[str, Any]]] = [
+        ("light", {"viewport": TALL}),
+        ("dark", {"viewport": TALL, "color_scheme": "dark"}),
+        ("phone", {"viewport": NARROW, "has_touch": True}),
+    ]
+    for name, options in views:
+        asking = (*on.keys, *on.keys, "")
+        running = [
+            (key, post(on.url, "/v1/responses", {**busy, "max_output_tokens": 1500}, key)["id"]) for key in asking
+        ]
+        page = browser.new_page(**options)
+        page.route("**/v1/metrics/recent*", busy_hour)
+        page.goto(on.url + "/admin")
+        expect(page.locator("#live-rows .good").first).to_be_visible(timeout=30_000)
+        expect(page.locator("#feedback-rows .entry").first).to_be_visible()
+        page.wait_for_timeout(2500)
+        page.screenshot(path=IMAGES / f"admin-{name}.png")
+        for key, reply in running:
+            post(on.url, f"/v1/responses/{reply}/cancel", {}, key)
+        if name == "light":
+            page.set_viewport_size(WIDE)
+            page.locator("#handoffs").evaluate("section => section.scrollIntoView()")
+            page.wait_for_timeout(300)
+            page.screenshot(path=IMAGES / "admin-people.png")
+        page.close()
+
+
+def widget(browser: Browser, on: Stage) -> None:
+    arabic = urlencode(
+        {
+            "lang": "ar",
+            "dir": "rtl",
+            "title": "المساعدة",
+            "greeting": "مرحبًا! كيف يمكنني مساعدتك؟",
+            "questions": json.dumps(ARABIC),
+        }
+    )
+    views: list[tuple[str, str, dict[str, Any]]] = [
+        ("open", "", {"viewport": WIDE}),
+        ("dark", "", {"viewport": WIDE, "color_scheme": "dark"}),
+        ("phone", "", {"viewport": NARROW, "has_touch": True}),
+        ("rtl", f"&{arabic}", {"viewport": WIDE}),
+    ]
+    for name, further, options in views:
+        page = browser.new_context(**options).new_page()
+        page.goto(on.shop + further)
+        page.wait_for_timeout(800)
+        if name == "open":
+            page.screenshot(path=IMAGES / "widget-closed.png")
+        panel = open_widget(page)
+        if name == "open":
+            page.screenshot(path=IMAGES / "widget-greeting.png")
+        if name != "rtl":  # the shipped model knows no Arabic
+            ask_widget(panel, "When are you open on Saturday?")
+        page.screenshot(path=IMAGES / f"widget-{name}.png")
+        page.context.close()
+
+
+def busy_hour(route: Route) -> None:
+    """Answers with an hour in which a shop had more visitors and then fewer."""
+    dice = random.Random(7)
+    now = time.time()
+    first = (int(now) // SLOT - SLOTS + 1) * SLOT
+    slots = [slot(first + number * SLOT, number / SLOTS, dice) for number in range(SLOTS)]
+    answer = {"object": "metrics", "slot_seconds": SLOT, "now": now, "data": slots}
+    route.fulfill(content_type="application/json", body=json.dumps(answer))
+
+
+def slot(at: int, part: float, dice: random.Random) -> dict[str, Any]:
+    """Ten seconds; `part` is how much of the hour is over."""
+    load = max(0.05, 0.55 + 0.4 * math.sin(part * 9) + dice.gauss(0, 0.06))
+    started = round(load * 6)
+    first, between = 0.05 + 0.09 * load**2, 0.003 + 0.004 * load
+    return {
+        "at": at, "started": started, "finished": started, "cancelled": 0, "failed": 0,
+        "refused": int(load > 1), "prompt_tokens": started * 390,
+        "tokens": round(started * 260 * (0.9 + dice.random() / 5)),
+        "ttft": {"count": started, "p50": first, "p95": first * (1.9 + dice.random() / 2)},
+        "itl": {"count": started * 250, "p50": between, "p95": between * (1.8 + dice.random() / 3)},
+        "running": min(8, round(load * 5)), "waiting": max(0, round((load - 0.85) * 9)),
+        "kv_used": round(2500 + 7000 * load), "kv_cells": 16384, "memory_bytes": round(3.1e8 + 3e7 * part),
+    }  # fmt: skip
+
+
+STATES: dict[str, Callable[[Browser, Stage], None]] = {"demo": demo, "admin": admin, "widget": widget}
+
+
 def main() -> None:
+    if unknown := sorted(set(sys.argv[1:]) - set(STATES)):
+        sys.exit(f"{unknown[0]} is no page; there are {', '.join(STATES)}")
     IMAGES.mkdir(parents=True, exist_ok=True)
-    chromium = shutil.which("chromium") or sys.exit("there is no Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        take(browser, sys.argv[1].rstrip("/"))
-        browser.close()
+    with stage() as on, chromium() as browser:
+        for name in sys.argv[1:] or STATES:
+            STATES[name](browser, on)
 
 
 if __name__ == "__main__":

@@ -85,3 +85,15 @@ def long_answers(tokens: int) -> str:
 def letters(text: str) -> str:
     """What markdown does not change."""
     return "".join(character for character in text if character.isalpha())
+
+
+def made(url: str, *texts: str, title: str = "Talk") -> str:
+    """A conversation in which user and assistant said these texts in turns; its id."""
+    roles = ["user", "assistant"] * len(texts)
+    items = [{"type": "message", "role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+    address = f"{url}/v1/conversations"
+    id = httpx2.post(address, json={"metadata": {"title": title}}, timeout=30).raise_for_status().json()["id"]
+    for at in range(0, len(items), 20):  # as many as one request may bring
+        body = {"items": items[at : at + 20]}
+        httpx2.post(f"{address}/{id}/items", json=body, timeout=30).raise_for_status()
+    return id

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 from playwright.async_api import expect
-from tests.web.demo import Demo
+from tests.web.axe import bring_axe, serious
+from tests.web.demo import Demo, made
 
 if TYPE_CHECKING:
     from tests.conftest import Server
     from tests.web.conftest import OpenDemo
 
-AXE = Path(__file__).parents[2] / "web_demo/node_modules/axe-core/axe.min.js"
 HOSTILE = """Hello <script>window.stolen = 1</script><img src=x onerror="window.stolen = 2">
 
 <iframe src="https://evil.example/frame"></iframe>
@@ -53,21 +51,9 @@ def price(express: bool) -> float:  # dollars, and this line is far too long for
 """
 
 
-def made(server: Server, *texts: str, title: str = "Talk") -> str:
-    """A conversation in which user and assistant said these texts in turns; its id."""
-    roles = ["user", "assistant"] * len(texts)
-    items = [{"type": "message", "role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
-    answer = httpx2.post(f"{server.url}/v1/conversations", json={"metadata": {"title": title}}, timeout=30)
-    id = answer.json()["id"]
-    for at in range(0, len(items), 20):
-        body = {"items": items[at : at + 20]}
-        httpx2.post(f"{server.url}/v1/conversations/{id}/items", json=body, timeout=30).raise_for_status()
-    return id
-
-
 async def test_hostile_text_does_nothing(open_demo: OpenDemo, server: Server) -> None:
     """If this fails, whoever can make the model say something can run a script here, or learn what was said."""
-    conversation = made(server, HOSTILE, HOSTILE, title="<img src=x onerror=window.stolen=9>")
+    conversation = made(server.url, HOSTILE, HOSTILE, title="<img src=x onerror=window.stolen=9>")
     demo = await open_demo()
     asked: list[str] = []
     demo.page.context.on("request", lambda request: asked.append(request.url))
@@ -98,7 +84,7 @@ async def test_text_that_parsers_fear(open_demo: OpenDemo, server: Server, text:
     """If this fails, one answer can freeze the page: it takes time by its length's square, or overflows the stack."""
     demo = await open_demo()
     demo.forgiven = ["status of 400"]  # some are longer than the model's window: then there is no context to show
-    await demo.open(made(server, "Say it.", text + "\n\nThe end."))
+    await demo.open(made(server.url, "Say it.", text + "\n\nThe end."))
     await demo.page.reload()
     await expect(demo.answers.locator(".body")).to_contain_text("The end.", timeout=3000)
     assert len(await demo.answer()) > 500
@@ -106,7 +92,7 @@ async def test_text_that_parsers_fear(open_demo: OpenDemo, server: Server, text:
 
 async def test_list(open_demo: OpenDemo, server: Server) -> None:
     """If this fails, conversations cannot be found, named, taken along or got rid of."""
-    conversation = made(server, "Where are you?", "In Thornby.", title="Zebra crossing")
+    conversation = made(server.url, "Where are you?", "In Thornby.", title="Zebra crossing")
     demo = await open_demo()
     await demo.page.get_by_role("searchbox", name="Search").fill("zebra")
     await demo.page.get_by_role("link", name="Zebra crossing").click()
@@ -139,7 +125,7 @@ async def menu(demo: Demo, entry: str) -> None:
 async def test_a_long_conversation(open_demo: OpenDemo, server: Server) -> None:
     """If this fails, the beginning of a long conversation cannot be read, or what the model has lost is not said."""
     texts = [f"Line {number}: {'many words ' * 12}" for number in range(150)]
-    demo = await open_demo(made(server, *texts))
+    demo = await open_demo(made(server.url, *texts))
     messages = demo.page.locator(".message")
     await expect(messages).to_have_count(100)
     await expect(messages.last).to_be_in_viewport()
@@ -154,7 +140,7 @@ async def test_a_long_conversation(open_demo: OpenDemo, server: Server) -> None:
 
 async def test_phone(open_demo: OpenDemo, server: Server) -> None:
     """If this fails, the page scrolls sideways on a phone, or its list covers it for good."""
-    demo = await open_demo(made(server, "How do you ship?" * 9, RICH), viewport={"width": 360, "height": 740})
+    demo = await open_demo(made(server.url, "How do you ship?" * 9, RICH), viewport={"width": 360, "height": 740})
     await expect(demo.answers).to_have_count(1)
     assert await sideways(demo) == 0
     await demo.page.get_by_role("button", name="Conversations").click()
@@ -178,28 +164,16 @@ async def sideways(demo: Demo) -> int:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_accessibility(open_demo: OpenDemo, server: Server, scheme: str) -> None:
     """If this fails, somebody who cannot see, point or tell faint colours apart cannot use a part of the page."""
-    if not AXE.is_file():
-        pytest.skip("!! NOT TESTED: accessibility needs axe-core (npm ci in web_demo/)")
-    conversation = made(server, "How do you ship?", RICH)
+    conversation = made(server.url, "How do you ship?", RICH)
     demo = await open_demo(conversation, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True)
     await expect(demo.answers).to_have_count(1)
-    await demo.page.evaluate(AXE.read_text())
-    assert await serious(demo) == []
+    await bring_axe(demo.page)
+    assert await serious(demo.page) == []
     await demo.page.locator("#meter").click()
-    assert await serious(demo) == []
+    assert await serious(demo.page) == []
     await demo.page.keyboard.press("Escape")
     await demo.page.get_by_role("button", name="Settings").click()
-    assert await serious(demo) == []
-
-
-async def serious(demo: Demo) -> list[Any]:
-    """What axe finds serious or critical: rule, and where."""
-    found = json.loads(await demo.page.evaluate("axe.run().then(result => JSON.stringify(result.violations))"))
-    return [
-        (rule["id"], [(node["html"][:200], node["failureSummary"]) for node in rule["nodes"]])
-        for rule in found
-        if rule["impact"] in ("serious", "critical")
-    ]
+    assert await serious(demo.page) == []
 
 
 async def test_screen_readers_hear_sentences(open_demo: OpenDemo) -> None:

@@ -159,13 +159,15 @@ async def test_enter_that_belongs_to_an_input_method_sends_nothing(open_demo: Op
     await expect(demo.answers).to_have_count(0)
 
 
-async def test_waiting_line(open_demo: OpenDemo, start_server: Callable[..., Server]) -> None:
+@BOTH
+async def test_waiting_line(open_demo: OpenDemo, start_server: Callable[..., Server], transport: str) -> None:
     """If this fails, whoever waits behind others sees a page that seems to be broken."""
     server = start_server(slots="1", ping_seconds="0.1")
     first = await open_demo(url=server.url, script=long_answers(3000))
     await first.send(OPENING)
     await first.grown(20)
     second = await open_demo(url=server.url)
+    await second.choose(transport)
     await second.send(OPENING)
     await expect(second.answers.last).to_contain_text("number 1 in line")
     await first.page.keyboard.press("Escape")

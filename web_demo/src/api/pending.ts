@@ -23,16 +23,23 @@ export interface Pending {
   failed?: string; // why the turn failed: nobody has what was asked but this record
 }
 
+/** What is needed of the browser's storage. */
+export type Store = Pick<Storage, "getItem" | "setItem" | "removeItem">;
+
 export class PendingTurns {
-  constructor(private readonly storage: Storage) {}
+  /** `prefix` begins the records' names: on a page of somebody else's, other things are kept beside them. */
+  constructor(
+    private readonly storage: Store,
+    private readonly prefix = PREFIX,
+  ) {}
 
   get(conversation: string): Pending | null {
-    return parsed(this.storage.getItem(PREFIX + conversation));
+    return parsed(this.storage.getItem(this.prefix + conversation));
   }
 
   put(pending: Pending): void {
     try {
-      this.storage.setItem(PREFIX + pending.conversation, JSON.stringify(pending));
+      this.storage.setItem(this.prefix + pending.conversation, JSON.stringify(pending));
     } catch {
       // Storage is full or forbidden: then a reload finds nothing, and everything else works.
     }
@@ -40,16 +47,17 @@ export class PendingTurns {
 
   /** Forgets the record, unless another turn has taken its place. */
   remove(pending: Pending): void {
-    if (this.get(pending.conversation)?.key === pending.key) this.storage.removeItem(PREFIX + pending.conversation);
+    if (this.get(pending.conversation)?.key === pending.key) this.storage.removeItem(this.prefix + pending.conversation);
   }
 
-  /** Calls with the conversation whenever another tab begins or ends a turn, or gets on with it. */
-  watch(changed: (conversation: string, pending: Pending | null) => void): void {
-    addEventListener("storage", (event) => {
-      if (event.storageArea === this.storage && event.key?.startsWith(PREFIX)) {
-        changed(event.key.slice(PREFIX.length), parsed(event.newValue));
+  /** Calls with the conversation whenever another tab begins or ends a turn, or gets on with it, until `signal` ends it. */
+  watch(changed: (conversation: string, pending: Pending | null) => void, signal?: AbortSignal): void {
+    const heard = (event: StorageEvent): void => {
+      if (event.storageArea === this.storage && event.key?.startsWith(this.prefix)) {
+        changed(event.key.slice(this.prefix.length), parsed(event.newValue));
       }
-    });
+    };
+    addEventListener("storage", heard, signal ? { signal } : {});
   }
 }
 

@@ -1,7 +1,8 @@
 // Replies over the WebSocket of the Responses API: one socket for all of them, each in a lane of its own.
 //
 // The socket is opened when it is needed and never reopened behind anybody's back: when it closes, every lane on it
-// ends with `ConnectionLost`, and whoever reads comes back. Knows the lanes, not what events mean.
+// ends with `ConnectionLost`, and whoever reads comes back. A socket speaks for the key that opened it: with another key
+// another one is opened, and the old one is closed behind its last lane. Knows the lanes, not what events mean.
 
 import type { Client } from "./client.js";
 import { ApiError, ConnectionLost } from "./errors.js";
@@ -11,24 +12,29 @@ import type { StreamEvent, TurnRequest } from "./types.js";
 
 const ENDS = new Set(["response.completed", "response.incomplete", "response.failed"]);
 const OPENING_MS = 10_000;
+const PLACE_MS = 1_000; // how often the place in the waiting line is asked for, until there is text
 
 interface Lane {
+  socket: WebSocket;
   reader: Reader;
   response: string; // empty until the server says it
+  begun: boolean; // there is text
   resolve(): void;
   reject(error: Error): void;
 }
 
-/** An error of the socket: nested, with a status where HTTP would have had one. */
-interface SocketError {
+/** What is told on the socket alone: errors, nested, with a status where HTTP has one; a place in the waiting line. */
+interface SocketEvent {
   status?: number;
   error?: { code?: string; message?: string };
+  place?: number;
 }
 
 export class SocketTransport implements Transport {
   readonly name = "websocket";
   readonly repeatable = false;
   #socket: Promise<WebSocket> | null = null;
+  #key: string | null = null; // with which it was opened
   #lanes = new Map<string, Lane>();
 
   constructor(private readonly client: Client) {}
@@ -42,31 +48,55 @@ export class SocketTransport implements Transport {
     return this.#run(message, randomId(), reader, signal);
   }
 
-  /** Over HTTP when the reply does not run on this socket: that works from anywhere. */
+  /** Over HTTP when the reply does not run on this socket, or the socket is closing: that works from anywhere. */
   async cancel(response: string): Promise<void> {
-    const runsHere = [...this.#lanes.values()].some((lane) => lane.response === response);
-    if (!runsHere) await this.client.post(`/v1/responses/${response}/cancel`, {});
-    else (await this.#open()).send(JSON.stringify({ type: "response.cancel", response_id: response }));
+    const lane = [...this.#lanes.values()].find((lane) => lane.response === response);
+    const socket = lane?.socket;
+    if (socket?.readyState !== WebSocket.OPEN) await this.client.post(`/v1/responses/${response}/cancel`, {});
+    else socket.send(JSON.stringify({ type: "response.cancel", response_id: response }));
   }
 
   async #run(message: object, lane: string, reader: Reader, signal: AbortSignal): Promise<void> {
     const socket = await this.#open();
     signal.throwIfAborted();
+    const timer = setInterval(() => this.#askPlace(lane), PLACE_MS);
     await new Promise<void>((resolve, reject) => {
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-      this.#lanes.set(lane, { reader, response: "", resolve, reject });
+      this.#lanes.set(lane, { socket, reader, response: "", begun: false, resolve, reject });
       socket.send(JSON.stringify({ ...message, stream_id: lane }));
-    }).finally(() => this.#lanes.delete(lane));
+    }).finally(() => {
+      clearInterval(timer);
+      this.#lanes.delete(lane);
+      void this.#closeUnused(socket);
+    });
+  }
+
+  #askPlace(name: string): void {
+    const lane = this.#lanes.get(name);
+    if (!lane?.response || lane.begun || lane.socket.readyState !== WebSocket.OPEN) return;
+    lane.socket.send(JSON.stringify({ type: "response.place", response_id: lane.response, stream_id: name }));
   }
 
   #open(): Promise<WebSocket> {
-    this.#socket ??= this.#connect();
+    const key = this.client.key();
+    if (this.#socket && key !== this.#key) {
+      const old = this.#socket;
+      this.#socket = null;
+      old.then((socket) => this.#closeUnused(socket)).catch(() => undefined);
+    }
+    this.#key = key;
+    this.#socket ??= this.#connect(key);
     return this.#socket;
   }
 
-  #connect(): Promise<WebSocket> {
-    return new Promise((resolve, reject) => {
-      const key = this.client.key();
+  /** Closes a socket that another one has followed, unless something still runs on it. */
+  async #closeUnused(socket: WebSocket): Promise<void> {
+    const current = await this.#socket?.catch(() => null);
+    if (socket !== current && ![...this.#lanes.values()].some((lane) => lane.socket === socket)) socket.close();
+  }
+
+  #connect(key: string | null): Promise<WebSocket> {
+    const opening = new Promise<WebSocket>((resolve, reject) => {
       const protocols = key ? ["realtime", `openai-insecure-api-key.${key}`] : [];
       const socket = new WebSocket(`${this.client.base.replace(/^http/, "ws")}/v1/responses`, protocols);
       const timer = setTimeout(() => socket.close(), OPENING_MS);
@@ -77,23 +107,26 @@ export class SocketTransport implements Transport {
       socket.onmessage = (message) => this.#receive(String(message.data));
       socket.onclose = () => {
         clearTimeout(timer);
-        this.#socket = null;
+        if (this.#socket === opening) this.#socket = null;
         reject(new ConnectionLost(false));
-        for (const lane of [...this.#lanes.values()]) lane.reject(new ConnectionLost());
+        for (const lane of [...this.#lanes.values()]) if (lane.socket === socket) lane.reject(new ConnectionLost());
       };
     });
+    return opening;
   }
 
   #receive(text: string): void {
-    const event = JSON.parse(text) as StreamEvent & SocketError;
+    const event = JSON.parse(text) as StreamEvent & SocketEvent;
     const lane = this.#lanes.get(event.stream_id ?? "");
     if (!lane) return;
+    if (event.type === "response.place") return lane.reader.waiting(event.place ?? 0);
     const said = event.error;
     if (event.type === "error" && event.sequence_number === undefined) {
       lane.reject(new ApiError(event.status ?? 400, said?.code ?? "unknown", said?.message ?? "the server refused"));
       return;
     }
     if (event.response) lane.response = event.response.id;
+    if (event.delta) lane.begun = true;
     // Inside a stream an error is flat over HTTP; readers get it like that.
     lane.reader.event(said ? { ...event, code: said.code ?? "unknown", message: said.message ?? "" } : event);
     if (ENDS.has(event.type)) lane.resolve();

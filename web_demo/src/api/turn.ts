@@ -130,6 +130,7 @@ export class Turn implements Reader {
     const { request, response, last, key } = this.pending;
     const signal = this.#abort.signal;
     try {
+      if (response && this.#stopping) await this.#cancelAgain(response);
       if (response) await this.transport.resume(response, last, this, signal);
       else await this.transport.start(request, key, this, signal);
       if (!this.over) throw new ConnectionLost();
@@ -184,13 +185,13 @@ export class Turn implements Reader {
     this.error = error;
     if (state === "failed") this.store.put({ ...this.pending, failed: error?.message ?? "the reply failed" });
     else this.store.remove(this.pending);
+    this.#abort.abort(); // a connection may stay open after the last event
     this.changed();
   }
 
   /** The server cannot be told that nobody wants the reply; here it is over all the same. */
   #giveUp(): void {
     this.#end("cancelled");
-    this.#abort.abort();
   }
 
   async #cancel(response: string): Promise<void> {
@@ -198,6 +199,15 @@ export class Turn implements Reader {
       await this.transport.cancel(response);
     } catch {
       if (!this.over) this.#giveUp();
+    }
+  }
+
+  /** It was told on a connection that broke, so perhaps nobody heard it. Where it is refused the events tell why. */
+  async #cancelAgain(response: string): Promise<void> {
+    try {
+      await this.transport.cancel(response);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.passing) throw error;
     }
   }
 

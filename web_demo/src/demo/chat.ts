@@ -18,11 +18,12 @@ const RECENT = 6; // newest items that are looked at when a turn is over
 
 export class Chat {
   #conversation: Conversation | null = null;
+  #addressed: string | null = null; // id of the conversation that is open or being opened; null for a new one
+  #opening: Promise<void> | null = null; // what is being opened
   #oldest = ""; // id of the oldest item on the page
   #visit = 0; // counts what was opened, so that a slow answer cannot replace a newer one
   #editing: Message | null = null;
-  #beginning = false; // a message is on its way, but there is no turn yet
-  #stopAtOnce = false;
+  #sending: { stopped: boolean } | null = null; // a message is on its way, but there is no turn yet
   readonly #turns = new Map<string, Turn>();
 
   constructor(private readonly page: Surroundings) {
@@ -33,12 +34,26 @@ export class Chat {
     return this.#conversation;
   }
 
+  /** Id of the conversation that is open or being opened; null for a new one. */
+  get addressed(): string | null {
+    return this.#addressed;
+  }
+
   /** Opens a conversation; null begins a new one. Whatever is said in the one before goes on. */
   async open(id: string | null): Promise<void> {
     const visit = ++this.#visit;
+    this.#addressed = id;
     this.edit(null);
-    for (const turn of this.#turns.values()) turn.changed = (event) => event && this.page.event(event);
+    for (const turn of this.#turns.values()) this.#unfollow(turn);
     if (id === null) return this.#openNew();
+    const opening = this.#load(id, visit);
+    this.#opening = opening;
+    await opening;
+    if (visit === this.#visit) this.#opening = null;
+    if (id === this.#conversation?.id && !this.#turns.has(id)) await this.#refreshContext(id);
+  }
+
+  async #load(id: string, visit: number): Promise<void> {
     const pending = this.page.pendings.get(id); // looked at before the items: a turn may end between the two
     try {
       const asked = [this.page.conversations.get(id), this.page.conversations.items(id)] as const;
@@ -46,7 +61,6 @@ export class Chat {
       if (visit !== this.#visit) return;
       this.#show(conversation, items.data, items.has_more);
       if (pending) this.#pickUp(pending, items.data);
-      if (!this.#turns.has(id)) await this.#refreshContext(id);
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) this.forget(id);
       if (visit !== this.#visit) return;
@@ -55,43 +69,56 @@ export class Chat {
     }
   }
 
-  /** Sends a message: in the open conversation, in a new one, or in a fork when an earlier message is being edited. */
+  /**
+   * Sends a message: in the conversation that is open or being opened, in a new one, or in a fork when an earlier message
+   * is being edited. Where another one is opened before that, the text goes back to where it was written.
+   */
   async send(text: string): Promise<void> {
-    const { composer } = this.page;
+    const { announcer, composer } = this.page;
+    if (composer.busy) return;
+    const sending = { stopped: false };
+    this.#sending = sending;
     composer.busy = true;
-    this.#beginning = true;
-    this.#stopAtOnce = false;
     try {
       const fields = requestFields(choices());
       const id = await this.#place(text);
-      this.#begin(id, { ...fields, input: text });
+      if (id === null) {
+        composer.giveBack(text);
+        announcer.say("The message was not sent. It is back in its box.");
+      } else {
+        const turn = this.#begin(id, { ...fields, input: text }, this.page.log.last?.id ?? null);
+        if (sending.stopped) turn.stop();
+      }
     } catch (error) {
-      composer.busy = false;
-      composer.text = text;
+      composer.giveBack(text);
       this.page.failed(error);
     } finally {
-      this.#beginning = false;
+      if (this.#sending === sending) {
+        this.#sending = null;
+        composer.busy = this.#speaks(this.#conversation?.id);
+      }
     }
   }
 
   stop(): void {
     const turn = this.#conversation && this.#turns.get(this.#conversation.id);
-    if (turn) turn.stop();
-    else if (this.#beginning) this.#stopAtOnce = true;
+    if (this.#sending && (this.#opening || !turn)) this.#sending.stopped = true;
+    else if (turn) turn.stop();
     else this.edit(null);
   }
 
   /** Takes back the last answer and asks for another one. */
   async again(answer: Message): Promise<void> {
     const id = this.#conversation?.id;
-    if (!id || !answer.id || this.#turns.has(id) || answer !== this.page.log.last) return;
+    if (!id || !answer.id || this.#speaks(id) || answer !== this.page.log.last) return;
+    const tail = this.page.log.messages.at(-2)?.id ?? null;
     try {
       await this.page.conversations.deleteItem(id, answer.id);
     } catch (error) {
       return this.page.failed(error);
     }
     this.page.log.remove(answer);
-    this.#begin(id, requestFields(choices()));
+    this.#begin(id, requestFields(choices()), tail);
   }
 
   /** Puts an earlier message into the composer; null ends editing. */
@@ -111,8 +138,10 @@ export class Chat {
       const page = await this.page.conversations.items(id, this.#oldest);
       if (id !== this.#conversation?.id) return;
       this.#oldest = page.last_id;
-      this.page.log.prepend(page.data.reverse());
-      this.page.earlier(page.has_more);
+      this.page.log.keepPlace(() => {
+        this.page.log.prepend(page.data.reverse());
+        this.page.earlier(page.has_more);
+      });
     } catch (error) {
       this.page.failed(error);
     }
@@ -131,7 +160,7 @@ export class Chat {
   }
 
   #openNew(): void {
-    this.#conversation = null;
+    this.#conversation = this.#addressed = this.#opening = null;
     this.page.log.showEmpty();
     this.page.composer.busy = false;
     this.page.earlier(false);
@@ -140,6 +169,7 @@ export class Chat {
   }
 
   #show(conversation: Conversation, newestFirst: Item[], more: boolean): void {
+    this.edit(null); // of the conversation that was on view until now
     this.#conversation = conversation;
     this.#oldest = newestFirst.at(-1)?.id ?? "";
     this.page.log.clear();
@@ -166,37 +196,78 @@ export class Chat {
     this.#run(new Turn(pending, transports[way], pendings), transports[way]);
   }
 
-  /** Where the message goes: the id of the conversation, which is open then. */
-  async #place(text: string): Promise<string> {
-    const { conversations } = this.page;
-    const edited = this.#editing?.id;
-    if (this.#conversation && edited) {
-      const fork = await conversations.forkBefore(this.#conversation, edited);
-      this.edit(null);
-      await this.open(fork.id);
-      this.page.composer.busy = true;
-    } else if (!this.#conversation) {
-      this.#conversation = await conversations.create({ title: shortTitle(text) });
-      this.page.log.clear();
-      this.page.opened(this.#conversation);
-    }
-    const conversation = this.#conversation;
-    if (!conversation) throw new ConnectionLost(false); // the fork could not be opened
-    this.page.began(conversation);
-    return conversation.id;
+  /** Where the message goes: the id of the conversation, which is open then. Null where another one was opened. */
+  async #place(text: string): Promise<string | null> {
+    const addressed = this.#addressed;
+    const edited = this.#editing;
+    while (this.#opening) await this.#opening;
+    if (addressed !== this.#addressed || edited !== this.#editing || this.#speaks(addressed)) return null;
+    this.page.composer.busy = true;
+    const open = this.#conversation;
+    const place = open && edited?.id ? await this.#fork(open, edited.id) : (open ?? (await this.#create(text)));
+    if (place) this.page.began(place);
+    return place?.id ?? null;
   }
 
-  #begin(id: string, request: TurnRequest): void {
+  /** Opens a fork of the conversation. Null where another one was opened meanwhile, or the fork could not be. */
+  async #fork(source: Conversation, item: string): Promise<Conversation | null> {
+    const { composer, conversations } = this.page;
+    const fork = await conversations.forkBefore(source, item);
+    if (this.#addressed === source.id) {
+      void this.open(fork.id);
+      while (this.#opening) await this.#opening;
+    }
+    if (this.#conversation?.id !== fork.id) return this.#discard(fork);
+    composer.busy = true;
+    return this.#conversation;
+  }
+
+  /** Opens a conversation of which nothing was said yet. Null where another one was opened meanwhile. */
+  async #create(text: string): Promise<Conversation | null> {
+    const { conversations, log, opened } = this.page;
+    const visit = ++this.#visit;
+    const made = await conversations.create({ title: shortTitle(text) });
+    if (visit !== this.#visit) return this.#discard(made);
+    this.#conversation = made;
+    this.#addressed = made.id;
+    log.clear();
+    opened(made);
+    return made;
+  }
+
+  /** Nobody will speak in it. If it cannot be deleted, it stays in the list. */
+  #discard({ id }: Conversation): null {
+    this.page.conversations.delete(id).catch(() => undefined);
+    return null;
+  }
+
+  /** Whether an answer is being given in the conversation. */
+  #speaks(id: string | null | undefined): boolean {
+    const turn = this.#turns.get(id ?? "");
+    return turn !== undefined && !turn.over;
+  }
+
+  /** `tail`: id of the newest item that the conversation has. */
+  #begin(id: string, request: TurnRequest, tail: string | null): Turn {
     const way = this.page.transports[transport()];
-    const tail = this.page.log.last?.id ?? null;
-    this.#run(new Turn(newPending(id, request, way, tail), way, this.page.pendings), way);
+    const turn = new Turn(newPending(id, request, way, tail), way, this.page.pendings);
+    this.#run(turn, way);
+    return turn;
   }
 
   #run(turn: Turn, way: Transport): void {
-    this.#turns.set(turn.pending.conversation, turn);
-    this.#follow(turn, way);
-    if (this.#beginning && this.#stopAtOnce) turn.stop();
-    void turn.run().then(() => this.#turns.delete(turn.pending.conversation));
+    const id = turn.pending.conversation;
+    this.#turns.set(id, turn);
+    if (id === this.#addressed) this.#follow(turn, way);
+    else this.#unfollow(turn);
+    void turn.run().then(() => {
+      if (this.#turns.get(id) === turn) this.#turns.delete(id);
+    });
+  }
+
+  /** The turn goes on without being shown. */
+  #unfollow(turn: Turn): void {
+    turn.changed = (event) => event && this.page.event(event);
   }
 
   /** Shows a running turn in the open conversation. */
@@ -260,19 +331,27 @@ export class Chat {
 
   /** The same question once more, as the settings are now, unless it turns out that the server had heard it. */
   async #askAgain(pending: Pending): Promise<void> {
-    this.page.pendings.remove(pending);
-    await this.open(pending.conversation);
-    if (this.#conversation?.id !== pending.conversation) return;
-    const heard = !pending.response && (this.page.log.last?.id ?? null) !== pending.tail;
-    if (heard || this.#turns.has(pending.conversation)) return;
-    const { input } = pending.request;
-    this.#begin(pending.conversation, { ...requestFields(choices()), ...(input === undefined ? {} : { input }) });
+    const { log, pendings } = this.page;
+    const { conversation, request, response, tail } = pending;
+    const record = pendings.get(conversation);
+    pendings.remove(pending);
+    await this.open(conversation);
+    if (this.#conversation?.id !== conversation) {
+      if (record && !pendings.get(conversation)) pendings.put(record); // it could not be opened: nothing else has the text
+      return;
+    }
+    const answer = response?.replace("resp_", "msg_");
+    const heard = answer ? log.messages.some(({ id }) => id === answer) : (log.last?.id ?? null) !== tail;
+    if (heard || this.#speaks(conversation)) return;
+    const { input } = request;
+    const again = { ...requestFields(choices()), ...(input === undefined ? {} : { input }) };
+    this.#begin(conversation, again, log.last?.id ?? null);
   }
 
   async #refreshContext(id: string): Promise<void> {
     const context = await this.page.conversations.context(id).catch(() => null); // refused where nothing fits any more
     if (id !== this.#conversation?.id) return;
-    this.page.context(context);
+    if (!this.#speaks(id)) this.page.context(context); // else what the turn says is newer
     if (context) this.page.log.markUnseen(context);
   }
 

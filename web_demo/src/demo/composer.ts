@@ -31,6 +31,10 @@ export class Composer {
     this.#fit();
   }
 
+  get busy(): boolean {
+    return this.#busy;
+  }
+
   /** An answer comes: it can be stopped, and nothing sent. */
   set busy(value: boolean) {
     const focused = document.activeElement === this.#send || document.activeElement === this.#stop;
@@ -53,6 +57,11 @@ export class Composer {
 
   get text(): string {
     return this.#input.value;
+  }
+
+  /** A text that was not sent, in front of what was written since. */
+  giveBack(text: string): void {
+    this.text = [text, this.text].filter(Boolean).join("\n\n");
   }
 
   focus(): void {

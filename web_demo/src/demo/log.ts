@@ -2,10 +2,9 @@
 
 import type { Context, Item } from "../api/types.js";
 import { textOf } from "../api/types.js";
+import { Following } from "../text/following.js";
 import { byId } from "./dom.js";
 import { Message, type MessageActions } from "./message.js";
-
-const NEAR_PX = 48; // so far from the end still counts as being there
 
 export class Log {
   readonly #root = byId("log");
@@ -14,16 +13,12 @@ export class Log {
   readonly #empty = byId("empty");
   readonly #actions: MessageActions;
   #messages: Message[] = [];
-  #following = true;
-  #top = 0; // where it was scrolled last: only who goes up leaves the end, not a list that grows
+  #dropped = new Set<string>(); // ids of what the model no longer gets
+  #summarised = new Set<string>();
+  readonly #end = new Following(this.#scroll, this.#root, this.#jump);
 
   constructor(actions: Omit<MessageActions, "grew">) {
-    this.#actions = { ...actions, grew: () => this.#follow() };
-    this.#scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    this.#jump.addEventListener("click", () => this.toEnd());
-    const sizes = new ResizeObserver(() => this.#follow());
-    sizes.observe(this.#scroll);
-    sizes.observe(this.#root);
+    this.#actions = { ...actions, grew: () => this.#end.follow() };
   }
 
   get messages(): readonly Message[] {
@@ -36,10 +31,10 @@ export class Log {
 
   clear(): void {
     this.#messages = [];
+    this.#dropped = this.#summarised = new Set();
     this.#root.replaceChildren();
     this.#empty.hidden = true;
-    this.#following = true;
-    this.#jump.hidden = true;
+    this.#end.toEnd();
   }
 
   /** Nothing was said yet. */
@@ -54,14 +49,22 @@ export class Log {
     this.toEnd();
   }
 
-  /** Items in front of what is there, the oldest first. What is being read stays where it is. */
+  /** Makes a change above what is being read, which stays where it is. */
+  keepPlace(change: () => void): void {
+    const edge = this.#scroll.getBoundingClientRect().top;
+    const anchor = this.#messages.find(({ root }) => root.getBoundingClientRect().bottom > edge)?.root;
+    const before = anchor?.getBoundingClientRect().top ?? 0;
+    change();
+    this.#scroll.scrollTop += (anchor?.getBoundingClientRect().top ?? 0) - before;
+  }
+
+  /** Items in front of what is there, the oldest first. */
   prepend(items: readonly Item[]): void {
-    const height = this.#scroll.scrollHeight;
     const first = this.#root.firstChild;
     const before = items.map((item) => messageOf(item, this.#actions));
     for (const message of before) this.#root.insertBefore(message.root, first);
     this.#messages.unshift(...before);
-    this.#scroll.scrollTop += this.#scroll.scrollHeight - height;
+    for (const message of before) this.#tag(message);
     this.#markLastAnswer();
   }
 
@@ -82,17 +85,13 @@ export class Log {
 
   /** Says at each message whether the model still sees it. */
   markUnseen(context: Context): void {
-    const dropped = new Set(context.dropped);
-    const summarised = new Set(context.summarised);
-    for (const message of this.#messages) {
-      const id = message.id ?? "";
-      message.tag = summarised.has(id) ? "Summarised for the model" : dropped.has(id) ? "No longer sent to the model" : "";
-    }
+    this.#dropped = new Set(context.dropped);
+    this.#summarised = new Set(context.summarised);
+    this.keepPlace(() => this.#messages.forEach((message) => this.#tag(message)));
   }
 
   toEnd(): void {
-    this.#following = true;
-    this.#follow();
+    this.#end.toEnd();
   }
 
   #insert(message: Message, before: Node | null): void {
@@ -102,23 +101,15 @@ export class Log {
     this.#markLastAnswer();
   }
 
+  #tag(message: Message): void {
+    const id = message.id ?? "";
+    const summarised = this.#summarised.has(id);
+    message.tag = summarised ? "Summarised for the model" : this.#dropped.has(id) ? "No longer sent to the model" : "";
+  }
+
   /** Only the last answer can be given again. */
   #markLastAnswer(): void {
     for (const message of this.#messages) message.root.classList.toggle("last", message === this.last);
-  }
-
-  #follow(): void {
-    if (this.#following) this.#scroll.scrollTop = this.#scroll.scrollHeight;
-    else this.#scrolled();
-  }
-
-  #scrolled(): void {
-    const { scrollTop, scrollHeight, clientHeight } = this.#scroll;
-    const above = scrollHeight - clientHeight - scrollTop;
-    const wentUp = scrollTop < this.#top;
-    this.#top = scrollTop;
-    this.#following = above < NEAR_PX || (this.#following && !wentUp);
-    this.#jump.hidden = this.#following;
   }
 }
 

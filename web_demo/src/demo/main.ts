@@ -3,6 +3,7 @@
 import { Client } from "../api/client.js";
 import { Conversations, titleOf } from "../api/conversations.js";
 import { ApiError } from "../api/errors.js";
+import { FeedbackApi } from "../api/feedback.js";
 import { PendingTurns } from "../api/pending.js";
 import { SocketTransport } from "../api/socket_transport.js";
 import { SseTransport } from "../api/sse_transport.js";
@@ -16,6 +17,7 @@ import { Inspect } from "./inspect.js";
 import { Log } from "./log.js";
 import { Meter } from "./meter.js";
 import { chooseKey, key } from "./preferences.js";
+import { Ratings } from "./ratings.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { reasonOf } from "./wording.js";
@@ -34,6 +36,13 @@ const log = new Log({
   announce: (text) => announcer.say(text),
   edit: (message) => chat.edit(message),
   again: (message) => void chat.again(message),
+  rate: (message, wanted) => ratings.give(message, wanted),
+});
+const ratings = new Ratings({
+  api: new FeedbackApi(client),
+  log,
+  announce: (text) => announcer.say(text),
+  failed,
 });
 const composer = new Composer(
   (text) => void chat.send(text),
@@ -50,7 +59,7 @@ const chat = new Chat({
   opened,
   began: (conversation) => sidebar.put(conversation),
   context: (context) => meter.show(context, client.budget),
-  earlier: (more) => (byId("earlier").hidden = !more),
+  earlier,
   event: (event) => inspect.add(event),
   failed,
 });
@@ -60,11 +69,18 @@ function opened(conversation: Conversation | null): void {
   byId("title").textContent = title;
   document.title = conversation ? `${title} · Frontdesk` : "Frontdesk";
   sidebar.current = conversation?.id ?? null;
+  void ratings.open(conversation?.id ?? null);
   for (const button of document.querySelectorAll<HTMLButtonElement>("[data-needs-conversation]")) {
     button.disabled = !conversation;
   }
   const address = conversation ? `#${conversation.id}` : location.pathname;
   if (location.hash !== (conversation ? address : "")) history.pushState(null, "", address);
+}
+
+/** Older messages came onto the page, or may be had. */
+function earlier(more: boolean): void {
+  byId("earlier").hidden = !more;
+  ratings.mark();
 }
 
 function idInAddress(): string | null {
@@ -148,7 +164,7 @@ onMenu("delete", remove);
 onMenu("export-json", () => save("json"));
 onMenu("export-markdown", () => save("markdown"));
 addEventListener("popstate", () => {
-  if (idInAddress() !== (chat.conversation?.id ?? null)) void chat.open(idInAddress());
+  if (idInAddress() !== chat.addressed) void chat.open(idInAddress());
 });
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") void sidebar.refresh();

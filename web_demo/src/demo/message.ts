@@ -1,8 +1,9 @@
 // One message on the page: what was said, and the few things that can be done with it. Knows no server.
 
-import { copy } from "../text/code.js";
+import { copy, dressCode } from "../text/code.js";
 import { GrowingText } from "../text/growing.js";
 import { element, iconButton } from "./dom.js";
+import { RatingBar, type Shown } from "./rating.js";
 
 export interface MessageActions {
   announce(text: string): void;
@@ -10,6 +11,7 @@ export interface MessageActions {
   grew(): void;
   edit(message: Message): void;
   again(message: Message): void;
+  rate(message: Message, wanted: Shown): void;
 }
 
 type Role = "user" | "assistant" | "note";
@@ -18,8 +20,7 @@ const NAMES: Record<Role, string> = { user: "You", assistant: "Answer", note: "N
 
 export class Message {
   readonly root: HTMLElement;
-  /** The item's id; null until the server keeps it. */
-  id: string | null = null;
+  #id: string | null = null;
   #text = "";
   readonly #growing: GrowingText;
   readonly #body = element("div", "body");
@@ -27,15 +28,28 @@ export class Message {
   readonly #status = element("p", "status");
   readonly #facts = element("span", "facts");
   readonly #buttons = element("div", "actions");
+  readonly #rating: RatingBar | null;
 
   constructor(
     readonly role: Role,
     private readonly actions: MessageActions,
   ) {
     const who = element("h2", "hidden", NAMES[role]);
-    this.root = element("article", `message ${role}`, who, this.#tag, this.#body, this.#status, this.#buttons);
+    const parts = [who, this.#tag, this.#body, this.#status, this.#buttons];
+    this.#rating = role === "assistant" ? new RatingBar((wanted) => actions.rate(this, wanted)) : null;
+    this.root = element("article", `message ${role}`, ...parts, ...(this.#rating ? [this.#rating.line] : []));
     this.#tag.hidden = this.#status.hidden = true;
-    this.#growing = new GrowingText(this.#body, actions.announce, actions.grew);
+    this.#growing = new GrowingText(this.#body, (block) => dressCode(block, actions.announce), actions.grew);
+  }
+
+  /** The item's id; null until the server keeps it. Only then it can be rated. */
+  get id(): string | null {
+    return this.#id;
+  }
+
+  set id(id: string | null) {
+    this.#id = id;
+    this.#showThumbs();
   }
 
   get text(): string {
@@ -54,6 +68,12 @@ export class Message {
     if (this.role === "assistant") this.#growing.flush();
     this.busy = false;
     this.#buttons.replaceChildren(...this.#possible(), this.#facts);
+    this.#showThumbs();
+  }
+
+  /** What somebody thinks of this answer. */
+  set rating(shown: Shown) {
+    this.#rating?.show(shown);
   }
 
   set busy(value: boolean) {
@@ -85,7 +105,7 @@ export class Message {
     this.busy = false;
     const button = element("button", "plain", "Try again");
     button.type = "button";
-    button.addEventListener("click", again);
+    button.addEventListener("click", again, { once: true });
     this.#status.hidden = false;
     this.#status.replaceChildren(element("span", "error", reason), button);
   }
@@ -93,9 +113,14 @@ export class Message {
   #possible(): HTMLElement[] {
     if (this.role === "note") return [];
     const buttons = [iconButton("copy", "Copy", () => void this.#copy())];
-    if (this.role === "assistant") buttons.push(iconButton("again", "Answer again", () => this.actions.again(this)));
-    else buttons.push(iconButton("edit", "Edit", () => this.actions.edit(this)));
+    if (this.role === "assistant") {
+      buttons.push(iconButton("again", "Answer again", () => this.actions.again(this)), ...(this.#rating?.buttons ?? []));
+    } else buttons.push(iconButton("edit", "Edit", () => this.actions.edit(this)));
     return buttons;
+  }
+
+  #showThumbs(): void {
+    for (const button of this.#rating?.buttons ?? []) button.hidden = this.#id === null;
   }
 
   async #copy(): Promise<void> {

@@ -5,8 +5,8 @@ import type { TransportName } from "../api/transport.js";
 import type { Model, Page } from "../api/types.js";
 import { byId, onClick } from "./dom.js";
 import { choices, choose, chooseTransport, requestFields, transport, type Choices } from "./preferences.js";
+import { switchTheme } from "./theme_switch.js";
 
-const THEME = "frontdesk.theme";
 const SUGGESTIONS = ["When are you open on Saturday?", "How much is express shipping?", "Do you take PayPal?"];
 
 export class Settings {
@@ -78,12 +78,4 @@ export class Settings {
   #field(name: string): HTMLElement {
     return this.#form.elements.namedItem(name) as HTMLElement;
   }
-}
-
-/** From what is seen now to the other one. */
-function switchTheme(): void {
-  const root = document.documentElement;
-  const dark = root.dataset["theme"] ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  root.dataset["theme"] = dark === "dark" ? "light" : "dark";
-  localStorage.setItem(THEME, root.dataset["theme"]);
 }

@@ -17,6 +17,7 @@ export class Sidebar {
   #known: Conversation[] = [];
   #after: string | null = null; // where the next page begins
   #current: string | null = null;
+  #loading: Promise<void> | null = null; // the next page, which is on its way
 
   constructor(
     private readonly conversations: Conversations,
@@ -37,7 +38,7 @@ export class Sidebar {
       const page = await this.conversations.list();
       this.#known = page.data;
       this.#after = page.has_more ? page.last_id : null;
-      this.#draw();
+      await this.#searched();
     } catch (error) {
       this.failed(error);
     }
@@ -78,14 +79,23 @@ export class Sidebar {
     while (this.#search.value.trim() && this.#after) await this.#more();
   }
 
-  async #more(): Promise<void> {
-    if (!this.#after) return;
+  /** Reads the next page. Whoever asks while it is on its way waits for the same one. */
+  #more(): Promise<void> {
+    this.#loading ??= this.#load().finally(() => (this.#loading = null));
+    return this.#loading;
+  }
+
+  async #load(): Promise<void> {
+    const after = this.#after;
+    if (!after) return;
     try {
-      const page = await this.conversations.list(this.#after);
-      this.#known.push(...page.data);
+      const page = await this.conversations.list(after);
+      if (after !== this.#after) return; // the list was read again meanwhile
+      const known = new Set(this.#known.map(({ id }) => id));
+      this.#known.push(...page.data.filter(({ id }) => !known.has(id)));
       this.#after = page.has_more ? page.last_id : null;
     } catch (error) {
-      this.#after = null;
+      if (after === this.#after) this.#after = null;
       this.failed(error);
     }
     this.#draw();

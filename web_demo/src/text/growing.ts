@@ -2,8 +2,7 @@
 // long answer costs no more at its end than at its beginning. A text that takes long to draw is drawn less often, so that
 // the page always answers. Knows no message and no network.
 
-import { dressCode } from "./code.js";
-import { blocksOf, rendered } from "./markdown.js";
+import { blocksOf, rendered, type Block } from "./markdown.js";
 
 const REST = 3; // times as long as the last update took is left to everything else
 
@@ -11,12 +10,12 @@ export class GrowingText {
   #text = "";
   #due = false;
   #free = 0; // when the next update may begin
-  #shown: { raw: string; node: HTMLElement }[] = [];
+  #shown: { key: string; node: HTMLElement }[] = [];
 
-  /** Shows the text in `root`. `announce` tells that something was copied; `updated` is called after each update. */
+  /** Shows the text in `root`. `dress` finishes a block before it is shown; `updated` is called after each update. */
   constructor(
     private readonly root: HTMLElement,
-    private readonly announce: (text: string) => void,
+    private readonly dress: (block: HTMLElement) => void,
     private readonly updated: () => void = () => undefined,
   ) {}
 
@@ -39,17 +38,18 @@ export class GrowingText {
     this.#free = ended + REST * (ended - began);
   }
 
-  #draw(blocks: string[]): void {
-    let same = 0;
-    while (same < blocks.length && this.#shown[same]?.raw === blocks[same]) same += 1;
-    for (const { node } of this.#shown.splice(same)) node.remove();
-    for (const raw of blocks.slice(same)) {
+  #draw(blocks: Block[]): void {
+    for (const { node } of this.#shown.splice(blocks.length)) node.remove();
+    for (const [at, block] of blocks.entries()) {
+      const before = this.#shown[at];
+      if (before?.key === block.key) continue;
       const node = document.createElement("div");
       node.className = "block";
-      node.append(rendered(raw));
-      dressCode(node, this.announce);
-      this.root.append(node);
-      this.#shown.push({ raw, node });
+      node.append(rendered(block));
+      this.dress(node);
+      if (before) before.node.replaceWith(node);
+      else this.root.append(node);
+      this.#shown[at] = { key: block.key, node };
     }
   }
 }

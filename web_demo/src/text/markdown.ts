@@ -3,41 +3,79 @@
 //
 // Three walls: raw HTML is shown as text, images become links (a remote image would carry data away by being loaded),
 // and DOMPurify lets through nothing but the elements listed here. And no text may take long: some make every parser
-// slow or overflow its stack; those are shown as they are. Knows no page and no stream.
+// slow or overflow its stack; those are shown as they are. Nothing may disappear either: the definition of a link, which
+// markdown hides, is shown. Knows no page and no stream.
 
 import DOMPurify from "dompurify";
-import { Lexer, Marked, type Token } from "marked";
+import { Lexer, Parser, Renderer, Tokenizer, type Links, type MarkedOptions, type Token, type Tokens } from "marked";
 
 const TAGS = [
   "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "strong", "table",
   "tbody", "td", "th", "thead", "tr", "ul",
 ]; // prettier-ignore
+const ADDRESS = /^(?:https?:|mailto:|tel:)/i;
 const RULES = {
   ALLOWED_TAGS: TAGS,
   ALLOWED_ATTR: ["href", "start", "class"],
-  ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|tel:)/i,
+  ALLOWED_URI_REGEXP: ADDRESS,
+  ADD_URI_SAFE_ATTR: ["start"], // a number, not an address
 };
 const FIRST_HEADING = 3; // a message stands under the page's own headings
 const LONGEST_LINE = 3000; // characters that are searched for emphasis and links, which takes time by their square
 const LANGUAGE = /^[a-z0-9+#-]{1,20}$/;
+const LABEL = /\[((?:\\[^]|[^\[\]\\])+)\]/g; // of a link that is defined elsewhere
 
-const marked = new Marked({
-  gfm: true,
-  renderer: {
-    html: ({ text }) => escaped(text),
-    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || "image")}</a>`,
-    checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
-    heading({ tokens, depth }) {
-      const level = Math.min(depth + FIRST_HEADING - 1, 6);
-      return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`;
-    },
-    code: ({ text, lang }) => {
-      const language = (lang ?? "").trim().split(/\s/)[0]?.toLowerCase() ?? "";
-      const name = LANGUAGE.test(language) ? ` class="${language}"` : "";
-      return `<pre><code${name}>${escaped(text)}</code></pre>`;
-    },
-  },
-});
+/** A part of a text that can be drawn without the rest. */
+export interface Block {
+  source: string;
+  /** Those definitions of the whole text that the block may refer to. */
+  links: Links;
+  /** The same for blocks that look the same. */
+  key: string;
+}
+
+class SafeRenderer extends Renderer {
+  override html({ text }: Tokens.HTML | Tokens.Tag): string {
+    return escaped(text);
+  }
+
+  override image({ href, text }: Tokens.Image): string {
+    return `<a href="${escaped(href)}">${escaped(text || "image")}</a>`;
+  }
+
+  override checkbox({ checked }: Tokens.Checkbox): string {
+    return checked ? "☑ " : "☐ ";
+  }
+
+  override heading({ tokens, depth }: Tokens.Heading): string {
+    const level = Math.min(depth + FIRST_HEADING - 1, 6);
+    return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`;
+  }
+
+  override code({ text, lang }: Tokens.Code): string {
+    const language = (lang ?? "").trim().split(/\s/)[0]?.toLowerCase() ?? "";
+    const name = LANGUAGE.test(language) ? ` class="${language}"` : "";
+    return `<pre><code${name}>${escaped(text)}</code></pre>`;
+  }
+
+  override def({ raw, href }: Tokens.Def): string {
+    const address = escaped(href);
+    return `<p>${escaped(raw.trim()).replace(address, () => `<a href="${address}">${address}</a>`)}</p>`;
+  }
+}
+
+/** Collects the definitions of links, and keeps each as a token: of two with one name a lexer drops the second. */
+class KeepingTokenizer extends Tokenizer {
+  readonly links: Links = Object.create(null);
+
+  override def(source: string): Tokens.Def | undefined {
+    const found = super.def(source);
+    if (!found) return undefined;
+    if (ADDRESS.test(found.href)) this.links[found.tag] ??= { href: found.href, title: found.title };
+    delete this.lexer.tokens.links[""];
+    return { ...found, tag: "" };
+  }
+}
 
 const purify = DOMPurify(window);
 purify.addHook("afterSanitizeAttributes", (node) => {
@@ -56,24 +94,42 @@ class CarefulLexer extends Lexer {
   }
 }
 
-/** The sources of a text's blocks: paragraphs, lists, code … A fence that is not closed yet reaches to the end. */
-export function blocksOf(text: string): string[] {
+/** Fresh ones each time: lexer and parser put their own tools into them. */
+function options(tokenizer = new KeepingTokenizer()): MarkedOptions {
+  return { gfm: true, renderer: new SafeRenderer(), tokenizer };
+}
+
+/** A text's blocks: paragraphs, lists, code … A fence that is not closed yet reaches to the end. */
+export function blocksOf(text: string): Block[] {
   try {
-    const blocks = new CarefulLexer(marked.defaults).blockTokens(text.replaceAll("\r\n", "\n"), []);
-    return blocks.filter(({ type }) => type !== "space" && type !== "def").map(({ raw }) => raw);
+    const tokenizer = new KeepingTokenizer();
+    const blocks = new CarefulLexer(options(tokenizer)).blockTokens(text.replaceAll("\r\n", "\n"), []);
+    return blocks.filter(({ type }) => type !== "space").map(({ raw }) => blockOf(raw, tokenizer.links));
   } catch {
-    return [text]; // nested too deep
+    return [blockOf(text, {})]; // nested too deep
   }
 }
 
+function blockOf(source: string, defined: Links): Block {
+  const links: Links = Object.create(null);
+  for (const [, label = ""] of source.matchAll(LABEL)) {
+    const name = label.trim().replace(/\s+/g, " ").toLowerCase().toUpperCase().toLowerCase(); // as the lexer does it
+    if (defined[name]) links[name] = defined[name];
+  }
+  const known = Object.entries(links);
+  return { source, links, key: known.length ? source + JSON.stringify(known) : source };
+}
+
 /** One block as DOM. */
-export function rendered(block: string): Node {
+export function rendered({ source, links }: Block): Node {
   try {
-    const html = marked.parser(new CarefulLexer(marked.defaults).lex(block));
+    const lexer = new CarefulLexer(options());
+    Object.assign(lexer.tokens.links, links);
+    const html = Parser.parse(lexer.lex(source), options());
     return purify.sanitize(html, { ...RULES, RETURN_DOM_FRAGMENT: true });
   } catch {
     const plain = document.createElement("p");
-    plain.textContent = block;
+    plain.textContent = source;
     return plain;
   }
 }

@@ -1,0 +1,99 @@
+"""Lines that break badly: a Stop that the server never hears, and streams that stay open behind their last event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from playwright.async_api import expect
+from tests.web.demo import Demo, letters, long_answers
+from tests.web.line import Line
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+    from tests.web.conftest import OpenDemo
+
+QUESTION = "Tell me everything about the shop."
+CUT = ["WebSocket connection"]  # what Chromium says of a line that is cut
+NOTE_SOCKETS = """
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+    constructor(...how) { super(...how); window.sockets.push(this); }
+};
+"""
+
+
+async def opened(open_demo: OpenDemo, line: Line, server: Server, tokens: int, script: str = "") -> Demo:
+    """The demo at the far end of the line. The test's own questions go straight to the server."""
+    demo = await open_demo(url=line.url, script=long_answers(tokens) + script)
+    demo.forgiven = CUT
+    demo.url = server.url
+    return demo
+
+
+async def stopped(demo: Demo, answers: int = 1) -> None:
+    await demo.settle(answers)
+    await expect(demo.answers.last).to_contain_text("Stopped.")
+    assert demo.stored()[-1]["status"] == "incomplete"
+    assert letters(await demo.answer()) == letters(demo.stored_text())
+
+
+async def test_stop_on_a_socket_that_is_dying(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, a Stop that went down with its connection is forgotten, and the answer goes on to its end."""
+    async with Line(server.port) as line:
+        demo = await opened(open_demo, line, server, 2500)
+        await demo.choose("websocket")
+        await demo.send(QUESTION)
+        await demo.grown(80)
+        line.deafen()
+        await demo.page.keyboard.press("Escape")
+        await line.lost.wait()
+        line.cut()
+        await stopped(demo)
+
+
+async def test_stop_on_a_socket_that_is_closing(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, a Stop is given to a socket that no longer sends, and is lost without a word."""
+    async with Line(server.port) as line:
+        demo = await opened(open_demo, line, server, 2500, ";" + NOTE_SOCKETS)
+        await demo.choose("websocket")
+        await demo.send(QUESTION)
+        await demo.grown(80)
+        line.deafen()  # so that nobody answers the close, and the socket goes on closing
+        await demo.page.evaluate("window.sockets.at(-1).close()")
+        async with demo.page.expect_request("**/cancel", timeout=5000):
+            await demo.page.keyboard.press("Escape")
+        line.cut()
+        await stopped(demo)
+
+
+async def test_a_stream_that_ends_late(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, the late end of one answer's stream makes the page lose the next one: Stop is dead."""
+    async with Line(server.port) as line:
+        line.ends_held = True
+        demo = await opened(open_demo, line, server, 2500)
+        await demo.send(QUESTION)
+        await demo.grown(80)
+        await demo.page.keyboard.press("Escape")
+        await stopped(demo)
+        await demo.send("And what else?")
+        await demo.grown(80)
+        line.ends_held = False
+        line.released.set()
+        await demo.page.wait_for_timeout(200)
+        await demo.page.keyboard.press("Escape")
+        await stopped(demo, 2)
+
+
+async def test_a_stream_that_never_ends(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, an answer that is whole cannot be given again until its connection closes: the button is dead."""
+    async with Line(server.port) as line:
+        line.ends_held = True
+        demo = await opened(open_demo, line, server, 20)
+        await demo.send(QUESTION)
+        await demo.settle(1)
+        first = demo.stored()[1]["id"]
+        await demo.answers.last.evaluate("answer => answer.classList.add('first-try')")
+        await demo.page.get_by_role("button", name="Answer again").click()
+        await expect(demo.page.locator(".first-try")).to_have_count(0)
+        await demo.settle(1)
+        assert demo.stored()[1]["id"] != first

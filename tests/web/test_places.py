@@ -1,0 +1,219 @@
+"""A message goes where it was written, or nowhere: others are opened meanwhile, and requests take long."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from playwright.async_api import Page, Route, expect
+from tests.web.demo import Demo, long_answers, made
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+    from tests.web.conftest import OpenDemo
+
+OPENING = "When are you open on Saturday?"
+SUNDAY = "And on Sunday?"
+
+
+class Held:
+    """Requests that wait on their way to the server: those with this method and these parts in their address."""
+
+    def __init__(self, method: str, *parts: str, but: tuple[str, ...] = ()) -> None:
+        self._method = method
+        self._parts = parts
+        self._but = but
+        self.came = asyncio.Event()
+        self.free = asyncio.Event()
+
+    async def on(self, page: Page) -> Held:
+        await page.route("**/v1/**", self._hold)
+        return self
+
+    async def _hold(self, route: Route) -> None:
+        url = route.request.url
+        wanted = all(part in url for part in self._parts) and not any(part in url for part in self._but)
+        if wanted and route.request.method == self._method:
+            self.came.set()
+            await self.free.wait()
+        await route.continue_()
+
+
+def texts(server: Server, conversation: str) -> list[str]:
+    """What was said in a conversation, as the server keeps it."""
+    answer = httpx2.get(f"{server.url}/v1/conversations/{conversation}/items?order=asc", timeout=30)
+    items: list[dict[str, Any]] = answer.json()["data"]
+    return [item["content"][0]["text"] for item in items]
+
+
+async def click(demo: Demo, conversation: str) -> None:
+    await demo.page.locator(f"#list a[href='#{conversation}']").click()
+
+
+async def shown(demo: Demo, *said: str) -> None:
+    """Wait until the page shows a conversation in which this was said."""
+    await expect(demo.page.locator(".message .body")).to_have_text(said)
+
+
+@pytest.mark.parametrize("way", ["click", "back"])
+async def test_an_edited_message_whose_fork_was_left(open_demo: OpenDemo, server: Server, way: str) -> None:
+    """If this fails, an edited message is sent into whichever conversation was opened while its fork came."""
+    other = made(server.url, "Do you ship to Norway?", "We do.")
+    source = made(server.url, "Hi!", "Hello.", OPENING, "From 10:00.")
+    demo = await open_demo(other)
+    await shown(demo, "Do you ship to Norway?", "We do.")
+    await click(demo, source)
+    await shown(demo, "Hi!", "Hello.", OPENING, "From 10:00.")
+    held = await Held("GET", "/items", but=(source, other)).on(demo.page)
+    message = demo.page.locator(".message.user").last
+    await message.hover()
+    await message.get_by_role("button", name="Edit").click()
+    await demo.send(SUNDAY)
+    await held.came.wait()
+    if way == "click":
+        await click(demo, other)
+    else:
+        await demo.page.go_back()
+    await shown(demo, "Do you ship to Norway?", "We do.")
+    held.free.set()
+    await expect(demo.input).to_have_value(SUNDAY)
+    await shown(demo, "Do you ship to Norway?", "We do.")
+    assert demo.conversation == other
+    assert texts(server, other) == ["Do you ship to Norway?", "We do."]
+    assert texts(server, source) == ["Hi!", "Hello.", OPENING, "From 10:00."]
+    await expect(demo.page.get_by_role("button", name="Send")).to_be_enabled()
+
+
+async def test_a_message_while_its_conversation_loads(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, who writes before a slow page is there speaks in a new conversation, without what was said."""
+    conversation = made(server.url, "Hi!", "Hello.")
+    demo = await open_demo(conversation)
+    await shown(demo, "Hi!", "Hello.")
+    held = await Held("GET", conversation, "/items").on(demo.page)
+    await demo.page.reload()
+    await held.came.wait()
+    await demo.send(OPENING)
+    await demo.page.wait_for_timeout(300)
+    held.free.set()
+    await demo.settle(2)
+    assert demo.conversation == conversation
+    assert texts(server, conversation)[:3] == ["Hi!", "Hello.", OPENING]
+    assert len(texts(server, conversation)) == 4
+    assert await demo.answer() == demo.stored_text()
+
+
+async def test_a_message_while_another_conversation_loads(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, a message goes to the conversation that was left, though the list and the address name another."""
+    left = made(server.url, "Hi!", "Hello.")
+    conversation = made(server.url, "Do you ship to Norway?", "We do.")
+    demo = await open_demo(left)
+    await shown(demo, "Hi!", "Hello.")
+    held = await Held("GET", conversation, "/items").on(demo.page)
+    await click(demo, conversation)
+    await held.came.wait()
+    await demo.send(OPENING)
+    held.free.set()
+    await demo.settle(2)
+    assert demo.conversation == conversation
+    assert texts(server, left) == ["Hi!", "Hello."]
+    assert texts(server, conversation)[2] == OPENING
+
+
+async def test_a_message_whose_conversation_cannot_be_loaded(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, a message meant for a conversation that is gone begins a new one, or is lost."""
+    conversation = made(server.url, "Hi!", "Hello.")
+    demo = await open_demo(conversation)
+    demo.forgiven = ["status of 404"]
+    await shown(demo, "Hi!", "Hello.")
+    held = await Held("GET", conversation, "/items").on(demo.page)
+    await demo.page.reload()
+    await held.came.wait()
+    httpx2.delete(f"{server.url}/v1/conversations/{conversation}").raise_for_status()
+    await demo.send(OPENING)
+    held.free.set()
+    await expect(demo.input).to_have_value(OPENING)
+    await expect(demo.page.locator("#notice")).to_be_visible()
+    await expect(demo.answers).to_have_count(0)
+    assert not demo.conversation
+
+
+async def test_a_new_conversation_that_was_left(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, a first message tears the page away from what was opened meanwhile, or is lost."""
+    other = made(server.url, "Do you ship to Norway?", "We do.")
+    demo = await open_demo()
+    held = await Held("POST", "/v1/conversations").on(demo.page)
+    await demo.send(OPENING)
+    await held.came.wait()
+    await click(demo, other)
+    await shown(demo, "Do you ship to Norway?", "We do.")
+    await demo.input.fill("Something else")
+    async with demo.page.expect_response(lambda answer: answer.request.method == "DELETE") as gone:
+        held.free.set()
+    assert (await gone.value).ok  # nobody spoke in the new one
+    await expect(demo.input).to_have_value(f"{OPENING}\n\nSomething else")
+    await shown(demo, "Do you ship to Norway?", "We do.")
+    assert demo.conversation == other
+    assert texts(server, other) == ["Do you ship to Norway?", "We do."]
+
+
+async def test_back_while_another_conversation_loads(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, a slow conversation appears after the reader went back to the one before."""
+    before = made(server.url, "Hi!", "Hello.")
+    slow = made(server.url, "Do you ship to Norway?", "We do.")
+    demo = await open_demo(before)
+    await shown(demo, "Hi!", "Hello.")
+    held = await Held("GET", slow, "/items").on(demo.page)
+    await click(demo, slow)
+    await held.came.wait()
+    await demo.page.go_back()
+    async with demo.page.expect_response(lambda answer: slow in answer.url and "/items" in answer.url):
+        held.free.set()
+    await demo.page.wait_for_timeout(200)
+    await shown(demo, "Hi!", "Hello.")
+    assert demo.conversation == before
+
+
+async def test_try_again_after_the_answer_came(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, trying again asks a question a second time that the server has answered meanwhile."""
+    demo = await open_demo(script=long_answers(1000))
+    demo.forgiven = ["status of 500"]
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=500, json={"error": {"code": "server_error", "message": "out of order"}})
+
+    await demo.send(OPENING)
+    await demo.grown(100)
+    await demo.page.route("**/v1/responses/*?stream=true*", refuse)
+    await demo.page.reload()
+    again = demo.page.get_by_role("button", name="Try again")
+    await expect(again).to_be_visible()
+    conversation = demo.conversation
+    while len(texts(server, conversation)) < 2:
+        await demo.page.wait_for_timeout(100)
+    await again.click()
+    await expect(again).to_have_count(0)
+    await demo.settle(1)
+    await demo.page.wait_for_timeout(300)
+    await expect(demo.answers).to_have_count(1)
+    await expect(demo.page.get_by_role("button", name="Send")).to_be_visible()
+    assert len(texts(server, conversation)) == 2
+
+
+async def test_try_again_while_the_server_is_away(open_demo: OpenDemo) -> None:
+    """If this fails, a message that was refused is lost by trying again at the wrong moment."""
+    refused = "localStorage.setItem('frontdesk.settings', JSON.stringify({extra: '{\"temperature\": 9}'}))"
+    demo = await open_demo(script=refused)
+    demo.forgiven = ["status of 400", "net::ERR_"]
+    await demo.send(OPENING)
+    again = demo.page.get_by_role("button", name="Try again")
+    await expect(again).to_be_visible()
+    conversation = demo.conversation
+    await demo.page.route("**/v1/conversations/**", lambda route: route.abort())
+    await again.click()
+    await expect(demo.page.locator("#notice")).to_be_visible()
+    await demo.page.unroute_all()
+    await demo.open(conversation)
+    await expect(demo.page.locator(".message.user .body")).to_have_text(OPENING)
+    await expect(again).to_be_visible()

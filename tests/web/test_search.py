@@ -1,0 +1,60 @@
+"""Searching the list of conversations, which is read page by page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.async_api import Route, expect
+from tests.web.demo import made
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+    from tests.web.conftest import OpenDemo
+
+FOUND = 12
+PAGE = 5
+
+
+async def test_each_keystroke_of_a_search(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, a search lists conversations twice, and asks for the same page once for each keystroke."""
+    for number in range(FOUND):
+        made(server.url, title=f"Quokka {number}")
+    demo = await open_demo()
+    asked: list[str] = []
+
+    async def small_and_slow(route: Route) -> None:
+        asked.extend(parse_qs(urlsplit(route.request.url).query).get("after", ["first"]))
+        await demo.page.wait_for_timeout(50)
+        await route.continue_(url=route.request.url.replace("limit=100", f"limit={PAGE}"))
+
+    await demo.page.route("**/v1/conversations?limit=100*", small_and_slow)
+    await demo.page.reload()
+    links = demo.page.locator("#list a")
+    await expect(links).to_have_count(PAGE)
+    await demo.page.get_by_role("searchbox", name="Search").press_sequentially("quokka", delay=20)
+    await expect(links).to_have_count(FOUND)
+    await demo.page.wait_for_timeout(500)
+    titles = await links.all_inner_texts()
+    assert sorted(titles) == sorted(f"Quokka {number}" for number in range(FOUND))
+    assert len(asked) == len(set(asked)), "a page was asked for twice"
+
+
+async def test_a_search_outlives_a_look_at_another_tab(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, who comes back to the page while a search is in its box finds less than before."""
+    for number in range(FOUND):
+        made(server.url, title=f"Numbat {number}")
+    demo = await open_demo()
+    await demo.page.route(
+        "**/v1/conversations?limit=100*",
+        lambda route: route.continue_(url=route.request.url.replace("limit=100", f"limit={PAGE}")),
+    )
+    await demo.page.reload()
+    links = demo.page.locator("#list a")
+    await expect(links).to_have_count(PAGE)
+    await demo.page.get_by_role("searchbox", name="Search").fill("numbat")
+    await expect(links).to_have_count(FOUND)
+    async with demo.page.expect_response("**/v1/conversations?limit=5"):
+        await demo.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await demo.page.wait_for_timeout(300)
+    await expect(links).to_have_count(FOUND)

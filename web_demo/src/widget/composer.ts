@@ -1,0 +1,76 @@
+// Where the visitor writes: grows with the text, sends on Enter, and turns into a stop button while an answer comes.
+
+import { element, iconButton, part } from "./dom.js";
+import type { Words } from "./words.js";
+
+export class Composer {
+  readonly root: HTMLFormElement;
+  readonly #input: HTMLTextAreaElement;
+  readonly #send: HTMLButtonElement;
+  readonly #stop: HTMLButtonElement;
+  #busy = false;
+
+  constructor(
+    words: Words,
+    private readonly send: (text: string) => void,
+    stop: () => void,
+  ) {
+    this.#input = part("textarea", "input");
+    this.#input.rows = 1;
+    this.#input.placeholder = words.placeholder;
+    this.#input.ariaLabel = words.message;
+    this.#input.enterKeyHint = "send";
+    this.#input.dir = "auto";
+    this.#send = iconButton("send", "send", words.send, () => this.#submit());
+    this.#send.setAttribute("part", "send");
+    this.#stop = iconButton("send", "stop", words.stop, stop);
+    this.#stop.setAttribute("part", "send");
+    this.root = part("form", "composer", element("div", "box", this.#input, this.#send, this.#stop));
+    this.#input.addEventListener("input", () => this.fit());
+    this.#input.addEventListener("keydown", (event) => {
+      // While a word is being composed (Japanese, Chinese, Korean …) Enter belongs to the input method.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+      event.preventDefault();
+      this.#submit();
+    });
+    this.busy = false;
+  }
+
+  /** An answer comes: it can be stopped, and nothing sent. */
+  set busy(value: boolean) {
+    const { activeElement } = this.root.getRootNode() as ShadowRoot | Document;
+    const focused = activeElement === this.#send || activeElement === this.#stop;
+    this.#busy = value;
+    this.#send.hidden = value;
+    this.#stop.hidden = !value;
+    if (focused) this.focus();
+    this.fit();
+  }
+
+  get text(): string {
+    return this.#input.value;
+  }
+
+  set text(value: string) {
+    this.#input.value = value;
+    this.fit();
+  }
+
+  focus(): void {
+    this.#input.focus({ preventScroll: true });
+  }
+
+  /** As high as the text, once it is on view. */
+  fit(): void {
+    this.#send.disabled = !this.#input.value.trim();
+    this.#input.style.height = "auto";
+    if (this.#input.scrollHeight) this.#input.style.height = `${this.#input.scrollHeight}px`;
+  }
+
+  #submit(): void {
+    const text = this.#input.value.trim();
+    if (!text || this.#busy) return;
+    this.text = "";
+    this.send(text);
+  }
+}

@@ -1,0 +1,180 @@
+// The visitor's session: a short-lived token for this page's origin, renewed before its time is over. No key of the
+// server ever comes here.
+//
+// Who the visitor is, in this order: whom the page vouches for (`identify`), whom this browser remembers, somebody new.
+// A remembered visitor whom the page once vouched for is only taken up again when it does so again: on a shared computer
+// the next person must not find the conversation of the one before.
+
+import { Client } from "../api/client.js";
+import { ApiError, ConnectionLost } from "../api/errors.js";
+import type { Visit, Visits } from "./visits.js";
+
+const PATH = "/v1/widget/sessions";
+const EARLY_MS = 60_000; // so long before its end a token is renewed
+
+/** A JSON Web Token that the customer's server signed, or a function that fetches one. */
+export type Identity = string | (() => string | Promise<string>);
+
+interface Answer {
+  token: string;
+  expires_at: number;
+  refresh: string;
+  visitor: { id: string; identified: boolean };
+  conversation: string;
+}
+
+interface Body {
+  refresh?: string;
+  identity?: string;
+  conversation?: string;
+  new?: boolean;
+}
+
+export class Session {
+  /** What requests carry; null before the first session. */
+  token: string | null = null;
+  /** The conversation that the session is about; "" before the first. */
+  conversation = "";
+  #renewAt = 0;
+  #renewing: Promise<void> | null = null;
+  #identity: Identity | null = null;
+  #vouched = false; // the identity was exchanged already
+  readonly #client: Client;
+
+  constructor(
+    readonly server: string,
+    private readonly widget: string,
+    private readonly visits: Visits,
+  ) {
+    this.#client = new Client(server);
+  }
+
+  /** The visitor whom this page may take up again, if any. */
+  get remembered(): Visit | null {
+    const visit = this.visits.get();
+    return visit && (!visit.identified || this.#identity !== null) ? visit : null;
+  }
+
+  /** The page vouches for the visitor from now on. */
+  identify(identity: Identity): void {
+    this.#identity = identity;
+    this.#vouched = false;
+    this.forget();
+  }
+
+  /** The visitor is forgotten; the next session is somebody new's. */
+  reset(): void {
+    this.#identity = null;
+    this.visits.clear();
+    this.forget();
+  }
+
+  /** Resolves when the token is good for a while. Throws `ApiError` or `ConnectionLost`. */
+  async fresh(): Promise<void> {
+    if (this.token === null || Date.now() >= this.#renewAt) await this.renew();
+  }
+
+  /** Gets another token for the same visitor and conversation. */
+  renew(): Promise<void> {
+    this.#renewing ??= alone(this.widget, () => this.#open()).finally(() => (this.#renewing = null));
+    return this.#renewing;
+  }
+
+  /** Begins another conversation of the same visitor. */
+  async begin(): Promise<void> {
+    await this.fresh();
+    const visit = this.remembered;
+    if (visit) this.#keep(await this.#ask({ refresh: visit.refresh, new: true }));
+  }
+
+  /** The next request asks for another token, for whatever conversation this browser remembers then. */
+  forget(): void {
+    this.token = null;
+    this.conversation = "";
+  }
+
+  /** Tries who the visitor may be, one after the other, as long as the server does not believe it. */
+  async #open(): Promise<void> {
+    const visit = this.remembered;
+    const ways: (() => Promise<Body>)[] = [];
+    const same = visit ? { conversation: visit.conversation } : {};
+    if (visit && (this.#identity === null || this.#vouched)) ways.push(async () => ({ refresh: visit.refresh, ...same }));
+    if (this.#identity === null) ways.push(async () => ({}));
+    // What an unknown visitor said before stays theirs: it is no conversation of whom the page knows.
+    else ways.push(async () => ({ identity: await value(this.#identity), ...(visit?.identified && same) }));
+    for (const [number, way] of ways.entries()) {
+      try {
+        const answer = await this.#inOrNewest(await way());
+        this.#vouched = this.#identity !== null;
+        return this.#keep(answer);
+      } catch (error) {
+        const disbelieved = error instanceof ApiError && error.status === 401;
+        if (!disbelieved || number === ways.length - 1) throw error;
+      }
+    }
+  }
+
+  /** A session in the conversation that is named, or in the visitor's newest where that is gone or somebody else's. */
+  async #inOrNewest({ conversation, ...who }: Body): Promise<Answer> {
+    try {
+      return await this.#ask(conversation ? { ...who, conversation } : who);
+    } catch (error) {
+      if (!conversation || !(error instanceof ApiError && error.status === 404)) throw error;
+      return this.#ask(who);
+    }
+  }
+
+  async #ask(body: Body): Promise<Answer> {
+    try {
+      return await this.#client.post<Answer>(PATH, { widget: this.widget, ...body });
+    } catch (error) {
+      if (!(error instanceof ConnectionLost) || !(await this.#isThere())) throw error;
+    }
+    // A browser does not say whether nobody answered or the answer is not for this page. The server is there: so once
+    // more, in case it was just coming up, and then it is the page.
+    try {
+      return await this.#client.post<Answer>(PATH, { widget: this.widget, ...body });
+    } catch (error) {
+      if (!(error instanceof ConnectionLost) || !(await this.#isThere())) throw error;
+      throw new ApiError(403, "origin_not_allowed", `${location.origin} is not an origin of this widget`);
+    }
+  }
+
+  /** Whether the server answers at all; any page may ask that, though it cannot read the answer. */
+  async #isThere(): Promise<boolean> {
+    try {
+      await fetch(`${this.server}/livez`, { mode: "no-cors", cache: "no-store" });
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #keep(answer: Answer): void {
+    const left = answer.expires_at * 1000 - Date.now();
+    this.token = answer.token;
+    // A clock that is far off says nothing about the time left: then the server says when it is over.
+    this.#renewAt = left > 0 ? Date.now() + Math.max(left - EARLY_MS, left / 2) : Infinity;
+    this.conversation = answer.conversation;
+    const before = this.visits.get();
+    const same = before?.conversation === answer.conversation;
+    this.visits.put({
+      refresh: answer.refresh,
+      visitor: answer.visitor.id,
+      identified: answer.visitor.identified,
+      conversation: answer.conversation,
+      seen: same ? before.seen : "",
+      handoff: same && before.handoff,
+    });
+  }
+}
+
+async function value(identity: Identity | null): Promise<string> {
+  return typeof identity === "function" ? identity() : (identity ?? "");
+}
+
+/** One tab after the other, so that two that begin at once become one visitor. Browsers offer it to secure pages only. */
+async function alone(name: string, act: () => Promise<void>): Promise<void> {
+  const locks = (navigator as { locks?: LockManager }).locks;
+  await (locks ? locks.request(`frontdesk.${name}`, act) : act());
+}

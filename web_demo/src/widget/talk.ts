@@ -1,0 +1,358 @@
+// The visitor's conversation: read from the server, asked in, followed to the end of each answer, in this tab and in the
+// others of the same site.
+//
+// Everything on view comes from the server, but for the turn that runs: that is a `Turn`, which outlives a reload. No
+// session is opened before somebody wants one. Knows the panel by what it can show, not by what it is made of.
+
+import { Backoff } from "../api/backoff.js";
+import type { Client } from "../api/client.js";
+import { ApiError, ConnectionLost } from "../api/errors.js";
+import { PendingTurns, type Pending } from "../api/pending.js";
+import type { Transport } from "../api/transport.js";
+import { newPending, Turn } from "../api/turn.js";
+import type { Item, Page } from "../api/types.js";
+import type { Announcer } from "../text/announcer.js";
+import type { Handoffs } from "./handoff.js";
+import type { Launcher } from "./launcher.js";
+import type { Opening } from "./log.js";
+import type { Message, Role } from "./message.js";
+import type { Panel } from "./panel.js";
+import { reasonOf, statusOf } from "./reasons.js";
+import type { Identity, Session } from "./session.js";
+import type { Visit, Visits } from "./visits.js";
+import type { Words } from "./words.js";
+
+const PAGE = 50; // items
+const STALE_MS = 60_000; // older than this, a tab that is looked at again asks what is new
+
+export interface Surroundings {
+  session: Session;
+  visits: Visits;
+  client: Client;
+  handoffs: Handoffs;
+  transport: Transport;
+  panel: Panel;
+  launcher: Launcher;
+  announcer: Announcer;
+  words: Words;
+  opening: Opening;
+  /** Ends everything. */
+  signal: AbortSignal;
+  message(role: Role): void;
+  failed(code: string, status: number | null): void;
+  requested(): void;
+}
+
+export class Talk {
+  #conversation = ""; // that is on view; "" before the first
+  #oldest = ""; // id of the oldest item that was read
+  #turn: Turn | null = null;
+  #loading: Promise<void> | null = null;
+  #loaded = 0; // when the conversation was read last
+  #failed = false;
+  readonly #backoff = new Backoff();
+  readonly #pendings: PendingTurns;
+
+  constructor(private readonly around: Surroundings) {
+    const { visits, signal } = around;
+    this.#pendings = new PendingTurns(visits.storage, `${visits.prefix}turn.`);
+    this.#pendings.watch((id, pending) => this.#otherTabSaid(id, pending), signal);
+    visits.watch((visit) => this.#otherTabIs(visit), signal);
+    addEventListener("online", () => void (this.#failed && this.load()), { signal });
+    document.addEventListener("visibilitychange", () => this.#lookedAt(), { signal });
+    signal.addEventListener("abort", () => this.#turn?.leave());
+    this.#welcome();
+    if (around.session.remembered) void this.load();
+  }
+
+  /** Opens the session and reads the conversation. Never throws: what is wrong is on view. */
+  load(): Promise<void> {
+    this.#loading ??= this.#load().finally(() => (this.#loading = null));
+    return this.#loading;
+  }
+
+  /** The visitor looks at the panel now, or no longer. */
+  looked(): void {
+    if (this.around.panel.open && !this.#conversation) void this.load();
+    this.#count();
+  }
+
+  identify(identity: Identity): void {
+    this.around.session.identify(identity);
+    this.#leave();
+    if (this.around.panel.open || this.around.session.remembered) void this.#again();
+  }
+
+  reset(): void {
+    this.around.session.reset();
+    this.#leave();
+  }
+
+  async send(text: string): Promise<void> {
+    const { composer } = this.around.panel;
+    composer.busy = true;
+    if (!this.#conversation) await this.load();
+    if (this.#conversation && !this.#turn) return this.#begin(text);
+    composer.busy = this.#turn !== null;
+    composer.text = text;
+  }
+
+  stop(): void {
+    this.#turn?.stop();
+  }
+
+  /** Begins another conversation. An answer that is still being written is written to its end. */
+  async anew(): Promise<void> {
+    this.#leave();
+    try {
+      await this.around.session.begin();
+    } catch (error) {
+      return this.#fail(error);
+    }
+    await this.#again();
+    this.around.panel.focus();
+  }
+
+  async showEarlier(): Promise<void> {
+    const id = this.#conversation;
+    const { log } = this.around.panel;
+    try {
+      const page = await this.#items(id, this.#oldest);
+      if (id !== this.#conversation) return;
+      this.#oldest = page.last_id;
+      log.prepend(page.data.reverse());
+      log.more = page.has_more;
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  async person(contact: string, message: string): Promise<void> {
+    const { handoffs, panel, visits, words } = this.around;
+    try {
+      if (!this.#conversation) await this.load();
+      if (!this.#conversation) return panel.formSent(words.unreachable);
+      panel.handoff = await handoffs.ask(this.#conversation, contact, message);
+      visits.change({ handoff: true });
+      panel.formSent("");
+      this.around.requested();
+    } catch (error) {
+      panel.formSent(reasonOf(error, words).text);
+    }
+  }
+
+  /** Waits for what is under way, then reads everything again. */
+  async #again(): Promise<void> {
+    await this.#loading;
+    await this.load();
+  }
+
+  async #load(): Promise<void> {
+    const { panel, session } = this.around;
+    try {
+      await session.fresh();
+      const id = session.conversation;
+      const pending = this.#pendings.get(id); // looked at before the items: a turn may end between the two
+      const page = await this.#items(id);
+      if (id !== session.conversation || this.#turn) return;
+      // What is on view already stays where the reader has scrolled it.
+      const known = id === this.#conversation && panel.log.endsWith(page.data[0]?.id);
+      this.#conversation = id;
+      this.#loaded = Date.now();
+      this.#failed = false;
+      this.#backoff.reset();
+      panel.notice("");
+      if (!known) this.#show(page);
+      if (pending) this.#pickUp(pending, page.data);
+      await this.#readHandoff();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** A page of items, the newest first, behind the one that is named. */
+  #items(id: string, after = ""): Promise<Page<Item>> {
+    return this.around.client.get(`/v1/conversations/${id}/items?limit=${PAGE}${after && `&after=${after}`}`);
+  }
+
+  #show({ data: newestFirst, has_more, last_id }: Page<Item>): void {
+    const { log, composer } = this.around.panel;
+    this.#oldest = last_id;
+    if (newestFirst.length) {
+      log.clear();
+      log.append(newestFirst.toReversed());
+      log.more = has_more;
+    } else log.welcome(this.around.opening);
+    this.around.panel.started = newestFirst.length > 0;
+    composer.busy = false;
+    this.#count();
+  }
+
+  #welcome(): void {
+    const { panel, opening } = this.around;
+    panel.log.welcome(opening);
+    panel.started = false;
+    panel.handoff = null;
+    panel.composer.busy = false;
+  }
+
+  /** Nothing of the conversation is of interest here any more. */
+  #leave(): void {
+    this.#turn?.leave();
+    this.#turn = null;
+    this.#conversation = "";
+    this.around.panel.notice("");
+    this.#welcome();
+    this.#count();
+  }
+
+  async #readHandoff(): Promise<void> {
+    const { handoffs, panel, visits } = this.around;
+    if (!visits.get()?.handoff) return;
+    try {
+      panel.handoff = await handoffs.get(this.#conversation);
+    } catch (error) {
+      if (!(error instanceof ApiError && error.status === 404)) throw error;
+      visits.change({ handoff: false });
+    }
+  }
+
+  /** Goes on with a turn that an earlier page or another tab began. */
+  #pickUp(pending: Pending, items: Item[]): void {
+    const answer = answerOf(pending);
+    if (items.some(({ id }) => id === answer)) return this.#pendings.remove(pending);
+    const lostTrack = !pending.response && !this.around.transport.repeatable;
+    if (pending.failed === undefined && !lostTrack) return this.#run(pending);
+    const { log } = this.around.panel;
+    if (pending.request.input !== undefined) log.add("user", pending.request.input);
+    this.#offerAgain(pending, log.add("assistant", pending.text), this.around.words.notAnswered);
+  }
+
+  #begin(text: string): void {
+    const { panel, transport } = this.around;
+    this.around.message("user");
+    this.#run(newPending(this.#conversation, { input: text }, transport, panel.log.newest));
+  }
+
+  #run(pending: Pending): void {
+    const turn = new Turn(pending, this.around.transport, this.#pendings);
+    this.#turn = turn;
+    this.#follow(turn);
+    void turn.run();
+  }
+
+  #follow(turn: Turn): void {
+    const { announcer, panel, words } = this.around;
+    const { input } = turn.pending.request;
+    if (input !== undefined) panel.log.add("user", input);
+    const reply = panel.log.add("assistant", turn.pending.text);
+    reply.busy = true;
+    reply.status = statusOf(turn, words);
+    panel.composer.busy = true;
+    panel.started = true;
+    announcer.begin(turn.pending.text.length);
+    let shownToEnd = false;
+    let told = turn.state;
+    turn.changed = () => {
+      if (shownToEnd || turn !== this.#turn) return;
+      shownToEnd = turn.over;
+      reply.show(turn.pending.text);
+      reply.status = statusOf(turn, words);
+      if (turn.over) this.#over(turn, reply);
+      else if (panel.open) announcer.grow(turn.pending.text);
+      if (turn.state === "reconnecting" && told !== turn.state) announcer.say(words.reconnecting);
+      told = turn.state;
+    };
+  }
+
+  #over(turn: Turn, reply: Message): void {
+    const { announcer, panel, words } = this.around;
+    this.#turn = null;
+    panel.composer.busy = false;
+    if (turn.state === "failed") {
+      const { code, status, text } = reasonOf(turn.error, words);
+      this.around.failed(code, status);
+      return this.#offerAgain(turn.pending, reply, text);
+    }
+    reply.settle();
+    reply.id = answerOf(turn.pending);
+    if (panel.open) announcer.finish(turn.pending.text);
+    this.#count();
+    this.around.message("assistant");
+  }
+
+  #offerAgain(pending: Pending, reply: Message, reason: string): void {
+    this.around.announcer.say(reason);
+    reply.fail(reason, () => void this.#askAgain(pending));
+  }
+
+  /** The same question once more, unless it turns out that the server had heard it. */
+  async #askAgain(pending: Pending): Promise<void> {
+    if (this.#turn) return;
+    this.#pendings.remove(pending);
+    await this.#again();
+    if (this.#failed || this.#turn || this.#conversation !== pending.conversation) return;
+    const heard = !pending.response && this.around.panel.log.newest !== pending.tail;
+    if (!heard && pending.request.input !== undefined) this.#begin(pending.request.input);
+  }
+
+  /** Another tab began, went on with or ended a turn. */
+  #otherTabSaid(id: string, pending: Pending | null): void {
+    if (id !== this.#conversation || this.#turn) return;
+    if (pending === null || pending.response !== null || pending.failed !== undefined) void this.load();
+  }
+
+  /** Another tab became somebody else, went to another conversation, or saw what was unread. */
+  #otherTabIs(visit: Visit | null): void {
+    const { session } = this.around;
+    if (visit && visit.conversation === this.#conversation) {
+      this.#count();
+      if (visit.handoff) this.#readHandoff().catch(() => undefined);
+      return;
+    }
+    if (this.#conversation) {
+      session.forget();
+      this.#leave();
+    }
+    if (session.remembered) void this.#again();
+  }
+
+  #lookedAt(): void {
+    this.#count();
+    const stale = this.#conversation !== "" && Date.now() - this.#loaded > STALE_MS;
+    if (document.visibilityState === "visible" && stale && !this.#turn) void this.load();
+  }
+
+  /** What is on view is seen; of the rest the launcher says how much there is. */
+  #count(): void {
+    const { announcer, launcher, panel, visits } = this.around;
+    const visit = visits.get();
+    const before = launcher.unread;
+    if (panel.open && document.visibilityState === "visible") {
+      const seen = panel.log.newestAnswer;
+      if (visit && this.#conversation === visit.conversation && seen && seen !== visit.seen) visits.change({ seen });
+      launcher.unread = 0;
+    } else launcher.unread = visit && this.#conversation ? panel.log.answersBehind(visit.seen) : 0;
+    if (launcher.unread > before) announcer.say(launcher.news);
+  }
+
+  /** Says what is wrong with all of it; what may pass by itself is tried again while somebody waits. */
+  #fail(error: unknown): void {
+    const { panel, signal, words } = this.around;
+    const { code, status, text } = reasonOf(error, words);
+    if (!this.#failed) this.around.failed(code, status);
+    this.#failed = true;
+    panel.notice(text, () => void this.load());
+    const passing = error instanceof ConnectionLost || (error instanceof ApiError && error.passing);
+    if (!passing || !panel.open) return;
+    const seconds = error instanceof ApiError ? error.retryAfter : null;
+    void this.#backoff.wait(seconds, signal).then(() => {
+      if (this.#failed && !signal.aborted) void this.load();
+    });
+  }
+}
+
+/** Id of the item that a turn's answer becomes. */
+function answerOf(pending: Pending): string {
+  return pending.response?.replace("resp_", "msg_") ?? "";
+}
