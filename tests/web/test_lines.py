@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.web.conftest import OpenDemo
 
 QUESTION = "Tell me everything about the shop."
-CUT = ["WebSocket connection"]  # what Chromium says of a line that is cut
+CUT = ["WebSocket connection", "net::ERR_"]  # what Chromium says of a line that is cut
 NOTE_SOCKETS = """
 window.sockets = [];
 window.WebSocket = class extends WebSocket {

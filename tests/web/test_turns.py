@@ -160,7 +160,7 @@ async def test_enter_that_belongs_to_an_input_method_sends_nothing(open_demo: Op
 
 
 @BOTH
-async def test_waiting_line(open_demo: OpenDemo, start_server: Callable[..., Server], transport: str) -> None:
+async def test_waiting_line(start_server: Callable[..., Server], open_demo: OpenDemo, transport: str) -> None:
     """If this fails, whoever waits behind others sees a page that seems to be broken."""
     server = start_server(slots="1", ping_seconds="0.1")
     first = await open_demo(url=server.url, script=long_answers(3000))
@@ -175,7 +175,7 @@ async def test_waiting_line(open_demo: OpenDemo, start_server: Callable[..., Ser
     assert await second.answer() == second.stored_text()
 
 
-async def test_a_server_that_wants_a_key(open_demo: OpenDemo, start_server: Callable[..., Server]) -> None:
+async def test_a_server_that_wants_a_key(start_server: Callable[..., Server], open_demo: OpenDemo) -> None:
     """If this fails, the demo of a server that others can reach shows errors instead of asking for the key."""
     server = start_server(auth="on")
     demo = await open_demo(url=server.url, ready=False)

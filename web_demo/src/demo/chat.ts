@@ -50,7 +50,7 @@ export class Chat {
     this.#opening = opening;
     await opening;
     if (visit === this.#visit) this.#opening = null;
-    if (id === this.#conversation?.id && !this.#turns.has(id)) await this.#refreshContext(id);
+    if (id === this.#conversation?.id && !this.#speaks(id)) await this.#refreshContext(id);
   }
 
   async #load(id: string, visit: number): Promise<void> {

@@ -7,7 +7,7 @@
 // markdown hides, is shown. Knows no page and no stream.
 
 import DOMPurify from "dompurify";
-import { Lexer, Parser, Renderer, Tokenizer, type Links, type MarkedOptions, type Token, type Tokens } from "marked";
+import { Lexer, Parser, Renderer, type Links, type MarkedOptions, type Token, type Tokens } from "marked";
 
 const TAGS = [
   "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "strong", "table",
@@ -64,19 +64,6 @@ class SafeRenderer extends Renderer {
   }
 }
 
-/** Collects the definitions of links, and keeps each as a token: of two with one name a lexer drops the second. */
-class KeepingTokenizer extends Tokenizer {
-  readonly links: Links = Object.create(null);
-
-  override def(source: string): Tokens.Def | undefined {
-    const found = super.def(source);
-    if (!found) return undefined;
-    if (ADDRESS.test(found.href)) this.links[found.tag] ??= { href: found.href, title: found.title };
-    delete this.lexer.tokens.links[""];
-    return { ...found, tag: "" };
-  }
-}
-
 const purify = DOMPurify(window);
 purify.addHook("afterSanitizeAttributes", (node) => {
   if (node.tagName === "A") {
@@ -95,16 +82,16 @@ class CarefulLexer extends Lexer {
 }
 
 /** Fresh ones each time: lexer and parser put their own tools into them. */
-function options(tokenizer = new KeepingTokenizer()): MarkedOptions {
-  return { gfm: true, renderer: new SafeRenderer(), tokenizer };
+function options(): MarkedOptions {
+  return { gfm: true, renderer: new SafeRenderer() };
 }
 
 /** A text's blocks: paragraphs, lists, code … A fence that is not closed yet reaches to the end. */
 export function blocksOf(text: string): Block[] {
   try {
-    const tokenizer = new KeepingTokenizer();
-    const blocks = new CarefulLexer(options(tokenizer)).blockTokens(text.replaceAll("\r\n", "\n"), []);
-    return blocks.filter(({ type }) => type !== "space").map(({ raw }) => blockOf(raw, tokenizer.links));
+    const lexer = new CarefulLexer(options());
+    const blocks = lexer.blockTokens(text.replaceAll("\r\n", "\n"), []);
+    return blocks.filter(({ type }) => type !== "space").map(({ raw }) => blockOf(raw, lexer.tokens.links));
   } catch {
     return [blockOf(text, {})]; // nested too deep
   }
@@ -114,7 +101,8 @@ function blockOf(source: string, defined: Links): Block {
   const links: Links = Object.create(null);
   for (const [, label = ""] of source.matchAll(LABEL)) {
     const name = label.trim().replace(/\s+/g, " ").toLowerCase().toUpperCase().toLowerCase(); // as the lexer does it
-    if (defined[name]) links[name] = defined[name];
+    const link = defined[name];
+    if (link && ADDRESS.test(link.href)) links[name] = link;
   }
   const known = Object.entries(links);
   return { source, links, key: known.length ? source + JSON.stringify(known) : source };
