@@ -52,6 +52,10 @@ export class Log {
     return id !== undefined && id === this.#messages.at(-1)?.id;
   }
 
+  holds(id: string): boolean {
+    return this.#messages.some((message) => message.id === id);
+  }
+
   /** Id of the newest answer; "" when there is none. */
   get newestAnswer(): string {
     return this.#messages.findLast(({ role, id }) => role === "assistant" && id !== "")?.id ?? "";

@@ -289,10 +289,14 @@ export class Talk {
   /** The same question once more, unless it turns out that the server had heard it. */
   async #askAgain(pending: Pending): Promise<void> {
     if (this.#turn) return;
+    const { conversation, response } = pending;
+    const record = this.#pendings.get(conversation);
     this.#pendings.remove(pending);
     await this.#again();
-    if (this.#failed || this.#turn || this.#conversation !== pending.conversation) return;
-    const heard = !pending.response && this.around.panel.log.newest !== pending.tail;
+    if (this.#failed && record) this.#pendings.put(record); // nothing else has the text
+    if (this.#failed || this.#turn || this.#conversation !== conversation) return;
+    const { log } = this.around.panel;
+    const heard = response ? log.holds(response.replace("resp_", "msg_")) : log.newest !== pending.tail;
     if (!heard && pending.request.input !== undefined) this.#begin(pending.request.input);
   }
 
