@@ -27,10 +27,10 @@ from frontdesk.store.store import Store
 from frontdesk.wire._frames import json_bytes
 from frontdesk.wire._ids import is_conversation_id, is_item_id
 from frontdesk.wire._items import item_json, item_list
+from frontdesk.wire._lists import list_json
 from frontdesk.wire.conversations import (
     conversation_json,
     deleted_json,
-    list_json,
     parse_create,
     parse_export,
     parse_new_items,

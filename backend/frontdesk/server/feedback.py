@@ -25,8 +25,9 @@ from frontdesk.store.records import FeedbackRecord, RatedAnswer, Rating
 from frontdesk.store.store import Store
 from frontdesk.wire._fields import StrictModel
 from frontdesk.wire._ids import is_conversation_id, is_item_id
+from frontdesk.wire._lists import list_json
 from frontdesk.wire._validation import validated
-from frontdesk.wire.conversations import DEFAULT_PAGE, MAX_PAGE, list_json
+from frontdesk.wire.conversations import DEFAULT_PAGE, MAX_PAGE
 
 LONGEST_COMMENT = 2000  # characters
 SHOWN = 2000  # characters of a question and of an answer
@@ -102,7 +103,7 @@ class Feedback:
     async def of_conversation(self, request: Request) -> Response:
         principal, conversation = _conversation(request)
         records = await self._kept.of_conversation(principal.owner, conversation)
-        return json_response(list_json([_shown(record) for record in records], has_more=False))
+        return json_response(list_json([_shown(record) for record in records]))
 
     async def newest(self, request: Request) -> Response:
         check_names(request, "rating", "limit", "after")

@@ -21,12 +21,12 @@ from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, prin
 from frontdesk.store.handoffs import Handoffs as Kept
 from frontdesk.store.records import HandoffRecord
 from frontdesk.wire._ids import is_conversation_id
+from frontdesk.wire._lists import list_json
 from frontdesk.wire._validation import validated
 from frontdesk.wire.handoffs import (
     HandoffChange,
     HandoffRequest,
     handoff_json,
-    handoff_list,
     is_handoff_id,
     parse_query,
 )
@@ -68,7 +68,7 @@ class Handoffs:
     async def list(self, request: Request) -> Response:
         query = parse_query(request.query_params)
         page = await self._kept.newest(query.state, limit=query.limit, after=query.after)
-        return json_response(handoff_list([_shown(record) for record in page.items], has_more=page.has_more))
+        return json_response(list_json([_shown(record) for record in page.items], has_more=page.has_more))
 
     async def settle(self, request: Request) -> Response:
         try:

@@ -28,6 +28,7 @@ from frontdesk.store.records import ConversationRecord, WidgetRecord
 from frontdesk.store.store import Store
 from frontdesk.wire._fields import StrictModel
 from frontdesk.wire._ids import is_conversation_id
+from frontdesk.wire._lists import list_json
 from frontdesk.wire._validation import validated
 
 PATH = "/v1/widget/sessions"
@@ -103,9 +104,7 @@ class Widgets:
     async def list(self, request: Request) -> Response:
         now = time.time()
         entries = [_shown(widget, now) for widget in await self._store.widgets.list()]
-        ids = [entry["id"] for entry in entries] or [""]
-        page = {"object": "list", "data": entries, "first_id": ids[0], "last_id": ids[-1], "has_more": False}
-        return json_response(page)
+        return json_response(list_json(entries))
 
     async def _widget(self, id: str) -> WidgetRecord:
         widget = await self._store.widgets.by_id(id)

@@ -18,6 +18,7 @@ from pydantic import Discriminator, Field, Tag
 from frontdesk.errors import InvalidRequest
 from frontdesk.messages import Item, ItemKind, ItemStatus, Message, ToolCall, item_id
 from frontdesk.wire._fields import MAX_MESSAGES, Content, Name, StrictModel, StringOrList, TextPart
+from frontdesk.wire._lists import list_json
 from frontdesk.wire._validation import unsupported
 
 TEXT_PARTS = ("input_text", "output_text", "text")
@@ -115,14 +116,8 @@ def item_json(item: Item) -> dict[str, Any]:
 
 
 def item_list(items: Sequence[Item], *, has_more: bool = False) -> dict[str, Any]:
-    """A page of items; `first_id` and `last_id` are empty when there is none, as the clients' type allows no null."""
-    return {
-        "object": "list",
-        "data": [item_json(item) for item in items],
-        "first_id": items[0].id if items else "",
-        "last_id": items[-1].id if items else "",
-        "has_more": has_more,
-    }
+    """A page of items."""
+    return list_json([item_json(item) for item in items], has_more=has_more)
 
 
 def text_of(param: str, content: str | list[TextPart]) -> str:

@@ -7,7 +7,7 @@ and `budget`. Each is kept and replaced as a whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -174,17 +174,6 @@ def conversation_json(
 
 def deleted_json(id: str) -> dict[str, Any]:
     return {"id": id, "object": "conversation.deleted", "deleted": True}
-
-
-def list_json(entries: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    """A page of objects with an `id`. `first_id` and `last_id` are empty when there is none: clients expect no null."""
-    return {
-        "object": "list",
-        "data": list(entries),
-        "first_id": entries[0]["id"] if entries else "",
-        "last_id": entries[-1]["id"] if entries else "",
-        "has_more": has_more,
-    }
 
 
 def _change(request: ConversationFields, body: object) -> Change:

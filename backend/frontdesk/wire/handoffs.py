@@ -6,7 +6,7 @@ All of it is our own: OpenAI has nothing like it. So unknown fields are refused:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
@@ -87,15 +87,4 @@ def handoff_json(
         "created_at": created,
         "contact": contact,
         "message": message,
-    }
-
-
-def handoff_list(entries: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    """A page of hand-offs, like every other list."""
-    return {
-        "object": "list",
-        "data": list(entries),
-        "first_id": entries[0]["id"] if entries else "",
-        "last_id": entries[-1]["id"] if entries else "",
-        "has_more": has_more,
     }

@@ -1,10 +1,11 @@
 // Who uses the server: its models, the keys with what is left of their budgets, the widgets, and the ledger's sums.
 
 import type { Model } from "../api/types.js";
-import { byId, element } from "../demo/dom.js";
+import { byId } from "../demo/dom.js";
 import { count, moment } from "./format.js";
 import { bar, chip, emptyRow, facts, nothing, row, Rows } from "./parts.js";
 import type { KeyEntry, UsageRow, Widget } from "./types.js";
+import { element } from "../text/element.js";
 
 const BUDGETS = [
   ["Tokens this minute", "tokens_per_minute", "minute"],

@@ -3,8 +3,8 @@
 // The cursor is a slider that lies over the plot unseen: the pointer, a finger and the arrow keys move it, and a screen
 // reader says what it stands at. The summary below says the same of the whole. Knows no endpoint.
 
-import { element } from "../demo/dom.js";
 import { clock } from "./format.js";
+import { element } from "../text/element.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 600;

@@ -1,9 +1,10 @@
 // The newest refusals and failures: what was asked, what was answered, and the request's id to look for in the logs.
 
-import { byId, element } from "../demo/dom.js";
+import { byId } from "../demo/dom.js";
 import { moment } from "./format.js";
 import { chip, facts, nothing, Rows } from "./parts.js";
 import type { Trouble } from "./types.js";
+import { element } from "../text/element.js";
 
 export const errors = new Rows<Trouble[]>(byId("error-rows"), (found) =>
   found.length ? found.map(entry) : [nothing("No request was refused and no reply failed since the server started.")],

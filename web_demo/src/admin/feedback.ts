@@ -1,11 +1,12 @@
 // Answers that people have rated: what was asked, what was answered, what they said about it.
 
-import { byId, element, iconOf, onClick } from "../demo/dom.js";
+import { byId, iconOf, onClick } from "../demo/dom.js";
 import type { OperatorApi } from "./api.js";
 import { moment } from "./format.js";
 import { Pages } from "./pages.js";
 import { facts, nothing, Rows } from "./parts.js";
 import type { Rated } from "./types.js";
+import { element } from "../text/element.js";
 
 export class Feedback {
   readonly #filter = byId<HTMLSelectElement>("feedback-filter");

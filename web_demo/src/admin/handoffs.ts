@@ -1,13 +1,14 @@
 // Visitors who want a person. An operator marks them as done; a mark that the server could not be told yet waits and is
 // sent as soon as it is back.
 
-import { byId, element, onClick } from "../demo/dom.js";
+import { byId, onClick } from "../demo/dom.js";
 import { ApiError } from "../api/errors.js";
 import type { OperatorApi } from "./api.js";
 import { count, moment } from "./format.js";
 import { Pages } from "./pages.js";
 import { facts, nothing, Rows } from "./parts.js";
 import type { Handoff } from "./types.js";
+import { element } from "../text/element.js";
 
 type State = Handoff["state"];
 

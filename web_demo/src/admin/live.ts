@@ -1,9 +1,10 @@
 // What happens at this moment: a few large numbers, and every reply that waits or streams. No text of anybody.
 
-import { byId, element } from "../demo/dom.js";
+import { byId } from "../demo/dom.js";
 import { bytes, count, rate, seconds } from "./format.js";
 import { bar, chip, emptyRow, row } from "./parts.js";
 import type { LiveReply, Readiness, Slot } from "./types.js";
+import { element } from "../text/element.js";
 
 const COLUMNS = 8;
 

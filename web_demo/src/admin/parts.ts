@@ -1,7 +1,7 @@
 // Small pieces that several sections are made of: bars, chips, facts, rows that are only redrawn when they changed.
 
-import { element } from "../demo/dom.js";
 import { count } from "./format.js";
+import { element } from "../text/element.js";
 
 /** How much of a limit is used, as a bar with its numbers. Above nine tenths it looks like a warning. */
 export function bar(label: string, used: number, limit: number, say: (value: number) => string = count): HTMLElement {

@@ -1,21 +1,12 @@
 // Small helpers around the DOM: the page's fixed elements by id, new elements, icons.
 
+import { element } from "../text/element.js";
+
 /** The element of index.html with this id. Throws when the page and the script do not belong together. */
 export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
   const found = document.getElementById(id);
   if (!found) throw new Error(`the page has no element #${id}`);
   return found as T;
-}
-
-export function element<K extends keyof HTMLElementTagNameMap>(
-  tag: K,
-  className = "",
-  ...children: (Node | string)[]
-): HTMLElementTagNameMap[K] {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
 }
 
 /** A button that shows an icon; `label` is its name for everybody who does not see it. */

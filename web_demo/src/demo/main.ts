@@ -12,7 +12,7 @@ import { Announcer } from "../text/announcer.js";
 import { ask, wireCancelButtons } from "./ask.js";
 import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
-import { byId, element, onClick, somethingOpen } from "./dom.js";
+import { byId, onClick, somethingOpen } from "./dom.js";
 import { Inspect } from "./inspect.js";
 import { Log } from "./log.js";
 import { Meter } from "./meter.js";
@@ -21,6 +21,7 @@ import { Ratings } from "./ratings.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { reasonOf } from "./wording.js";
+import { element } from "../text/element.js";
 
 const CONVERSATION = /^#(conv_[0-9a-f]{32})$/;
 const NOTICE_MS = 8000;

@@ -2,8 +2,9 @@
 
 import { copy, dressCode } from "../text/code.js";
 import { GrowingText } from "../text/growing.js";
-import { element, iconButton } from "./dom.js";
+import { iconButton } from "./dom.js";
 import { RatingBar, type Shown } from "./rating.js";
+import { element } from "../text/element.js";
 
 export interface MessageActions {
   announce(text: string): void;

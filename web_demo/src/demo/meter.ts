@@ -2,7 +2,8 @@
 
 import type { Budget } from "../api/client.js";
 import type { Context } from "../api/types.js";
-import { byId, element } from "./dom.js";
+import { byId } from "./dom.js";
+import { element } from "../text/element.js";
 
 const PARTS: [string, string][] = [
   ["system", "Instructions"],

@@ -1,7 +1,8 @@
 // Thumbs below an answer, and a line for a comment once one of them is pressed. Knows no server.
 
 import { LONGEST_COMMENT, type Rating } from "../api/feedback.js";
-import { element, iconButton } from "./dom.js";
+import { iconButton } from "./dom.js";
+import { element } from "../text/element.js";
 
 /** What is shown; null: nothing was said about the answer. */
 export type Shown = { rating: Rating; comment: string | null } | null;

@@ -3,7 +3,8 @@
 import type { Conversations } from "../api/conversations.js";
 import { titleOf } from "../api/conversations.js";
 import type { Conversation } from "../api/types.js";
-import { byId, element, onClick } from "./dom.js";
+import { byId, onClick } from "./dom.js";
+import { element } from "../text/element.js";
 
 const DAY_MS = 86_400_000;
 

@@ -1,7 +1,8 @@
 // Where the visitor writes: grows with the text, sends on Enter, and turns into a stop button while an answer comes.
 
-import { element, iconButton, part } from "./dom.js";
+import { iconButton, part } from "./dom.js";
 import type { Words } from "./words.js";
+import { element } from "../text/element.js";
 
 export class Composer {
   readonly root: HTMLFormElement;

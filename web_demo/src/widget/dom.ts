@@ -1,6 +1,8 @@
 // Small helpers around the DOM: elements, buttons, icons. Everything is made by calls: no markup is ever parsed here, and
 // no style stands in an attribute, so the strictest policy of the page around has nothing to refuse.
 
+import { element } from "../text/element.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Paths in a box of 20 by 20, drawn as lines. */
@@ -16,17 +18,6 @@ export const ICONS = {
 } as const;
 
 export type IconName = keyof typeof ICONS;
-
-export function element<K extends keyof HTMLElementTagNameMap>(
-  tag: K,
-  className = "",
-  ...children: (Node | string)[]
-): HTMLElementTagNameMap[K] {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
-}
 
 /** The same, and pages that embed the widget may style it as `::part(part)`. */
 export function part<K extends keyof HTMLElementTagNameMap>(

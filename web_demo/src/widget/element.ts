@@ -4,7 +4,6 @@
 import { SocketTransport } from "../api/socket_transport.js";
 import { SseTransport } from "../api/sse_transport.js";
 import { Announcer } from "../text/announcer.js";
-import { element } from "./dom.js";
 import { Handoffs } from "./handoff.js";
 import hostStyle from "./host.css";
 import { Launcher } from "./launcher.js";
@@ -17,6 +16,7 @@ import { Talk } from "./talk.js";
 import { VisitorClient, VisitorTransport } from "./visitor_client.js";
 import { Visits } from "./visits.js";
 import { isFromTheRight, wordsOf } from "./words.js";
+import { element } from "../text/element.js";
 
 export const TAG = "support-chat";
 export const ATTRIBUTES = [

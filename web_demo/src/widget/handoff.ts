@@ -1,8 +1,9 @@
 // Asking for a person: a short form, and a line that says what became of the request. Knows the one route that it is for.
 
 import type { Client } from "../api/client.js";
-import { button, element, part } from "./dom.js";
+import { button, part } from "./dom.js";
 import type { Words } from "./words.js";
+import { element } from "../text/element.js";
 
 const LONGEST_CONTACT = 200; // characters, the API's limits
 const LONGEST_MESSAGE = 2000;

@@ -1,7 +1,8 @@
 // The round button that opens and closes the panel, with the number of answers that nobody has seen.
 
-import { element, icon, part } from "./dom.js";
+import { icon, part } from "./dom.js";
 import { fill, type Words } from "./words.js";
+import { element } from "../text/element.js";
 
 const MOST = 9; // more are shown as "9+"
 

@@ -5,9 +5,10 @@
 import type { Item } from "../api/types.js";
 import { textOf } from "../api/types.js";
 import { Following } from "../text/following.js";
-import { button, element, iconButton, part } from "./dom.js";
+import { button, iconButton, part } from "./dom.js";
 import { Message, type Role } from "./message.js";
 import type { Words } from "./words.js";
+import { element } from "../text/element.js";
 
 export interface Opening {
   greeting: string;

@@ -1,8 +1,9 @@
 // One message in the widget: what was said, what became of it. Knows no server.
 
 import { GrowingText } from "../text/growing.js";
-import { button, element } from "./dom.js";
+import { button } from "./dom.js";
 import type { Words } from "./words.js";
+import { element } from "../text/element.js";
 
 export type Role = "user" | "assistant";
 

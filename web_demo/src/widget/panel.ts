@@ -2,10 +2,11 @@
 // not above it: focus is not kept inside, and the page stays usable. Knows what it looks like, not what anything means.
 
 import { Composer } from "./composer.js";
-import { button, element, icon, iconButton, part } from "./dom.js";
+import { button, icon, iconButton, part } from "./dom.js";
 import { HandoffForm, type Handoff } from "./handoff.js";
 import { Log } from "./log.js";
 import type { Words } from "./words.js";
+import { element } from "../text/element.js";
 
 /** What the visitor can do here. */
 export interface Acts {
