@@ -4,7 +4,8 @@
 
 import pytest
 
-torch = pytest.importorskip("torch")
+NOT_TESTED = "!! NOT TESTED: training needs the recipe's packages (pip install -e '.[recipe]')"
+torch = pytest.importorskip("torch", reason=NOT_TESTED)
 
 from recipe.average import average  # noqa: E402
 

@@ -9,8 +9,9 @@ import random
 
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("tokenizers")
+NOT_TESTED = "!! NOT TESTED: training needs the recipe's packages (pip install -e '.[recipe]')"
+torch = pytest.importorskip("torch", reason=NOT_TESTED)
+pytest.importorskip("tokenizers", reason=NOT_TESTED)
 
 from recipe import pointing, tokenizer  # noqa: E402
 from recipe.generator import sample  # noqa: E402

@@ -55,12 +55,11 @@ class PostgresDatabase:
         except (exc.ArgumentError, ValueError) as error:
             raise ConfigError("the database's URL is not like postgresql://user:password@host:5432/name") from error
         try:
-            connection = await database._connected()
+            connection = await database._connected_first()
             await connection.run_sync(migrate, database._name)
-        except BaseException as error:
+        except BaseException as error:  # whatever it is: no connection is left behind
             await database.close()
-            # A parameter of the URL that asyncpg does not know is a TypeError, a value that is none a ValueError.
-            if isinstance(error, (exc.SQLAlchemyError, OSError, StorageFailed, TypeError, ValueError, *ERRORS)):
+            if isinstance(error, (exc.SQLAlchemyError, OSError, StorageFailed, *ERRORS)):
                 raise ConfigError(f"cannot use {database._name} as a database: {reason(error)}") from error
             raise
         return database
@@ -103,11 +102,18 @@ class PostgresDatabase:
             connection = await self._writer.connect()
             try:
                 await self._serve(connection)
-            except BaseException:
+            except BaseException:  # given up or refused: no connection is left behind
                 await connection.close()
                 raise
             self._connection = connection
         return self._connection
+
+    async def _connected_first(self) -> AsyncConnection:
+        """asyncpg says only now, and as a TypeError or a ValueError, that a parameter of the URL is none of its own."""
+        try:
+            return await self._connected()
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"cannot use {self._name} as a database: {error}") from error
 
     async def _serve(self, connection: AsyncConnection) -> None:
         deadline = asyncio.get_running_loop().time() + SERVING_PATIENCE
