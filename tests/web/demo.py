@@ -7,11 +7,10 @@ from typing import Any
 
 import httpx2
 from playwright.async_api import ConsoleMessage, Page, expect
+from tests.web.chat import Chat
 
-PATIENCE = 60_000  # milliseconds that a slow machine gets for one answer
 
-
-class Demo:
+class Demo(Chat):
     """One tab. `problems` are errors of the console, policy violations included, and of scripts."""
 
     def __init__(self, page: Page, url: str) -> None:
@@ -35,32 +34,8 @@ class Demo:
         if ready:
             await expect(self.page.locator("#served")).not_to_be_empty()
 
-    async def send(self, text: str) -> None:
-        await self.input.fill(text)
-        await self.input.press("Enter")
-
     async def choose(self, transport: str) -> None:
         await self.page.get_by_text("WebSocket" if transport == "websocket" else "SSE", exact=True).click()
-
-    async def settle(self, answers: int) -> None:
-        """Wait until there are so many answers and all are whole."""
-        await expect(self.finished).to_have_count(answers, timeout=PATIENCE)
-        await expect(self.answers).to_have_count(answers)
-
-    async def grown(self, characters: int) -> None:
-        """Wait until the newest answer has so many characters, and still grows."""
-        body = self.answers.last.locator(".body")
-        for _ in range(PATIENCE // 20):
-            if await body.count() and len(await body.inner_text()) >= characters:
-                break
-            await self.page.wait_for_timeout(20)
-        else:
-            raise AssertionError(f"the answer did not reach {characters} characters")
-        assert await self.answers.last.get_attribute("aria-busy") == "true", "the answer ended too soon for this test"
-
-    async def answer(self, number: int = -1) -> str:
-        """Text of an answer as it is seen."""
-        return await self.answers.nth(number).locator(".body").inner_text()
 
     @property
     def conversation(self) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 from playwright.async_api import ConsoleMessage, Page, expect
 from tests.conftest import ROOT, Server
-from tests.web.demo import PATIENCE
+from tests.web.chat import Chat
 
 DIST = ROOT / "web_demo/dist"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css"}
@@ -114,7 +114,7 @@ def create_widget(server: Server, origin: str, *flags: str) -> str:
     return id
 
 
-class Widget:
+class Widget(Chat):
     """One tab. `problems` are errors of the console, policy violations included, and of scripts."""
 
     def __init__(self, page: Page, chat: str, id: str) -> None:
@@ -150,30 +150,6 @@ class Widget:
     async def open(self) -> None:
         await self.launcher.click()
         await expect(self.panel).to_be_visible()
-
-    async def send(self, text: str) -> None:
-        await self.input.fill(text)
-        await self.input.press("Enter")
-
-    async def settle(self, answers: int) -> None:
-        """Wait until there are so many answers and all are whole."""
-        await expect(self.finished).to_have_count(answers, timeout=PATIENCE)
-        await expect(self.answers).to_have_count(answers)
-
-    async def grown(self, characters: int) -> None:
-        """Wait until the newest answer has so many characters, and still grows."""
-        body = self.answers.last.locator(".body")
-        for _ in range(PATIENCE // 20):
-            if await body.count() and len(await body.inner_text()) >= characters:
-                break
-            await self.page.wait_for_timeout(20)
-        else:
-            raise AssertionError(f"the answer did not reach {characters} characters")
-        assert await self.answers.last.get_attribute("aria-busy") == "true", "the answer ended too soon for this test"
-
-    async def answer(self, number: int = -1) -> str:
-        """Text of an answer as it is seen."""
-        return await self.answers.nth(number).locator(".body").inner_text()
 
     async def focused(self) -> str:
         """Class of the element inside the widget that has the focus; "" when that is elsewhere."""
