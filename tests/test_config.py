@@ -144,7 +144,7 @@ def test_origins_come_as_list_or_with_commas(monkeypatch: pytest.MonkeyPatch) ->
 def test_proxies_are_addresses_or_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A misspelt proxy would not be believed, and all its visitors would count as one address."""
     monkeypatch.setenv("FRONTDESK_TRUSTED_PROXIES", "127.0.0.1, 10.1.2.3/8,::1")
-    assert load().trusted_proxies == ("127.0.0.1", "10.1.2.3/8", "::1")
+    assert load().trusted_proxies == ("127.0.0.1", "10.0.0.0/8", "::1")
     for wrong in ("proxy.example", "*", "10.0.0.0/40"):
         with pytest.raises(ConfigError, match="is no address and no network"):
             load(None, {"trusted_proxies": wrong})

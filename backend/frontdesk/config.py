@@ -273,12 +273,14 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for network in value:
+        networks: list[str] = []
+        for text in value:
             try:
-                ipaddress.ip_network(network, strict=False)
+                network = ipaddress.ip_network(text, strict=False)
             except ValueError:
-                raise ValueError(f"{network!r} is no address and no network such as 10.0.0.0/8") from None
-        return value
+                raise ValueError(f"{text!r} is no address and no network such as 10.0.0.0/8") from None
+            networks.append(str(network) if "/" in text else text)
+        return tuple(networks)
 
     @property
     def visitor_limits(self) -> Limits:

@@ -23,8 +23,9 @@ from frontdesk.errors import FrontdeskError
 from frontdesk.messages import Item, Message, item_id
 from frontdesk.principal import ALL_SCOPES, Limits, Principal
 from frontdesk.server.access import Access
-from frontdesk.server.conversations import MOST_WRITES, Conversations
+from frontdesk.server.conversations import Conversations
 from frontdesk.server.errors import on_frontdesk_error, on_http_exception
+from frontdesk.server.pacing import MOST_WRITES, Writes
 from frontdesk.store.records import KeyRecord
 from frontdesk.store.store import Store, open_store
 
@@ -44,7 +45,7 @@ class House:
         self.stopped: list[tuple[str, str]] = []
         gatekeeper = Gatekeeper(store.keys, SECRET, required=False, visitor_limits=Limits())
         app = Starlette(
-            routes=Conversations(store, self._stop, 100_000).routes,
+            routes=Conversations(store, self._stop, 100_000, Writes()).routes,
             middleware=[Middleware(Access, gatekeeper=lambda: gatekeeper)],
             exception_handlers={FrontdeskError: on_frontdesk_error, HTTPException: on_http_exception},
         )

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from frontdesk.server.conversations import Conversations
 from frontdesk.server.feedback import Feedback
+from frontdesk.server.handoffs import Handoffs
 from frontdesk.server.keys import Keys
 from frontdesk.server.openapi import document
 from frontdesk.server.operations import OPERATIONS, Operation
@@ -18,6 +19,7 @@ from frontdesk.server.responses import Responses
 from frontdesk.server.usage import Usage
 from frontdesk.server.visitors import Visitors
 from frontdesk.server.watching import Watching
+from frontdesk.server.widget import Widgets
 from frontdesk.store.store import open_store
 from frontdesk.wire import HTTP_FORMATS
 
@@ -31,13 +33,15 @@ async def test_every_route_is_described() -> None:
     """If this fails, somebody built a route that no reader of the reference can find."""
     store = await open_store("memory")
     routes: list[Route] = [
-        *Conversations(store, NOTHING, 0).routes,
+        *Conversations(store, NOTHING, 0, NOTHING).routes,
         *Responses(NOTHING, NOTHING).routes,
         *Usage(store.ledger).routes,
-        *Feedback(store, 0).routes,
+        *Feedback(store, 0, NOTHING).routes,
         *Watching(NOTHING, NOTHING).routes,
         *Keys(store).routes,
         *Visitors(NOTHING, b"", NOTHING).routes,
+        *Widgets(NOTHING, b"", NOTHING, ()).routes,
+        *Handoffs(NOTHING, 0, NOTHING).routes,
     ]
     await store.close()
     served = {(verb.lower(), route.path) for route in routes for verb in route.methods or () if verb != "HEAD"}

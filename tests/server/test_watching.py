@@ -18,7 +18,15 @@ from websockets.sync.client import connect
 if TYPE_CHECKING:
     from tests.conftest import Server
 
+SHOP = "https://shop.example"
 ROUTES = ("/v1/metrics/recent", "/v1/replies/live", "/v1/errors/recent", "/v1/keys", "/v1/feedback")
+
+
+@pytest.fixture(scope="module")
+def open_house(launch: Callable[..., AbstractContextManager[Server]]) -> Iterator[Server]:
+    """A server that asks nobody for a key, on the loopback address, and lists a page of somebody else's."""
+    with launch(auth="off", origins=SHOP) as server:
+        yield server
 
 
 @dataclass
@@ -130,8 +138,9 @@ def test_keys_are_shown_with_what_they_may_and_did_use(desk: Desk) -> None:
     limits = ("--requests-per-minute", "3", "--tokens-total", "900", "--expires", "30d", "--scope", "chat")
     create_key(server, "limited", *limits)
     answer = desk.operator.get("/v1/keys")
-    operator, shop, limited = answer.json()["data"]
-    assert [key["name"] for key in (operator, shop, limited)] == ["operator", "shop", "limited"]
+    keys = {key["name"]: key for key in answer.json()["data"]}
+    assert len(answer.json()["data"]) == len(keys) == 3
+    operator, shop, limited = keys["operator"], keys["shop"], keys["limited"]
     assert (operator["scopes"], operator["state"]) == (["admin"], "active")
     assert operator["last_used_at"] >= operator["created_at"] > time.time() - 600
     none = dict.fromkeys(("tokens_per_minute", "tokens_per_day", "tokens_total", "requests_per_minute"))
@@ -204,15 +213,32 @@ def test_on_the_own_machine_everybody_is_the_operator(server: Server) -> None:
         assert httpx2.get(server.url + path).status_code == 200, path
 
 
-def test_under_another_name_nobody_is_the_operator(start_server: Callable[..., Server]) -> None:
-    """Through a proxy that lets everybody in, all the world could read what customers wrote of answers."""
-    server = start_server(auth="off")
-    for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "shop.internal"):
-        assert httpx2.get(server.url + "/v1/models", headers={"host": host}).status_code == 200
-        for path in ROUTES:
-            refused = httpx2.get(server.url + path, headers={"host": host})
-            assert refused.status_code == 403, path
-            assert "--scope admin" in refused.json()["error"]["message"]
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "evil.example:8000"},
+        {"host": "127.0.0.1.evil.example"},
+        {"host": "shop.internal"},
+        {"x-forwarded-for": "203.0.113.9"},
+        {"origin": SHOP},
+    ],
+    ids=str,
+)
+def test_under_another_name_nobody_is_the_operator(open_house: Server, headers: dict[str, str]) -> None:
+    """Through a proxy that lets everybody in, or on a page that may use the server, all the world could read what
+    customers wrote of answers."""
+    assert httpx2.get(open_house.url + "/v1/models", headers=headers).status_code == 200
+    for path in ROUTES:
+        refused = httpx2.get(open_house.url + path, headers=headers)
+        assert refused.status_code == 403, path
+        assert "--scope admin" in refused.json()["error"]["message"]
+
+
+def test_the_servers_own_page_is_the_operators(open_house: Server) -> None:
+    """The operator's page could not mark a hand-off as done."""
+    for path in ROUTES:
+        assert httpx2.get(open_house.url + path, headers={"origin": open_house.url}).status_code == 200, path
 
 
 def test_strangers_on_a_network_are_not_the_operator(start_server: Callable[..., Server]) -> None:

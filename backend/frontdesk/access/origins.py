@@ -12,9 +12,13 @@ import time
 from collections.abc import Collection
 from typing import Protocol
 
+import structlog
+
 from frontdesk.errors import StorageFailed
 
 FRESH_SECONDS = 1.0
+
+log = structlog.stdlib.get_logger("frontdesk.access")
 
 
 class WidgetTable(Protocol):
@@ -58,5 +62,5 @@ class Origins:
     async def _look(self, table: WidgetTable) -> None:
         try:
             self._known = await table.origins(time.time())
-        except StorageFailed:
-            self._looking = None
+        except StorageFailed as error:  # what was known last holds until the next look
+            log.warning("the origins of widgets cannot be looked up", error=error.message)

@@ -22,7 +22,7 @@ from frontdesk.chat.asking import check_path
 from frontdesk.config import Settings
 from frontdesk.errors import ConfigError, Forbidden, FrontdeskError, InvalidRequest, Unauthorized
 from frontdesk.principal import ANONYMOUS, DEFAULT_SCOPES, Principal
-from frontdesk.server.middleware import calls_loopback, deny, is_loopback
+from frontdesk.server.middleware import deny, is_loopback
 from frontdesk.server.pages import OPEN_PATHS
 from frontdesk.store.records import KeyRecord
 
@@ -72,10 +72,10 @@ class Access:
         gatekeeper = self._gatekeeper()
 
         async def identify() -> Principal:
-            principal = as_called(await gatekeeper.identify(credential), Headers(scope=scope).get("host", ""))
+            principal = as_called(await gatekeeper.identify(credential), scope)
+            check_origin(scope, principal)
             if needed not in principal.scopes:
                 raise Forbidden(lacking(principal, needed))
-            check_origin(scope, principal)
             check_path(get_route_path(scope), principal)
             return principal
 
@@ -147,10 +147,10 @@ def is_private(settings: Settings) -> bool:
     return settings.auth == "auto" and is_loopback(settings.host)
 
 
-def as_called(principal: Principal, host: str) -> Principal:
-    """Who comes without a credential is the operator only under a name that means this machine. Under any other, which
-    a proxy passes on or a foreign page made to point here, it may be anybody."""
-    if principal.key is None and "admin" in principal.scopes and not calls_loopback(host):
+def as_called(principal: Principal, scope: Scope) -> Principal:
+    """Who comes without a credential is the operator only as this machine's own (see `Gate`). Through a proxy, from a
+    page of another origin or under another name it may be anybody."""
+    if principal.key is None and "admin" in principal.scopes and not scope["state"].get("own_machine"):
         return replace(principal, scopes=principal.scopes - {"admin"})
     return principal
 

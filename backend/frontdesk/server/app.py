@@ -22,7 +22,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from frontdesk.access.budgets import Budgets
 from frontdesk.access.gatekeeper import Gatekeeper
 from frontdesk.access.origins import Origins
-from frontdesk.chat.prompts import Persona, load_personas
+from frontdesk.chat.prompts import Persona, Personas, load_personas
 from frontdesk.chat.service import ChatService, Rules
 from frontdesk.chat.spending import Spending
 from frontdesk.config import Settings, prompts_folder, web_folder, weights_folder
@@ -41,6 +41,7 @@ from frontdesk.server.keys import Keys
 from frontdesk.server.lifetime import Lifetime, Watch
 from frontdesk.server.middleware import Envelope, Gate, is_loopback
 from frontdesk.server.openapi import document
+from frontdesk.server.pacing import Writes
 from frontdesk.server.pages import Pages
 from frontdesk.server.plan import plan
 from frontdesk.server.reference import Reference
@@ -89,7 +90,7 @@ def build_app(settings: Settings, pool: Pool | None = None, watch: Watch | None 
         spending = Spending(Budgets(), store, settings.conversation_limits)
         service = ChatService(pool, personas, store, spending, rules(settings), recent)
         # Only now: routes need the store, and a store belongs to the loop that it was opened on.
-        app.router.routes.extend(_routes(settings, service, store, secret, lifetime, recent))
+        app.router.routes.extend(_routes(settings, personas, service, store, secret, lifetime, recent))
         await stack.enter_async_context(lifetime.running(service))
         await stack.enter_async_context(retention(store, settings.retention_days))
         await stack.enter_async_context(sampling(recent, pool))
@@ -148,8 +149,15 @@ class Door:
 
 
 def _routes(
-    settings: Settings, service: ChatService, store: Store, secret: bytes, lifetime: Lifetime, recent: Recent
+    settings: Settings,
+    personas: Personas,
+    service: ChatService,
+    store: Store,
+    secret: bytes,
+    lifetime: Lifetime,
+    recent: Recent,
 ) -> list[BaseRoute]:
+    writes = Writes()
     limits = Limits(settings.max_body_bytes, settings.ping_seconds, settings.send_timeout)
 
     async def responses(socket: WebSocket) -> None:
@@ -159,12 +167,12 @@ def _routes(
         *(Generate(format, service, limits).route for format in HTTP_FORMATS),
         WebSocketRoute("/v1/responses", responses, name="responses_socket"),
         *Responses(service, limits).routes,
-        *Conversations(store, service.stop_conversation, settings.max_body_bytes).routes,
+        *Conversations(store, service.stop_conversation, settings.max_body_bytes, writes).routes,
         *Visitors(store, secret, settings).routes,
-        *Widgets(store, secret, settings).routes,
-        *Handoffs(store.handoffs, settings.max_body_bytes).routes,
+        *Widgets(store, secret, settings, personas).routes,
+        *Handoffs(store.handoffs, settings.max_body_bytes, writes).routes,
         *Usage(store.ledger).routes,
-        *Feedback(store, settings.max_body_bytes).routes,
+        *Feedback(store, settings.max_body_bytes, writes).routes,
         *Watching(recent, lifetime.pool).routes,
         *Keys(store).routes,
         *Info(lifetime).routes,

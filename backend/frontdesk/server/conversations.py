@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from frontdesk.access.arrivals import Arrivals
 from frontdesk.chat.asking import check_change, check_roles
-from frontdesk.errors import Forbidden, NotFound, Overloaded
+from frontdesk.errors import Forbidden, NotFound
 from frontdesk.principal import Principal
 from frontdesk.server.body import ClientGone, read_json
 from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, principal_of
+from frontdesk.server.pacing import Writes
 from frontdesk.store.records import ConversationRecord
 from frontdesk.store.store import Store
 from frontdesk.wire._frames import json_bytes
@@ -40,7 +40,6 @@ from frontdesk.wire.conversations import (
 from frontdesk.wire.export import export_json, export_markdown
 
 PATH = "/v1/conversations"
-MOST_WRITES = 60  # in a minute, of one visitor: writing costs no tokens, so no budget holds it back
 StopReplies = Callable[[Principal, str], Awaitable[None]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 Posted = Callable[[Request, object], Awaitable[Response]]
@@ -49,11 +48,11 @@ Posted = Callable[[Request, object], Awaitable[Response]]
 class Conversations:
     """`stop_replies` stops what is being said in a conversation, and waits for its end; `body_bytes` is the limit."""
 
-    def __init__(self, store: Store, stop_replies: StopReplies, body_bytes: int) -> None:
+    def __init__(self, store: Store, stop_replies: StopReplies, body_bytes: int, writes: Writes) -> None:
         self._kept = store.conversations
         self._stop_replies = stop_replies
         self._body_bytes = body_bytes
-        self._writes = Arrivals(MOST_WRITES)
+        self._writes = writes
 
     @property
     def routes(self) -> Sequence[Route]:
@@ -72,7 +71,7 @@ class Conversations:
 
     async def create(self, request: Request, body: object) -> Response:
         principal = _unbound(request)
-        self._admit(principal)
+        self._writes.admit(principal)
         now = int(time.time())
         change, items = parse_create(body, created=now)
         check_change(change.fields, principal)
@@ -125,20 +124,11 @@ class Conversations:
 
     async def create_items(self, request: Request, body: object) -> Response:
         principal, id = _named(request)
-        self._admit(principal)
+        self._writes.admit(principal)
         items = parse_new_items(body, created=int(time.time()))
         check_roles((item.message.role for item in items), principal, "items")
         await self._kept.add_items(principal.owner, id, items)
         return json_response(item_list(items))
-
-    def _admit(self, principal: Principal) -> None:
-        """Raises `Overloaded`, a 429, when a visitor writes too often."""
-        if principal.visitor and (wait := self._writes.wait(principal.visitor, time.monotonic())):
-            raise Overloaded(
-                f"a visitor may begin conversations and add items {MOST_WRITES} times a minute",
-                retry_after=wait,
-                code="rate_limit_exceeded",
-            )
 
     async def list_items(self, request: Request) -> Response:
         principal, id = _named(request)

@@ -20,6 +20,7 @@ from frontdesk.errors import InvalidRequest, NotFound
 from frontdesk.principal import Principal
 from frontdesk.server.body import ClientGone, read_json
 from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, principal_of
+from frontdesk.server.pacing import Writes
 from frontdesk.server.query import check_names, choice, whole_number
 from frontdesk.store.records import FeedbackRecord, RatedAnswer, Rating
 from frontdesk.store.store import Store
@@ -49,10 +50,11 @@ class FeedbackRequest(StrictModel):
 class Feedback:
     """The endpoints. `body_bytes` is the most that a body may have."""
 
-    def __init__(self, store: Store, body_bytes: int) -> None:
+    def __init__(self, store: Store, body_bytes: int, writes: Writes) -> None:
         self._items = store.conversations
         self._kept = store.feedback
         self._body_bytes = body_bytes
+        self._writes = writes
 
     @property
     def routes(self) -> list[Route]:
@@ -70,6 +72,7 @@ class Feedback:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         wanted = validated(FeedbackRequest, body)
         principal, conversation = _conversation(request)
+        self._writes.admit(principal)
         item_id = _item(request)
         item = await self._items.item(principal.owner, conversation, item_id)
         if item is None:
@@ -88,6 +91,7 @@ class Feedback:
 
     async def delete(self, request: Request) -> Response:
         principal, conversation = _conversation(request)
+        self._writes.admit(principal)
         item_id = _item(request)
         if (gone := await self._kept.delete(principal.owner, conversation, item_id)) is None:
             raise NotFound(f"there is no feedback on item '{item_id}' in this conversation", param="item_id")

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from frontdesk.errors import NotFound
 from frontdesk.server.body import ClientGone, read_json
 from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, principal_of
+from frontdesk.server.pacing import Writes
 from frontdesk.store.handoffs import Handoffs as Kept
 from frontdesk.store.records import HandoffRecord
 from frontdesk.wire._ids import is_conversation_id
@@ -35,9 +36,10 @@ from frontdesk.wire.handoffs import (
 class Handoffs:
     """`body_bytes` is the limit of a body."""
 
-    def __init__(self, kept: Kept, body_bytes: int) -> None:
+    def __init__(self, kept: Kept, body_bytes: int, writes: Writes) -> None:
         self._kept = kept
         self._body_bytes = body_bytes
+        self._writes = writes
 
     @property
     def routes(self) -> Sequence[Route]:
@@ -51,6 +53,7 @@ class Handoffs:
 
     async def ask(self, request: Request) -> Response:
         owner, conversation = _conversation_named(request)
+        self._writes.admit(principal_of(request))
         try:
             body = await read_json(request.scope, request.receive, self._body_bytes)
         except ClientGone:

@@ -105,7 +105,8 @@ class Gate:
 
     Programs send no Origin and pass. A page passes when its origin is listed in the settings or is a widget's, or when
     it came from this server itself; on a loopback address the latter must also be called by a loopback name, since any
-    name can be made to point there. `widget_page` in the scope's state says that a page comes as a widget's alone.
+    name can be made to point there. In the scope's state, `widget_page` says that a page comes as a widget's alone, and
+    `own_machine` that nothing speaks against a program or page of this machine: no other name, page or proxy.
 
     `private`: nobody needs a key, since only this machine's own programs are meant to come. Then a foreign name or a
     proxy's headers are refused altogether: behind them may be anybody.
@@ -128,10 +129,14 @@ class Gate:
         hosts = headers.getlist("host")
         if len(hosts) > 1 or (hosts and not HOST.fullmatch(hosts[0])) or (not hosts and scope["http_version"] != "1.0"):
             return Refused(400, "the request needs exactly one valid Host header", "invalid_host")
-        if self._private and (any(n in headers for n in PASSED_ON) or (hosts and not calls_loopback(hosts[0]))):
+        passed_on = any(name in headers for name in PASSED_ON)
+        if self._private and (passed_on or (hosts and not calls_loopback(hosts[0]))):
             message = "this server asks for no key, so only its own machine may come, and under no other name"
             return Refused(403, message + ": behind a proxy, serve with --auth on", "not_local")
         origins = headers.getlist("origin")
+        own_page = not origins or (hosts and all(is_same(origin, hosts[0]) for origin in origins))
+        if hosts and own_page and calls_loopback(hosts[0]) and not passed_on:
+            scope.setdefault("state", {})["own_machine"] = True
         if not origins or (len(origins) == 1 and self._is_trusted(origins[0], hosts[0] if hosts else "")):
             return None
         if len(origins) == 1 and await self._origins.allows(origins[0]):
@@ -146,9 +151,14 @@ class Gate:
         """Whether it is listed, or this server's own."""
         if self._origins.lists(origin):
             return True
-        if not host or origin.partition("://")[2].lower() != host.lower():
+        if not is_same(origin, host):
             return False
         return not self._loopback or calls_loopback(host)
+
+
+def is_same(origin: str, host: str) -> bool:
+    """Whether a page of this origin came from the host that it calls."""
+    return bool(host) and origin.partition("://")[2].lower() == host.lower()
 
 
 def calls_loopback(host: str) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
+import structlog
 from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,9 +22,10 @@ from frontdesk.access import visitors, widgets
 from frontdesk.access.arrivals import Arrivals, network
 from frontdesk.access.keys import state_of
 from frontdesk.config import Settings
-from frontdesk.errors import Forbidden, InvalidRequest, NotFound, Overloaded
+from frontdesk.errors import Forbidden, InvalidRequest, NotFound, Unavailable
 from frontdesk.server.body import ClientGone, read_json
 from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response
+from frontdesk.server.pacing import admit
 from frontdesk.store.records import ConversationRecord, WidgetRecord
 from frontdesk.store.store import Store
 from frontdesk.wire._fields import StrictModel
@@ -31,9 +33,12 @@ from frontdesk.wire._ids import is_conversation_id
 from frontdesk.wire._lists import list_json
 from frontdesk.wire._validation import validated
 
+log = structlog.stdlib.get_logger("frontdesk.access")
+
 PATH = "/v1/widget/sessions"
 BODY_BYTES = 16_384  # open to everybody, so no more is read than a session can need
 MOST_NEW = 30  # in a minute: anonymous visitors of one widget from one address, and conversations of one visitor
+MANY = f"there were {MOST_NEW} new {{}} in the last minute"
 
 
 class SessionRequest(StrictModel):
@@ -56,12 +61,14 @@ class SessionRequest(StrictModel):
 
 
 class Widgets:
-    """The endpoints. `secret` is the installation's: it signs tokens, and identity secrets follow from it."""
+    """The endpoints. `secret` is the installation's: it signs tokens, and identity secrets follow from it.
+    `personas` are the names that there are."""
 
-    def __init__(self, store: Store, secret: bytes, settings: Settings) -> None:
+    def __init__(self, store: Store, secret: bytes, settings: Settings, personas: Collection[str]) -> None:
         self._store = store
         self._secret = secret
         self._settings = settings
+        self._personas = personas
         self._visitors = Arrivals(MOST_NEW)
         self._conversations = Arrivals(MOST_NEW)
 
@@ -110,6 +117,9 @@ class Widgets:
         widget = await self._store.widgets.by_id(id)
         if widget is None or state_of(widget.key, time.time()) != "active":
             raise NotFound(f"there is no widget {id!r}, or it was revoked", param="widget")
+        if widget.persona and widget.persona not in self._personas:
+            log.error("a widget's persona is missing", widget=widget.id, persona=widget.persona)
+            raise Unavailable("this widget cannot answer now; its operator finds the reason in the log", retry_after=60)
         return widget
 
     def _visitor(self, widget: WidgetRecord, wanted: SessionRequest, address: str) -> widgets.Refresh:
@@ -125,7 +135,7 @@ class Widgets:
                 "this widget is for known visitors: send 'identity'", param="identity", code="identity_required"
             )
         if before is None:
-            _admit(self._visitors, (network(address), widget.id), "new visitors from one address")
+            admit(self._visitors, (network(address), widget.id), MANY.format("visitors from one address"))
         return before or widgets.Refresh(visitors.visitor_id(self._secret, key, None), False, None)
 
     async def _conversation(self, widget: WidgetRecord, wanted: SessionRequest, visitor: widgets.Refresh) -> str:
@@ -140,7 +150,7 @@ class Widgets:
             id = newest.items[0].id
             if not wanted.new or not (await kept.items(owner, id, limit=1)).items:
                 return id
-        _admit(self._conversations, visitor.visitor, "new conversations of one visitor")
+        admit(self._conversations, visitor.visitor, MANY.format("conversations of one visitor"))
         now = int(time.time())
         name = {"name": visitor.name} if visitor.name is not None else {}
         record = ConversationRecord(
@@ -162,14 +172,6 @@ def _origin_of(request: Request, widget: WidgetRecord) -> str:
             code="origin_not_allowed",
         )
     return origins[0]
-
-
-def _admit(arrivals: Arrivals, name: object, what: str) -> None:
-    """Raises `Overloaded`, a 429, when there were too many in the last minute."""
-    if wait := arrivals.wait(name, time.monotonic()):
-        raise Overloaded(
-            f"there were {MOST_NEW} {what} in the last minute", retry_after=wait, code="rate_limit_exceeded"
-        )
 
 
 def _shown(widget: WidgetRecord, now: float) -> dict[str, Any]:
