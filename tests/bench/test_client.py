@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from tests.bench.replies import chat_lines
+from websockets.asyncio.server import ServerConnection, serve
 
 from frontdesk.bench.client import Target, TargetUnusable
 from frontdesk.bench.drive import Drive
@@ -84,6 +86,35 @@ async def test_a_stalled_reply_ends() -> None:
     async with server(HEAD + b"\r\n" + WHOLE[:80], stalls=True) as url:
         reply = await Target(url, timeout=0.3).chat(ASK, 2)
     assert reply.error == "no end after 0 s"
+
+
+@pytest.mark.parametrize("how", ["it closes", "it stalls", "it writes no JSON"])
+async def test_a_socket_that_breaks_costs_one_reply(how: str) -> None:
+    """One lost connection would end the whole run without a result, or the next reply would be read from what came too
+    late for this one."""
+    connections = 0
+
+    async def answer(socket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        async for _ in socket:
+            await socket.send(json.dumps({"type": "response.output_text.delta", "delta": str(connections)}))
+            if connections > 1:
+                await socket.send('{"type": "response.completed", "response": {"id": "r", "status": "completed"}}')
+            elif how == "it closes":
+                return
+            elif how == "it writes no JSON":
+                await socket.send("{")
+
+    async with serve(answer, "127.0.0.1", 0) as listening:
+        port = next(iter(listening.sockets)).getsockname()[1]
+        talk = Target(f"http://127.0.0.1:{port}", transport="ws", timeout=0.5).talk("")
+        lost, next_one = Reply(asked=1), Reply(asked=1)
+        await talk.ask(lost, "A")
+        await talk.ask(next_one, "B")
+        await talk.close()
+    assert lost.error
+    assert (next_one.text, next_one.error) == ("2", "")
 
 
 async def test_a_cancelled_reply_is_stopped_not_failed() -> None:

@@ -10,6 +10,7 @@ from tests.engine.oracle import VOCAB
 
 from frontdesk.engine.batch import Park, Restore
 from frontdesk.engine.core import OutOfCells
+from frontdesk.engine.kv_cache import KVCache
 from frontdesk.engine.parked import Parked, ParkedPrefixes, common_prefix, decode, encode
 
 BASE, EACH = 5, 2  # bytes of a state, and of a token in it
@@ -191,3 +192,15 @@ def test_a_damaged_state_is_not_counted_on() -> None:
     assert house.told[id].cached == [0]
     assert house.cache.match(0, conversation(1)).parked is None
     house.run()
+
+
+def test_of_twins_one_is_kept() -> None:
+    """Two customers who said the same would both be computed again after a restart, each kept out for the other."""
+    cache = KVCache(3, 3 * 200, unified=False, parked=ParkedPrefixes(0, BASE, EACH))
+    for slot, length in ((0, 100), (1, 100), (2, 150)):
+        cache.append(slot, list(range(length)))
+    assert [(kept.slot, len(kept.tokens)) for kept in cache.kept()] == [(2, 150)]
+    cache.append(2, [7])
+    cache.append(0, [8])
+    cache.append(1, [8])
+    assert sorted((kept.slot, len(kept.tokens)) for kept in cache.kept()) == [(1, 101), (2, 151)]

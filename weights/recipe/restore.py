@@ -76,7 +76,9 @@ def main() -> None:
     reader = gguf.GGUFReader(str(options.file))
     read_tokenizer(reader).save(str(paths.TOKENIZER))
     model = Model(read_config(reader))
-    model.load_state_dict(model.state_dict() | read_weights(reader, model.config))  # no file holds the probe
+    found = model.load_state_dict(read_weights(reader, model.config), strict=False)
+    if found.missing_keys != ["about.weight"] or found.unexpected_keys:  # no file holds the probe
+        raise SystemExit(f"{options.file.name} is no file of this recipe's: {found}")
     progress = Progress(tokens=int(options.tokens))
     save(options.name, model, Optimiser(model, MUON_RATE, ADAM_RATE), progress)
     print(f"{paths.checkpoint(options.name).name}: {asdict(model.config)}")

@@ -192,16 +192,21 @@ class SocketTalk:
         except asyncio.CancelledError:
             reply.stopped = True
             raise
-        except (OSError, WebSocketException, InvalidHandshake, InvalidURI) as error:
+        except (OSError, EOFError, msgspec.DecodeError, WebSocketException, InvalidHandshake, InvalidURI) as error:
             reply.error = str(error) or type(error).__name__
         finally:
             if reply.frames or not reply.error:
                 read_responses(reply)
-        self._previous = reply.id if reply.good else self._previous
+        if reply.error:
+            await self.close()  # what still comes on it is this reply's, and must not be taken for the next one's
+        else:
+            self._previous = reply.id if reply.good else self._previous
 
     async def close(self) -> None:
-        if self._socket is not None:
-            await self._socket.close()
+        """The connection forgets what was said on it."""
+        socket, self._socket, self._previous = self._socket, None, None
+        if socket is not None:
+            await socket.close()
 
     async def _connected(self) -> ClientConnection:
         if self._socket is None:

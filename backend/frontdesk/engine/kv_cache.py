@@ -109,7 +109,7 @@ class KVCache:
                 if length > best_length or (length == best_length and length and slot.owner is None):
                     best, best_length = i, length
         parked, length = self.parked.match(tenant, tokens, limit)
-        if parked and length >= best_length + MIN_SHARED and parked.length <= self._room_for_one():
+        if parked and length >= best_length + MIN_SHARED and self._fits(parked.length):
             return Match(length, parked=parked)
         return Match(best_length, best) if best_length >= MIN_SHARED else Match()
 
@@ -197,20 +197,21 @@ class KVCache:
 
     def kept(self) -> list[Kept]:
         """All that is worth keeping when the engine stops, in slots and parked in memory; last used first."""
-        slots = sorted((slot for slot in self.slots if slot.tokens), key=lambda slot: -slot.used)
-        found = [
-            Kept(slot.tenant, list(slot.tokens), slot=self.slots.index(slot))
-            for slot in slots
-            if len(slot.tokens) >= MIN_PARKED and not self._is_elsewhere(slot)
-        ]
+        found: list[Kept] = []
+        for index, slot in sorted(enumerate(self.slots), key=lambda item: -item[1].used):
+            twin = any(kept.tenant == slot.tenant and kept.tokens == slot.tokens for kept in found)
+            if len(slot.tokens) >= MIN_PARKED and not twin and not self._is_elsewhere(slot, more=1):
+                found.append(Kept(slot.tenant, list(slot.tokens), slot=index))
         parked = (entry for entry in self.parked.entries() if entry.size)
         return found + [Kept(entry.tenant, decode(entry.key), handle=entry.handle) for entry in parked]
 
     # --- the mirror's own moves ---------------------------------------------------------------------------------------
 
-    def _room_for_one(self) -> int:
-        """Tokens that a state may hold to be put back into a slot, now."""
-        return self.reclaimable_cells() if self.unified else self.cells // len(self.slots)
+    def _fits(self, length: int) -> bool:
+        """Could a state of so many tokens be put back into a slot, now?"""
+        if not self.unified:
+            return length <= self.cells // len(self.slots)
+        return length <= len(self._free) or length <= self.reclaimable_cells()
 
     def _give_up(self, slot_id: int, pinned: Parked | None = None) -> None:
         """Park what a slot without owner holds, if that is worth it, and empty it. `pinned` stays parked."""
@@ -226,12 +227,14 @@ class KVCache:
             self.ops.extend(Drop(old) for old in dropped)
             self.ops.append(Park(slot_id, handle))
 
-    def _is_elsewhere(self, slot: Slot) -> bool:
-        """Does another slot, or something parked, begin with all that this slot holds?"""
+    def _is_elsewhere(self, slot: Slot, more: int = 0) -> bool:
+        """Does another slot of at least so many `more` tokens, or something parked, begin with all that this slot
+        holds?"""
         length = len(slot.tokens)
         return self.parked.covers(slot.tenant, slot.tokens) or any(
             other is not slot
             and other.tenant == slot.tenant
+            and len(other.tokens) >= length + more
             and common_prefix(other.tokens, slot.tokens, length) == length
             for other in self.slots
         )
