@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -200,3 +201,18 @@ async def test_a_conversation_takes_so_much_and_no_more(store: Store) -> None:
             await store.conversations.add_items(OWNER, full.id, [item])
         assert refused.value.code == "conversation_full"
     await store.conversations.add_items(OWNER, large.id, [said("x")])
+
+
+async def test_the_newest_conversation_or_a_new_one(store: Store) -> None:
+    """Two tabs that begin at once would talk in two conversations, or a new one be the old one while it is answered."""
+    first, *others = (conversation() for _ in range(4))
+    assert await store.conversations.newest_or_create(first) == first.id
+    at_once = (store.conversations.newest_or_create(other, unused=True) for other in others)
+    assert await asyncio.gather(*at_once) == [first.id] * 3, "nothing was said in it"
+    await store.responses.begin(response(conversation=first.id))
+    at_once = (store.conversations.newest_or_create(other, unused=True) for other in others)
+    assert await asyncio.gather(*at_once) == [others[0].id] * 3, "the first is being answered"
+    await store.conversations.add_items(OWNER, others[0].id, [said("x")])
+    assert await store.conversations.newest_or_create(others[1]) == others[0].id
+    assert await store.conversations.newest_or_create(others[1], unused=True) == others[1].id
+    assert await store.conversations.newest_or_create(conversation(OTHER)) not in {first.id, *(o.id for o in others)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import httpx2
 import jwt
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 from tests.acceptance.crashes import Phoenix
 from tests.web.demo import letters
 from tests.web.widget import Site, Widget, create_widget, long_answers, running_site, widgets
@@ -335,6 +335,94 @@ async def test_handoff(open_widget: OpenWidget, server: Server) -> None:
     await widget.page.reload()
     await widget.open()
     await expect(state).to_contain_text("has dealt with your request")
+
+
+async def test_who_the_visitor_is_changes_while_a_session_is_asked_for(
+    open_widget: OpenWidget, server: Server, widget_id: str
+) -> None:
+    """If this fails, a customer who signs in stays a stranger, or one who signs out stays in the browser."""
+    widget = await open_widget()
+    await widget.open()
+    await widget.send(OPENING)
+    await widget.settle(1)
+    stranger = await widget.record()
+    secret = widgets(server.database, "secret", widget_id)
+    identity = jwt.encode({"sub": "in time", "exp": int(time.time()) + 600}, secret, "HS256")
+    held: list[Route] = []
+
+    def take(route: Route) -> None:
+        held.append(route)
+
+    for change in (f"chat => chat.identify('{identity}')", "chat => chat.reset()"):
+        held.clear()
+        await widget.page.route("**/v1/widget/sessions", take, times=1)
+        await widget.page.reload()
+        await widget.open()
+        for _ in range(500):
+            if held:
+                break
+            await widget.page.wait_for_timeout(10)
+        await widget.root.evaluate(change)
+        await held[0].continue_()
+        await widget.page.wait_for_timeout(300)
+        if "identify" in change:
+            await widget.send(OPENING)
+            await widget.settle(1)
+            known = await widget.record()
+            assert (known["identified"], known["visitor"] != stranger["visitor"]) == (True, True)
+        else:
+            assert "frontdesk" not in await widget.page.evaluate("Object.keys(localStorage).join()")
+
+
+async def test_stop_before_the_turn_began(open_widget: OpenWidget) -> None:
+    """If this fails, a question is asked and paid for although the visitor took it back."""
+    widget = await open_widget()
+    held: list[Route] = []
+
+    def take(route: Route) -> None:
+        held.append(route)
+
+    await widget.page.route("**/v1/widget/sessions", take, times=1)
+    await widget.open()
+    await widget.send(OPENING)
+    await widget.panel.get_by_role("button", name="Stop").click()
+    await held[0].continue_()
+    await expect(widget.input).to_have_value(OPENING)
+    await expect(widget.answers).to_have_count(0)
+    assert await widget.stored() == []
+    await widget.input.press("Enter")
+    await widget.settle(1)
+
+
+async def test_a_new_conversation_leaves_no_text_behind(open_widget: OpenWidget) -> None:
+    """If this fails, what a visitor asked stays in the shop's storage for ever."""
+    widget = await open_widget(script=long_answers(TOKENS))
+    await widget.open()
+    await widget.send(OPENING)
+    await widget.grown(1)
+    await widget.panel.get_by_role("button", name="New conversation").click()
+    await expect(widget.questions).to_have_count(0)
+    await widget.page.wait_for_timeout(500)
+    kept = await widget.page.evaluate("({...localStorage})")
+    assert not {name: text for name, text in kept.items() if OPENING in text}
+
+
+async def test_trying_again_is_one_attempt_at_a_time(open_widget: OpenWidget) -> None:
+    """If this fails, an impatient visitor makes the page knock ever more often at a server that is down."""
+    widget = await open_widget()
+    widget.forgiven.append("Failed to load resource")
+    await widget.page.context.set_offline(True)
+    await widget.open()
+    again = widget.notice.get_by_role("button", name="Try again")
+    for _ in range(8):
+        await again.click()
+        await widget.page.wait_for_timeout(50)
+    await widget.page.wait_for_timeout(3_000)
+    before = len(widget.asked)
+    await widget.page.wait_for_timeout(6_000)
+    assert len(widget.asked) - before <= 12, "up to two requests an attempt, one attempt in two seconds or more"
+    await widget.page.context.set_offline(False)
+    await expect(widget.notice).to_be_hidden()
 
 
 async def test_identified_visitors(open_widget: OpenWidget, site: Site, server: Server, widget_id: str) -> None:

@@ -145,19 +145,15 @@ class Widgets:
             if not is_conversation_id(id) or await kept.get(owner, id) is None:
                 raise NotFound(f"this visitor has no conversation {id!r}", param="conversation")
             return id
-        newest = await kept.list(owner, limit=1)
-        if newest.items:
-            id = newest.items[0].id
-            if not wanted.new or not (await kept.items(owner, id, limit=1)).items:
-                return id
+        if not wanted.new and (newest := (await kept.list(owner, limit=1)).items):
+            return newest[0].id
         admit(self._conversations, visitor.visitor, MANY.format("conversations of one visitor"))
         now = int(time.time())
         name = {"name": visitor.name} if visitor.name is not None else {}
         record = ConversationRecord(
             f"conv_{secrets.token_hex(16)}", owner, now, now, metadata={"widget": widget.id, **name}
         )
-        await kept.create(record)
-        return record.id
+        return await kept.newest_or_create(record, unused=wanted.new)
 
 
 def _origin_of(request: Request, widget: WidgetRecord) -> str:

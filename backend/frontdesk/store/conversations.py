@@ -52,6 +52,24 @@ class Conversations:
 
         await self._writer.run(create)
 
+    async def newest_or_create(self, record: ConversationRecord, *, unused: bool = False) -> str:
+        """The id of the owner's newest conversation, or of this one where there is none. With `unused` it only counts
+        if nothing was said or asked in it yet. Of several who ask at once, one creates."""
+        used = sa.or_(
+            sa.exists().where(items.c.conversation == conversations.c.id),
+            sa.exists().where(responses.c.conversation == conversations.c.id),
+        )
+
+        def newest_or_create(connection: sa.Connection) -> str:
+            mine = sa.select(conversations.c.id, used).where(conversations.c.owner == record.owner)
+            newest = connection.execute(mine.order_by(conversations.c.number.desc()).limit(1)).one_or_none()
+            if newest is not None and not (unused and newest[1]):
+                return newest[0]
+            connection.execute(sa.insert(conversations), conversation_row(record))
+            return record.id
+
+        return await self._writer.run(newest_or_create)
+
     async def get(self, owner: str, id: str) -> ConversationRecord | None:
         def get(connection: sa.Connection) -> ConversationRecord | None:
             row = connection.execute(sa.select(conversations).where(*_mine(owner, id))).mappings().one_or_none()

@@ -50,6 +50,13 @@ export class PendingTurns {
     if (this.get(pending.conversation)?.key === pending.key) this.storage.removeItem(this.prefix + pending.conversation);
   }
 
+  /** Forgets the records of all other conversations: nobody comes back to them. */
+  keepOnly(conversation: string): void {
+    for (const name of Object.keys(this.storage)) {
+      if (name.startsWith(this.prefix) && name !== this.prefix + conversation) this.storage.removeItem(name);
+    }
+  }
+
   /** Calls with the conversation whenever another tab begins or ends a turn, or gets on with it, until `signal` ends it. */
   watch(changed: (conversation: string, pending: Pending | null) => void, signal?: AbortSignal): void {
     const heard = (event: StorageEvent): void => {

@@ -48,8 +48,9 @@ export class Composer {
     this.fit();
   }
 
-  get text(): string {
-    return this.#input.value;
+  /** A text that was not sent, in front of what was written since. */
+  giveBack(text: string): void {
+    this.text = [text, this.#input.value].filter(Boolean).join("\n\n");
   }
 
   set text(value: string) {

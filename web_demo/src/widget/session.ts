@@ -39,6 +39,7 @@ export class Session {
   #renewing: Promise<void> | null = null;
   #identity: Identity | null = null;
   #vouched = false; // the identity was exchanged already
+  #era = 0; // rises when the visitor may be somebody else: an answer of an earlier one comes too late
   readonly #client: Client;
 
   constructor(
@@ -69,33 +70,39 @@ export class Session {
     this.forget();
   }
 
-  /** Resolves when the token is good for a while. Throws `ApiError` or `ConnectionLost`. */
+  /** Resolves when the token is good for a while. Throws `ApiError`, `ConnectionLost`, or an AbortError where the page
+   * meanwhile said that the visitor is somebody else. */
   async fresh(): Promise<void> {
     if (this.token === null || Date.now() >= this.#renewAt) await this.renew();
   }
 
   /** Gets another token for the same visitor and conversation. */
   renew(): Promise<void> {
-    this.#renewing ??= alone(this.widget, () => this.#open()).finally(() => (this.#renewing = null));
+    const era = this.#era;
+    this.#renewing ??= alone(this.widget, () => this.#open()).finally(() => {
+      if (era === this.#era) this.#renewing = null;
+    });
     return this.#renewing;
   }
 
   /** Begins another conversation of the same visitor. */
   async begin(): Promise<void> {
     await this.fresh();
-    const visit = this.remembered;
-    if (visit) this.#keep(await this.#ask({ refresh: visit.refresh, new: true }));
+    const [visit, era] = [this.remembered, this.#era];
+    if (visit) this.#keep(await this.#ask({ refresh: visit.refresh, new: true }), era);
   }
 
   /** The next request asks for another token, for whatever conversation this browser remembers then. */
   forget(): void {
     this.token = null;
     this.conversation = "";
+    this.#era += 1;
+    this.#renewing = null;
   }
 
   /** Tries who the visitor may be, one after the other, as long as the server does not believe it. */
   async #open(): Promise<void> {
-    const visit = this.remembered;
+    const [visit, era] = [this.remembered, this.#era];
     const ways: (() => Promise<Body>)[] = [];
     const same = visit ? { conversation: visit.conversation } : {};
     if (visit && (this.#identity === null || this.#vouched)) ways.push(async () => ({ refresh: visit.refresh, ...same }));
@@ -104,9 +111,9 @@ export class Session {
     else ways.push(async () => ({ identity: await value(this.#identity), ...(visit?.identified && same) }));
     for (const [number, way] of ways.entries()) {
       try {
-        const answer = await this.#inOrNewest(await way());
+        this.#keep(await this.#inOrNewest(await way()), era);
         this.#vouched = this.#identity !== null;
-        return this.#keep(answer);
+        return;
       } catch (error) {
         const disbelieved = error instanceof ApiError && error.status === 401;
         if (!disbelieved || number === ways.length - 1) throw error;
@@ -150,7 +157,8 @@ export class Session {
     }
   }
 
-  #keep(answer: Answer): void {
+  #keep(answer: Answer, era: number): void {
+    if (era !== this.#era) throw new DOMException("", "AbortError");
     const left = answer.expires_at * 1000 - Date.now();
     this.token = answer.token;
     // A clock that is far off says nothing about the time left: then the server says when it is over.

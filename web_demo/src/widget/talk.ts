@@ -6,7 +6,7 @@
 
 import { Backoff } from "../api/backoff.js";
 import type { Client } from "../api/client.js";
-import { ApiError, ConnectionLost } from "../api/errors.js";
+import { ApiError, ConnectionLost, isAbort } from "../api/errors.js";
 import { PendingTurns, type Pending } from "../api/pending.js";
 import type { Transport } from "../api/transport.js";
 import { newPending, Turn } from "../api/turn.js";
@@ -50,6 +50,9 @@ export class Talk {
   #loading: Promise<void> | null = null;
   #loaded = 0; // when the conversation was read last
   #failed = false;
+  #left = 0; // how often
+  #unwanted = false; // what was sent was stopped before its turn could begin
+  #retry = new AbortController(); // of the next attempt to load
   readonly #backoff = new Backoff();
   readonly #pendings: PendingTurns;
 
@@ -60,13 +63,17 @@ export class Talk {
     visits.watch((visit) => this.#otherTabIs(visit), signal);
     addEventListener("online", () => void (this.#failed && this.load()), { signal });
     document.addEventListener("visibilitychange", () => this.#lookedAt(), { signal });
-    signal.addEventListener("abort", () => this.#turn?.leave());
+    signal.addEventListener("abort", () => {
+      this.#turn?.leave();
+      this.#retry.abort();
+    });
     this.#welcome();
     if (around.session.remembered) void this.load();
   }
 
   /** Opens the session and reads the conversation. Never throws: what is wrong is on view. */
   load(): Promise<void> {
+    this.#retry.abort();
     this.#loading ??= this.#load().finally(() => (this.#loading = null));
     return this.#loading;
   }
@@ -91,13 +98,16 @@ export class Talk {
   async send(text: string): Promise<void> {
     const { composer } = this.around.panel;
     composer.busy = true;
+    this.#unwanted = false;
     if (!this.#conversation) await this.load();
-    if (this.#conversation && !this.#turn) return this.#begin(text);
+    if (this.#conversation && !this.#turn && !this.#unwanted) return this.#begin(text);
     composer.busy = this.#turn !== null;
-    composer.text = text;
+    composer.giveBack(text);
   }
 
+  /** Stops the answer, or what was sent before its turn could begin. */
   stop(): void {
+    this.#unwanted = true;
     this.#turn?.stop();
   }
 
@@ -143,8 +153,9 @@ export class Talk {
 
   /** Waits for what is under way, then reads everything again. */
   async #again(): Promise<void> {
+    const left = this.#left;
     await this.#loading;
-    await this.load();
+    if (left === this.#left) await this.load();
   }
 
   async #load(): Promise<void> {
@@ -163,6 +174,7 @@ export class Talk {
       this.#backoff.reset();
       panel.notice("");
       if (!known) this.#show(page);
+      this.#pendings.keepOnly(id);
       if (pending) this.#pickUp(pending, page.data);
       await this.#readHandoff();
     } catch (error) {
@@ -198,6 +210,7 @@ export class Talk {
 
   /** Nothing of the conversation is of interest here any more. */
   #leave(): void {
+    this.#left += 1;
     this.#turn?.leave();
     this.#turn = null;
     this.#conversation = "";
@@ -342,7 +355,8 @@ export class Talk {
 
   /** Says what is wrong with all of it; what may pass by itself is tried again while somebody waits. */
   #fail(error: unknown): void {
-    const { panel, signal, words } = this.around;
+    if (isAbort(error)) return; // the visitor is somebody else now, for whom everything is read anew
+    const { panel, words } = this.around;
     const { code, status, text } = reasonOf(error, words);
     if (!this.#failed) this.around.failed(code, status);
     this.#failed = true;
@@ -350,8 +364,9 @@ export class Talk {
     const passing = error instanceof ConnectionLost || (error instanceof ApiError && error.passing);
     if (!passing || !panel.open) return;
     const seconds = error instanceof ApiError ? error.retryAfter : null;
-    void this.#backoff.wait(seconds, signal).then(() => {
-      if (this.#failed && !signal.aborted) void this.load();
+    const retry = (this.#retry = new AbortController()).signal;
+    void this.#backoff.wait(seconds, retry).then(() => {
+      if (this.#failed && panel.open && !retry.aborted) void this.load();
     });
   }
 }
