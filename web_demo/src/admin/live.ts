@@ -30,7 +30,7 @@ export class Live {
   /** What the newest slot that is over says of speed and memory. */
   showSlot(slot: Slot | undefined, slotSeconds: number): void {
     if (!slot) return;
-    tell("speed", rate(slot.tokens / slotSeconds), "tokens/s, last 10 s");
+    tell("speed", rate(slot.tokens / slotSeconds), `tokens/s, last ${slotSeconds} s`);
     tell("memory", slot.memory_bytes ? bytes(slot.memory_bytes) : "–", "server and engine");
   }
 }

@@ -45,7 +45,7 @@ export class Log {
 
   /** Items at the end, the oldest first. */
   append(items: readonly Item[]): void {
-    for (const item of items) this.#insert(messageOf(item, this.#actions), null);
+    for (const item of items) this.#insert(messageOf(item, this.#actions));
     this.toEnd();
   }
 
@@ -72,7 +72,7 @@ export class Log {
   add(role: "user" | "assistant", text: string): Message {
     const message = new Message(role, this.#actions);
     message.show(text);
-    this.#insert(message, null);
+    this.#insert(message);
     this.toEnd();
     return message;
   }
@@ -94,9 +94,9 @@ export class Log {
     this.#end.toEnd();
   }
 
-  #insert(message: Message, before: Node | null): void {
+  #insert(message: Message): void {
     this.#empty.hidden = true;
-    this.#root.insertBefore(message.root, before);
+    this.#root.append(message.root);
     this.#messages.push(message);
     this.#markLastAnswer();
   }

@@ -19,7 +19,7 @@ export const ICONS = {
 
 export type IconName = keyof typeof ICONS;
 
-/** The same, and pages that embed the widget may style it as `::part(part)`. */
+/** An element with a class; pages that embed the widget may style it as `::part(part)`. */
 export function part<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   name: string,
