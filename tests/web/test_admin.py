@@ -28,6 +28,8 @@ Object.defineProperty(document, 'hidden', {get: () => window.tab_hidden});
 window.hide_tab = hidden => { window.tab_hidden = hidden; document.dispatchEvent(new Event('visibilitychange')); };
 """
 
+NO_HANDOFFS = {"object": "list", "data": [], "first_id": "", "last_id": "", "has_more": False}
+
 
 @pytest.fixture
 async def open_admin(browser: Browser, server: Server) -> AsyncIterator[OpenAdmin]:
@@ -191,6 +193,29 @@ async def test_the_server_is_away(open_admin: OpenAdmin, tmp_path: Path) -> None
         await expect(link(admin.page)).to_have_text("Live", timeout=30_000)
         await expect(handoff).to_contain_text("Nobody waits for a person", timeout=15_000)
         assert httpx2.get(address, timeout=30).json()["state"] == "done"
+
+
+async def test_one_list_that_does_not_come(open_admin: OpenAdmin) -> None:
+    """If this fails, one slow or broken list makes the page say again and again that the whole server is away."""
+    admin = await open_admin(forgiven=("status of 503",))
+    await admin.page.evaluate(
+        "window.said = [];"
+        "new MutationObserver(() => said.push(document.getElementById('link-text').textContent))"
+        ".observe(document.getElementById('link-text'), {childList: true})"
+    )
+    await admin.page.route("**/v1/usage*", lambda route: route.fulfill(status=503, json={"error": {"message": "Busy"}}))
+    await admin.page.locator("#usage-by").select_option("model")
+    await expect(admin.page.locator("#usage-problem")).to_contain_text("Busy", timeout=15_000)
+    await admin.page.wait_for_timeout(3_000)
+    assert await admin.page.evaluate("said") == []
+    await admin.page.unroute("**/v1/usage*")
+    await admin.page.locator("#usage-by").select_option("key")
+    await expect(admin.page.locator("#usage-problem")).to_be_hidden()
+    rows = admin.page.locator("#handoff-rows")
+    for filter, text in (("done", "Nobody was handed to"), ("open", "Nobody waits for")):
+        await admin.page.route("**/v1/handoffs*", lambda route: route.fulfill(json=NO_HANDOFFS))
+        await admin.page.locator("#handoff-filter").select_option(filter)
+        await expect(rows).to_contain_text(text)
 
 
 async def test_a_hidden_tab_asks_nothing(open_admin: OpenAdmin) -> None:

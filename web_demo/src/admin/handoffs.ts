@@ -17,7 +17,7 @@ export class Handoffs {
   readonly #badge = byId("handoff-badge");
   readonly #marks = new Map<string, State>(); // ids that the server has to be told about
   readonly #pages: Pages<Handoff>;
-  readonly #rows: Rows<{ asked: Handoff[]; marks: string[] }>;
+  readonly #rows: Rows<{ asked: Handoff[]; marks: string[]; filter: string }>;
   #asked: Handoff[] = [];
   #more = false;
 
@@ -27,8 +27,8 @@ export class Handoffs {
     private readonly changed: () => void,
     failed: (error: unknown) => void,
   ) {
-    this.#rows = new Rows(byId("handoff-rows"), ({ asked }) =>
-      asked.length ? asked.map((one) => this.#entry(one)) : [nothing(`Nobody ${this.#filter.value === "open" ? "waits for" : "was handed to"} a person.`)],
+    this.#rows = new Rows(byId("handoff-rows"), ({ asked, filter }) =>
+      asked.length ? asked.map((one) => this.#entry(one)) : [nothing(`Nobody ${filter === "open" ? "waits for" : "was handed to"} a person.`)],
     );
     this.#pages = new Pages<Handoff>(
       ({ id }) => id,
@@ -71,7 +71,7 @@ export class Handoffs {
   }
 
   #draw(): void {
-    this.#rows.show({ asked: this.#asked, marks: [...this.#marks.keys()] });
+    this.#rows.show({ asked: this.#asked, marks: [...this.#marks.keys()], filter: this.#filter.value });
     byId("handoff-more").hidden = !this.#more;
     if (this.#filter.value !== "open") return;
     const open = this.#asked.filter(({ id }) => !this.#marks.has(id)).length;

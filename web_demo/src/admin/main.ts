@@ -28,6 +28,7 @@ const history = new History();
 const feedback = new Feedback(api, () => watch.soon("feedback"), (error) => problem("feedback", error));
 const handoffs = new Handoffs(api, () => watch.soon("handoffs"), (error) => problem("handoffs", error));
 const usageBy = byId<HTMLSelectElement>("usage-by");
+let lostAt: number | null = null; // when the server was heard last, while it is away; hiding the tab does not change it
 let names: Record<string, string> = {}; // of keys, by their ids
 
 const watch = new Watch(
@@ -71,7 +72,9 @@ async function readUsage(): Promise<void> {
 }
 
 function showLink(state: LinkState): void {
-  const since = clock(Date.now() / 1000, true);
+  if (state === "live") lostAt = null;
+  if (state === "away") lostAt ??= Date.now();
+  const since = clock((lostAt ?? 0) / 1000, true);
   const words: Record<LinkState, string> = {
     connecting: "Connecting…",
     live: "Live",

@@ -26,7 +26,15 @@ export interface Listener {
   locked(error: ApiError): Promise<void>;
 }
 
-type Outcome = "read" | "lost" | ApiError;
+/** A feed that did not come, for a reason that may pass. */
+class Lost {
+  constructor(
+    readonly feed: Feed,
+    readonly error: Error,
+  ) {}
+}
+
+type Outcome = "read" | Lost | ApiError;
 
 export class Watch {
   #state: LinkState = "connecting";
@@ -69,15 +77,26 @@ export class Watch {
       this.#tell("locked");
       await this.listener.locked(refusal);
       this.#due.clear();
-    } else if (outcomes.includes("lost")) {
+      return;
+    }
+    const lost = outcomes.filter((outcome) => outcome instanceof Lost);
+    if (lost.length && (await this.#isAway(lost, asked))) {
       this.#tell("away");
       this.#due.clear();
       await this.#backoff.wait(null, this.#never.signal);
     } else {
+      for (const { feed, error } of lost) this.listener.section(feed.section, error);
       this.#backoff.reset();
       this.#tell("live");
       await this.#sleep(Math.min(...this.feeds.map((feed) => this.#due.get(feed) ?? 0)) - performance.now());
     }
+  }
+
+  /** Whether it is the server that is lost, which the first feed says, or single feeds. */
+  async #isAway(lost: readonly Lost[], asked: readonly Feed[]): Promise<boolean> {
+    const first = this.feeds[0];
+    if (!first || asked.includes(first)) return lost.some(({ feed }) => feed === first);
+    return (await this.#read(first)) instanceof Lost;
   }
 
   async #read(feed: Feed): Promise<Outcome> {
@@ -87,7 +106,7 @@ export class Watch {
       this.listener.section(feed.section, null);
       return "read";
     } catch (error) {
-      if (error instanceof ConnectionLost || (error instanceof ApiError && error.passing)) return "lost";
+      if (error instanceof ConnectionLost || (error instanceof ApiError && error.passing)) return new Lost(feed, error);
       if (error instanceof ApiError && (error.status === 401 || (error.status === 403 && feed === this.feeds[0]))) return error;
       this.listener.section(feed.section, error as Error);
       return "read";
