@@ -69,8 +69,14 @@ def batches(progress: Progress, options: argparse.Namespace, rank: int) -> Itera
 
 
 def average(model: Model, *numbers: float) -> list[float]:
-    """Averages the gradients over the ranks, and sums some numbers on the way."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    """Averages the gradients over the ranks, and sums some numbers on the way.
+
+    Every rank sends the same parts: a batch that asks nothing of the probe gives it no gradient on one rank alone.
+    """
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     flat = torch.cat([*(gradient.view(-1) for gradient in gradients), torch.tensor(numbers)])
     dist.all_reduce(flat)
     sums = flat[-len(numbers) :].tolist()
