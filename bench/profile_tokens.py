@@ -40,7 +40,7 @@ from frontdesk.engine.sequence import Sequence
 from frontdesk.errors import FrontdeskError
 from frontdesk.fleet.tokenizer import Tokenizer, open_tokenizer
 from frontdesk.generation import Delta, Started
-from frontdesk.llamacpp.runner import _Rows
+from frontdesk.llamacpp.rows import Rows
 from frontdesk.llamacpp.sampler import Sampler
 from frontdesk.server.app import model_card
 from frontdesk.server.plan import plan
@@ -48,8 +48,9 @@ from frontdesk.server.sse import EventStream
 from frontdesk.wire._format import Identity
 from frontdesk.wire.openai_chat import OpenAIChat
 from frontdesk.worker import protocol
-from frontdesk.worker.client import EngineClient, _receive
+from frontdesk.worker.client import EngineClient
 from frontdesk.worker.protocol import Load, Stepped, StepStats
+from frontdesk.worker.spawn import receive
 
 STREAMS: Final = (1, 8, 16)
 PROMPT: Final = 256  # tokens of each sequence before it decodes
@@ -90,7 +91,7 @@ def scheduling(n: int, rounds: int) -> Costs:
     scheduler = Scheduler(KVCache(n, n * 65_536, unified=False), slots=n, chunk=512, chunk_busy=128)
     for sequence in sequences(n, GREEDY):
         scheduler.add(sequence)
-    rows = _Rows(n + 512)
+    rows = Rows(n + 512)
     while len((batch := scheduler.plan()).chunks) < n or batch.rows > n:
         scheduler.update(batch, [Sampled(7)] * sum(chunk.sample for chunk in batch.chunks))
     found: Costs = {"scheduler: plan": [], "batch fill": [], "scheduler: update": []}
@@ -142,7 +143,7 @@ async def ipc(n: int, rounds: int) -> Costs:
         frame = protocol.encode(Stepped(tuple(SequenceOutput(i, (1234,)) for i in range(n)), STATS))
         encode.append(1e6 * (perf_counter() - began) / n)
         theirs.sendall(frame)
-        await _receive(reader)
+        await receive(reader)
         whole.append(1e6 * (perf_counter() - began) / n)
     writer.close()
     theirs.close()

@@ -80,6 +80,7 @@ BOUNDS = {
     "parked_mib": (-1, 67_108_865),
     "parked_disk_mib": (-1, 67_108_865),
     "slots": (0, 257),
+    "spin": (-1, 2**31 + 1),
     "threads": (0, 1025),
     "chunk": (15, 8193),
     "chunk_busy": (0, 8193),
@@ -122,7 +123,10 @@ def test_every_number_has_both_bounds_and_every_setting_a_description() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
-@pytest.mark.parametrize("name", ["kv_type", "log_level", "log_format", "auth", "abandon", "context_policy"])
+@pytest.mark.parametrize(
+    "name",
+    ["kv_type", "kv_layout", "flash", "tune", "log_level", "log_format", "auth", "abandon", "context_policy"],
+)
 def test_choices_are_closed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown choice would be found only after the model was loaded."""
     monkeypatch.setenv(config.PREFIX + name.upper(), "purple")

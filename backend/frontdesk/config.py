@@ -27,6 +27,9 @@ DEFAULT_WINDOW = 8192  # tokens; what a model with a longer context is opened wi
 SHARED_CONVERSATIONS = 4  # full windows that the KV cache holds by default; most conversations are far from full
 
 TRUTHS = ("exact", "speculate", "pad_rows")  # settings that are true or false
+MIB = 2**20
+SMALL = 32 * MIB  # bytes; on smaller weights one thread may be faster than several, and starting is quicker than tuning
+SPIN = 10_000
 PARKED_MIB = 1024  # most memory that parked conversations take by default
 
 
@@ -68,18 +71,44 @@ class Settings(BaseSettings):
         description="Compute threads. Unset: every core that the cgroup's quota and the CPU affinity allow; "
         "a model of less than 32 MB takes one of them where that is faster.",
     )
-    chunk: int = Field(
-        default=512, ge=16, le=8192, description="Prompt tokens computed in one step while no reply streams."
+    tune: Literal["auto", "off"] = Field(
+        default="auto",
+        description="auto: settings without a value are those that `frontdesk tune` found best for this model on this "
+        f"machine. At the first start with a model of more than {SMALL // MIB} MiB that is measured, which takes about "
+        "20 seconds and is remembered. off: nothing is measured or remembered.",
     )
-    chunk_busy: int = Field(
-        default=128,
+    chunk: int | None = Field(
+        default=None,
+        ge=16,
+        le=8192,
+        description="Prompt tokens computed in one step while no reply streams. Unset: as measured, else 512.",
+    )
+    chunk_busy: int | None = Field(
+        default=None,
         ge=1,
         le=8192,
         description="Prompt tokens computed in one step beside streaming replies: smaller keeps "
-        "streams smoother, larger brings first tokens sooner.",
+        "streams smoother, larger brings first tokens sooner. Unset: as measured, else 128.",
     )
-    kv_type: Literal["f16", "f32", "q8_0"] = Field(
-        default="f16", description="Number format of the KV cache. q8_0 halves its memory."
+    kv_type: Literal["f16", "f32", "q8_0"] | None = Field(
+        default=None,
+        description="Number format of the KV cache. q8_0 halves its memory. Unset: as measured, else f16.",
+    )
+    kv_layout: Literal["streams", "unified"] | None = Field(
+        default=None,
+        description="streams: every slot has a KV cache of its own, which is faster with long conversations and needs "
+        "memory for every slot; where there is too little, it is unified: all slots share one. Unset: as measured, "
+        "else unified. A model that is `exact` has streams.",
+    )
+    flash: Literal["auto", "on", "off"] | None = Field(
+        default=None, description="Flash attention. auto: as llama.cpp chooses. Unset: as measured, else auto."
+    )
+    spin: int | None = Field(
+        default=None,
+        ge=0,
+        le=2**31,
+        description="Turns that a compute thread waits for the others before it sleeps (GOMP_SPINCOUNT; that variable "
+        "wins). Unset: as measured, else 10000.",
     )
     parked_mib: int | None = Field(
         default=None,
@@ -99,15 +128,15 @@ class Settings(BaseSettings):
     parked_disk_mib: int = Field(
         default=1024, ge=0, le=67_108_864, description="Most that `parked_folder` may hold, in MiB. 0: nothing is kept."
     )
-    speculate: bool = Field(
-        default=False,
+    speculate: bool | None = Field(
+        default=None,
         description="Tokens that a reply seems to quote are computed along with the one that is due, where it has "
-        "proved to pay on this machine. The text is the same.",
+        "proved to pay on this machine. The text is the same. Unset: as measured, else false.",
     )
-    pad_rows: bool = Field(
-        default=False,
+    pad_rows: bool | None = Field(
+        default=None,
         description="A step that leaves a group of four rows unfilled is filled up, where the clock says that it is "
-        "faster. The text is the same.",
+        "faster. The text is the same. Unset: as measured, else false.",
     )
     exact: bool | None = Field(
         default=None,
@@ -309,14 +338,14 @@ class Settings(BaseSettings):
         wanted = self.ctx or min(model_context, DEFAULT_WINDOW)
         return min(wanted, self.kv_tokens or wanted)
 
-    def kv_cells(self, window: int, at_most: int | None = None, *, exact: bool = False) -> int:
+    def kv_cells(self, window: int, at_most: int | None = None, *, streams: bool = False) -> int:
         """Cells of the KV cache; `at_most` is what memory allows. Never less than one window.
 
-        With `exact` every slot gets a whole window, if memory allows.
+        With `streams` every slot gets a whole window, if memory allows.
         """
         if self.kv_tokens:
             return self.kv_tokens
-        cells = window * (self.slots if exact else min(self.slots, SHARED_CONVERSATIONS))
+        cells = window * (self.slots if streams else min(self.slots, SHARED_CONVERSATIONS))
         return max(window, min(cells, at_most or cells))
 
 
@@ -365,13 +394,18 @@ def web_folder() -> Path:
     return share() / "web_demo" / "dist"
 
 
-def engine_environment() -> dict[str, str]:
+def engine_environment(spin: int | None = None) -> dict[str, str]:
     """The environment of an engine's process.
 
     GOMP_SPINCOUNT: how long OpenMP's threads spin at a barrier before they sleep. libgomp's own choice (about 18 ms)
     makes a step many times slower as soon as anybody else wants a core; 10,000 costs nothing on a quiet machine.
     """
-    return {"GOMP_SPINCOUNT": "10000", **os.environ}
+    return {"GOMP_SPINCOUNT": str(SPIN if spin is None else spin), **os.environ}
+
+
+def tuned_folder() -> Path:
+    """Where what was measured of models is remembered. May not exist yet."""
+    return state_folder() / "tuned"
 
 
 def state_folder() -> Path:

@@ -32,6 +32,13 @@ def write_gguf(path: Path, metadata: dict[str, Any]) -> Path:
     return path
 
 
+def half_of(file: Path, folder: Path) -> Path:
+    """A model file as an interrupted download leaves it."""
+    half = folder / "half.gguf"
+    half.write_bytes(file.read_bytes()[:2_000_000])
+    return half
+
+
 @pytest.fixture(scope="session")
 def shipped() -> Path:
     return SHIPPED

@@ -10,7 +10,9 @@ from frontdesk import __version__
 from frontdesk.cli.bench import bench
 from frontdesk.cli.chat import chat
 from frontdesk.cli.keys import app as keys
+from frontdesk.cli.quantize import quantize
 from frontdesk.cli.serve import serve
+from frontdesk.cli.tune import tune
 from frontdesk.cli.usage import usage
 from frontdesk.cli.widgets import app as widgets
 
@@ -25,6 +27,8 @@ HELP = """Serve a language model on this machine, and talk to it.
     frontdesk widgets create shop --origin https://shop.example
     frontdesk usage                      who used how many tokens
     frontdesk bench                      how soon and how fast a running server answers
+    frontdesk tune --model my.gguf       the best settings for a model on this machine
+    frontdesk quantize my-f16.gguf       smaller files of a model, and which is fastest here
 
 Any OpenAI client works with base_url http://127.0.0.1:8000/v1; http://127.0.0.1:8000/docs describes every route.
 
@@ -46,6 +50,8 @@ app.add_typer(keys, name="keys")
 app.add_typer(widgets, name="widgets")
 app.command()(usage)
 app.command()(bench)
+app.command()(tune)
+app.command()(quantize)
 
 
 @app.callback(invoke_without_command=True)

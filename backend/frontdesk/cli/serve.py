@@ -21,6 +21,7 @@ def serve(
     ctx: options.Ctx = None,
     kv_tokens: options.KvTokens = None,
     kv_type: options.KvType = None,
+    tune: options.Tune = None,
     slots: options.Slots = None,
     threads: options.Threads = None,
     chunk: options.Chunk = None,
@@ -47,9 +48,9 @@ def serve(
     from frontdesk.telemetry.logs import set_up
 
     set_up(settings.log_level, settings.log_format)
-    with StartUp(settings) as screen:
+    with StartUp() as screen:
         try:
-            run(settings, Watch(progress=screen.progress, ready=screen.ready), screen.bound)
+            run(settings, Watch(tuning=screen.tuning, progress=screen.progress, ready=screen.ready), screen.bound)
         except FrontdeskError as error:
             options.fail(error.message)
     screen.say("stopped")

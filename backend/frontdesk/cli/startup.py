@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from frontdesk import __version__
-from frontdesk.config import Settings
 
 if TYPE_CHECKING:  # importing it for real would make `--help` wait for the whole server
     from frontdesk.fleet.pool import Backend
@@ -27,10 +26,10 @@ LONG = 2.0  # seconds of loading after which lines without a terminal say how fa
 class StartUp:
     """What `server/serve` calls while it starts. A context manager, so that a failure never leaves half a bar."""
 
-    def __init__(self, settings: Settings, console: Console | None = None) -> None:
-        self._settings = settings
+    def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True, markup=False)
         self._bar: Progress | None = None
+        self._tuned = False
         self._quarter = 0
         self._url = ""
         self._began = time.monotonic()
@@ -51,22 +50,30 @@ class StartUp:
         self.say(f"frontdesk {__version__}")
         self.say(f"listening on {url}")
         if self._console.is_terminal:
-            columns = (TextColumn("loading  "), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+            columns = (TextColumn("{task.description:<9}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
             self._bar = Progress(*columns, console=self._console, transient=True)
-            self._bar.add_task("", total=1.0)
+            self._bar.add_task("loading", total=1.0)
             self._bar.start()
+
+    def tuning(self, what: str, progress: float) -> None:
+        """The model is being measured, which happens once; `progress` is 0..1."""
+        if not self._tuned:
+            self._tuned = True
+            self.say("tuning    measuring this model on this machine, once, for about 20 s; `--tune off` skips it")
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], completed=progress, description=what)
 
     def progress(self, progress: float) -> None:
         """`progress` is 0..1."""
         if self._bar:
-            self._bar.update(self._bar.task_ids[0], completed=progress)
+            self._bar.update(self._bar.task_ids[0], completed=progress, description="loading")
         elif int(progress * 4) > self._quarter and time.monotonic() - self._began > LONG:
             self._quarter = int(progress * 4)
             self.say(f"loading   {self._quarter * 25} %")
 
     def ready(self, backend: Backend) -> None:
         self._end_bar()
-        for name, value in described(backend, self._settings):
+        for name, value in described(backend):
             self.say(f"{name:<9} {value}")
         self.say(f"ask       {curl(self._url)}")
         self.say(f"ready     {self._url}/docs lists every route; Ctrl-C stops")
@@ -77,15 +84,17 @@ class StartUp:
             self._bar = None
 
 
-def described(backend: Backend, settings: Settings) -> list[tuple[str, str]]:
+def described(backend: Backend) -> list[tuple[str, str]]:
     """What was really opened, which may be less than what was asked for."""
     ready = backend.engine.ready
     assert ready is not None
+    load = backend.engine.load
+    form = f"{load.kv_type}, {'unified' if load.unified else 'a stream for each slot'}"
     lines = [
         ("model", f"{backend.card.name} · {ready.description} · loaded in {ready.load_seconds:.1f} s"),
         (
             "context",
-            f"{ready.window:,} tokens a conversation, {ready.kv_cells:,} for all (KV cache {settings.kv_type})",
+            f"{ready.window:,} tokens a conversation, {ready.kv_cells:,} for all (KV cache {form})",
         ),
         ("slots", f"{ready.slots} replies at once on {ready.threads} {'thread' if ready.threads == 1 else 'threads'}"),
         ("tokenizer", f"{backend.tokenizer.kind}, {ready.n_vocab:,} tokens"),

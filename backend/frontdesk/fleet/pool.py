@@ -61,7 +61,7 @@ class Pool:
         Raises `ModelLoadFailed` with llama.cpp's reason.
         """
         card = self.cards[0]
-        engine = EngineClient(load, engine_environment())
+        engine = EngineClient(load, engine_environment(load.spin))
         await engine.start(on_progress)
         try:
             metadata = await asyncio.to_thread(read_metadata, card.path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -21,16 +22,21 @@ CELL_PADDING: Final = 256  # llama.cpp rounds the cells of a stream up to this
 BUILD: Final = f"llama-cpp-python {llama_cpp.__version__}"
 MAX_SEQUENCES: Final = 256  # LLAMA_MAX_SEQ
 EXACT_UBATCH: Final = 32  # rows; ggml's flash attention changes its kernel from 64 rows of one sequence on
-FLASH_AUTO, FLASH_ON = -1, 1
+WARNING, ERROR = 3, 4  # ggml_log_level; 5 continues the line before
+FLASH: Final = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 
 _recent: deque[str] = deque(maxlen=20)
+_listeners: list[Callable[[str], None]] = []
 
 
 @llama_cpp.llama_log_callback
 def _log(level: int, text: bytes, _data: ctypes.c_void_p) -> None:
     """Kept at module level: llama.cpp holds the pointer for the life of the process. Keeps warnings and errors."""
-    if level >= 3:
-        _recent.append(text.decode("utf-8", "replace").strip())
+    line = text.decode("utf-8", "replace").strip()
+    for listener in _listeners:
+        listener(line)
+    if level in (WARNING, ERROR):
+        _recent.append(line)
 
 
 @cache
@@ -38,6 +44,17 @@ def start() -> None:
     """Start llama.cpp once in this process, with its log turned towards us."""
     llama_cpp.llama_backend_init()
     llama_cpp.llama_log_set(_log, ctypes.c_void_p(0))
+
+
+@contextmanager
+def listening(listener: Callable[[str], None]) -> Iterator[None]:
+    """Hear every line of llama.cpp's log meanwhile."""
+    start()
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 def last_words() -> str:
@@ -58,6 +75,7 @@ class ContextPlan:
     unified: bool
     exact: bool
     pad_rows: bool = False  # see `llamacpp.choice.Padding`
+    flash: str = "auto"  # auto | on | off; a quantized cache and `exact` need it
 
 
 def open_model(path: str, on_progress: Callable[[float], None]) -> Any:
@@ -92,7 +110,7 @@ def open_context(model: Any, plan: ContextPlan) -> Any:
     params.n_threads = 1 if plan.exact else plan.threads
     params.n_threads_batch = plan.threads
     params.type_k = params.type_v = KV_TYPES[plan.kv_type]
-    params.flash_attn_type = FLASH_ON if plan.exact or plan.kv_type == "q8_0" else FLASH_AUTO
+    params.flash_attn_type = FLASH["on" if plan.exact or plan.kv_type == "q8_0" else plan.flash]
     params.kv_unified = plan.unified
     params.no_perf = True
     context = llama_cpp.llama_init_from_model(model, params)

@@ -1,7 +1,6 @@
 """Carries out a batch on llama.cpp: KV operations, one `llama_decode`, one draw for each chunk that wants it.
 
-The arrays behind `llama_batch` are numpy's and are made once; the logits are one view a step. Knows neither requests
-nor scheduling: what is in the batch was decided in `engine/`.
+The logits are one view a step. Knows neither requests nor scheduling: what is in the batch was decided in `engine/`.
 """
 
 from __future__ import annotations
@@ -18,12 +17,13 @@ from frontdesk.engine.core import Interrupted, OutOfCells
 from frontdesk.engine.kv_cache import Kept
 from frontdesk.llamacpp.choice import Padding, TimedChoice
 from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context
+from frontdesk.llamacpp.rows import Rows
 from frontdesk.llamacpp.sampler import Sampler
+from frontdesk.llamacpp.states import DecodeFailed, State, restore, saved
 from frontdesk.llamacpp.step_costs import MeasuredCosts
 
 INTERRUPTIBLE: Final = 64  # rows; smaller steps are over before an interruption would be noticed
 NO_ROOM, ABORTED = 1, 2  # llama_decode's return codes
-State = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class StoredState(Protocol):
@@ -34,10 +34,6 @@ class StoredState(Protocol):
         ...
 
     def remove(self) -> None: ...
-
-
-class DecodeFailed(RuntimeError):
-    """llama.cpp could not compute a batch for a reason that is not in the batch; the engine cannot go on."""
 
 
 class LlamaRunner:
@@ -57,7 +53,7 @@ class LlamaRunner:
         self._padding = Padding() if plan.pad_rows else None
         self.costs = MeasuredCosts()
         self._sampler = Sampler()
-        self._rows = _Rows(max(plan.rows, 64))
+        self._rows = Rows(max(plan.rows, 64))
         self._parked: dict[int, State] = {}
         self._stored: dict[int, StoredState] = {}
         self._fetched: dict[int, State] = {}  # read, to be restored in the next step
@@ -256,68 +252,7 @@ class LlamaRunner:
             raise
 
     def _state(self, slot: int) -> State | None:
-        """A copy of everything that a sequence has in the KV cache; `None` if that is nothing."""
-        if llama_cpp.llama_memory_seq_pos_max(self._memory, slot) < 0:
-            return None
-        state = np.empty(llama_cpp.llama_state_seq_get_size(self.context, slot), np.uint8)
-        if llama_cpp.llama_state_seq_get_data(self.context, _bytes_of(state), state.size, slot) != state.size:
-            raise DecodeFailed(f"llama.cpp could not save sequence {slot}")
-        return state
+        return saved(self.context, slot)
 
     def _restore(self, slot: int, state: State | None) -> None:
-        llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
-        if state is None:
-            return
-        if not llama_cpp.llama_state_seq_set_data(self.context, _bytes_of(state), state.size, slot):
-            raise DecodeFailed(f"llama.cpp could not restore sequence {slot}: {last_words()}")
-
-
-def _bytes_of(state: State) -> Any:
-    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-
-
-class _Rows:
-    """The arrays behind one `llama_batch`, for up to `capacity` rows."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._tokens = np.zeros(capacity, np.int32)
-        self._positions = np.zeros(capacity, np.int32)
-        self._slots = np.zeros(capacity, np.int32)
-        self._counts = np.ones(capacity, np.int32)
-        self._wanted = np.zeros(capacity, np.int8)
-        addresses = self._slots.ctypes.data + self._slots.itemsize * np.arange(capacity, dtype=np.uint64)
-        self._slot_pointers = addresses.astype(np.uint64)
-        int32 = ctypes.POINTER(ctypes.c_int32)
-        self.batch = llama_cpp.llama_batch(
-            n_tokens=0,
-            token=ctypes.cast(self._tokens.ctypes.data, int32),
-            embd=None,
-            pos=ctypes.cast(self._positions.ctypes.data, int32),
-            n_seq_id=ctypes.cast(self._counts.ctypes.data, int32),
-            seq_id=ctypes.cast(self._slot_pointers.ctypes.data, ctypes.POINTER(int32)),
-            logits=ctypes.cast(self._wanted.ctypes.data, ctypes.POINTER(ctypes.c_int8)),
-        )
-
-    def clear(self) -> None:
-        self.batch.n_tokens = 0
-
-    def add(self, slot: int, position: int) -> None:
-        """One more row with token 0, for whoever needs no more than that something is computed."""
-        row = self.batch.n_tokens
-        self._tokens[row], self._positions[row], self._slots[row], self._wanted[row] = 0, position, slot, 1
-        self.batch.n_tokens = row + 1
-
-    def fill(self, chunks: list[Chunk]) -> int:
-        """Enter the chunks; returns the number of rows."""
-        row = 0
-        for chunk in chunks:
-            end = row + len(chunk.tokens)
-            self._tokens[row:end] = chunk.tokens
-            self._positions[row:end] = range(chunk.start, chunk.start + len(chunk.tokens))
-            self._slots[row:end] = chunk.slot
-            self._wanted[row:end] = 0
-            self._wanted[end - 1 - chunk.drafts : end] = chunk.sample
-            row = end
-        self.batch.n_tokens = row
-        return row
+        restore(self.context, slot, state)

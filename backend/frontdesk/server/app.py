@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -41,9 +42,9 @@ from frontdesk.server.keys import Keys
 from frontdesk.server.lifetime import Lifetime, Watch
 from frontdesk.server.middleware import Envelope, Gate, is_loopback
 from frontdesk.server.openapi import document
+from frontdesk.server.opening import opening
 from frontdesk.server.pacing import Writes
 from frontdesk.server.pages import Pages
-from frontdesk.server.plan import plan
 from frontdesk.server.reference import Reference
 from frontdesk.server.responses import Responses
 from frontdesk.server.retention import retention
@@ -69,7 +70,7 @@ def build_app(settings: Settings, pool: Pool | None = None, watch: Watch | None 
     personas = load_personas(prompts_folder())
     pool = pool or Pool(model_card(settings, personas))
     watch = watch or Watch()
-    lifetime = Lifetime(pool, plan(settings, pool.cards[0]), settings.drain_seconds, watch)
+    lifetime = Lifetime(pool, partial(opening, settings, pool.cards[0]), settings.drain_seconds, watch)
     door = Door()
     origins = Origins(settings.origins)
     recent = Recent(time.time, Problems(time.time, status_of))

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from functools import partial
+from typing import Literal, Protocol, TypeVarTuple
 
 import structlog
 
@@ -24,7 +25,8 @@ from frontdesk.telemetry.logs import where
 from frontdesk.worker.protocol import Load
 
 State = Literal["loading", "ready", "stopping", "failed"]
-T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+Opening = Callable[[Callable[[str, float], None]], Awaitable[Load]]
 POLL_SECONDS = 0.05
 
 log = structlog.stdlib.get_logger("frontdesk.server")
@@ -40,34 +42,37 @@ class Replies(Protocol):
     async def close(self) -> None: ...
 
 
-def _ignore(_: object) -> None: ...
+def _ignore(*_: object) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What the starter of a server wants to hear: progress of loading (0..1), then exactly one of the other two."""
+    """What the starter of a server wants to hear: what is measured and how far that is (0..1), progress of loading
+    (0..1), then exactly one of the other two."""
 
+    tuning: Callable[[str, float], None] = _ignore
     progress: Callable[[float], None] = _ignore
     ready: Callable[[Backend], None] = _ignore
     failed: Callable[[FrontdeskError], None] = _ignore
 
 
-def _tell(callback: Callable[[T], None], value: T) -> None:
+def _tell(callback: Callable[[*Ts], None], *values: *Ts) -> None:
     """A watcher that breaks must not take the server with it."""
     try:
-        callback(value)
+        callback(*values)
     except Exception as error:
         log.error("a watcher of the server failed", stack=where(error))
 
 
 class Lifetime:
-    """Must be used from one event loop, after `start`."""
+    """Must be used from one event loop, after `start`. `opening` says how to open the model, which may take a while: it
+    is handed a callback for what it does and how far that is."""
 
-    def __init__(self, pool: Pool, load: Load, drain_seconds: float, watch: Watch) -> None:
+    def __init__(self, pool: Pool, opening: Opening, drain_seconds: float, watch: Watch) -> None:
         self.pool = pool
         self.progress = 0.0
         self.stopping = asyncio.Event()
-        self._load = load
+        self._opening = opening
         self._drain_seconds = drain_seconds
         self._watch = watch
         self._failed = False
@@ -122,7 +127,8 @@ class Lifetime:
     async def _open_model(self, replies: Replies) -> None:
         try:
             await asyncio.to_thread(verify, self.pool.cards[0])
-            backend = await self.pool.start(self._load, self._on_progress, replies.recover)
+            load = await self._opening(partial(_tell, self._watch.tuning))
+            backend = await self.pool.start(load, self._on_progress, replies.recover)
         except Exception as error:
             self._failed = True
             if not isinstance(error, FrontdeskError):

@@ -1,5 +1,6 @@
 """How large to open a model: settings, the model's own numbers and the machine's, made into one `Load`.
 
+A setting wins over what was measured of this model on this machine (`fleet/tuned`), and that over the defaults here.
 Where no setting says otherwise the KV cache takes at most a third of the memory that is free, so that the weights and
 everybody else keep room. Reads the GGUF's metadata, never its tensors.
 """
@@ -7,46 +8,61 @@ everybody else keep room. Reads the GGUF's metadata, never its tensors.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
-from frontdesk.config import PARKED_MIB, Settings
+from frontdesk.config import MIB, PARKED_MIB, SMALL, Settings
 from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.registry import ModelCard
+from frontdesk.fleet.tuned import UNKNOWN, Tuned
 from frontdesk.worker.machine import usable_cores, usable_memory
 from frontdesk.worker.protocol import Load
 
 BYTES = {"f16": 2.0, "f32": 4.0, "q8_0": 34 / 32}  # per number in the KV cache
 MEMORY_SHARE = 1 / 3
 PARKED_SHARE = 1 / 10
-MIB = 2**20
-FITS_CACHES = 32 * 2**20  # bytes; on smaller weights one thread may be faster than several (see `llamacpp.choice`)
+CHUNK, CHUNK_BUSY = 512, 128  # tokens
 
 
-def plan(settings: Settings, card: ModelCard) -> Load:
+T = TypeVar("T")
+
+
+def plan(settings: Settings, card: ModelCard, tuned: Tuned | None = None) -> Load:
     """How to open this model here."""
+    tuned = tuned or UNKNOWN
     exact = card.exact if settings.exact is None else settings.exact
     window = settings.window(card.context)
     memory = usable_memory()
-    cell = cell_bytes(read_metadata(card.path), settings.kv_type)
+    kv_type = first(settings.kv_type, None if exact else tuned.kv_type, "f16")
+    layout = "streams" if exact else first(settings.kv_layout, tuned.kv_layout, "unified")
+    cell = cell_bytes(read_metadata(card.path), kv_type)
     fits = int(memory * MEMORY_SHARE / cell) if memory and cell else None
-    threads = settings.threads or usable_cores()
-    least = threads if settings.threads or card.path.stat().st_size > FITS_CACHES else 1
+    threads = first(settings.threads, tuned.threads, usable_cores())
+    least = threads if settings.threads or card.path.stat().st_size > SMALL else 1
     return Load(
         path=str(card.path),
         window=window,
-        kv_cells=settings.kv_cells(window, fits, exact=exact),
+        kv_cells=settings.kv_cells(window, fits, streams=layout == "streams"),
         slots=settings.slots,
         threads=threads,
         threads_least=least,
-        chunk=settings.chunk,
-        chunk_busy=settings.chunk_busy,
-        kv_type=settings.kv_type,
+        chunk=first(settings.chunk, tuned.chunk, CHUNK),
+        chunk_busy=first(settings.chunk_busy, tuned.chunk_busy, CHUNK_BUSY),
+        kv_type=kv_type,
         exact=exact,
         parked_bytes=parked_bytes(settings, memory),
         shelf=str(place.absolute()) if (place := settings.parked_place) else "",
         shelf_bytes=settings.parked_disk_mib * MIB,
-        pad_rows=settings.pad_rows,
-        speculate=settings.speculate,
+        pad_rows=first(settings.pad_rows, tuned.pad_rows, False),
+        speculate=first(settings.speculate, tuned.speculate, False),
+        kv_layout="unified" if settings.kv_layout == "unified" and not exact else "auto",
+        flash="on" if exact else first(settings.flash, tuned.flash, "auto"),
+        spin=first(settings.spin, tuned.spin, None),
     )
+
+
+def first(*values: T | None) -> T:
+    """The first that is there; the last one may be `None`."""
+    return next((value for value in values if value is not None), values[-1])  # pyright: ignore[reportReturnType]
 
 
 def parked_bytes(settings: Settings, memory: int | None) -> int:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import socket
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -35,6 +33,7 @@ from frontdesk.worker.protocol import (
     Stop,
     Submit,
 )
+from frontdesk.worker.spawn import reap, receive, spawn
 
 STRIKES: Final = 2  # deaths that one request may cause before it fails
 BACKOFF: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the n-th restart in a row without progress
@@ -71,10 +70,10 @@ class Request:
 
 
 class EngineClient:
-    """One model's engine, kept alive. `window` is in tokens and known once `start` has returned."""
+    """One model's engine, kept alive. `load` is how it is opened, also after a death; `window` is in tokens."""
 
     def __init__(self, load: Load, environment: Mapping[str, str] | None = None) -> None:
-        self._load = load
+        self.load = load
         self._environment = environment
         self._ids = itertools.count(1)
         self._requests: dict[int, Request] = {}
@@ -93,7 +92,7 @@ class EngineClient:
 
     @property
     def window(self) -> int:
-        return self._load.window
+        return self.load.window
 
     @property
     def alive(self) -> bool:
@@ -167,10 +166,10 @@ class EngineClient:
         if self._supervisor:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
-        if self._load.shelf:
+        if self.load.shelf:
             await self._let_go()
         self._hang_up()
-        await self._reap(kill=True)
+        await self._reap()
         for id in list(self._requests):
             self._fail(id, EngineNotReady("the server is shutting down"))
 
@@ -185,32 +184,25 @@ class EngineClient:
 
     async def _spawn(self, on_progress: Callable[[float], None] | None = None) -> asyncio.StreamReader:
         """Start a process and wait until it is ready."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=protocol.MAX_FRAME)
+        child = await spawn("frontdesk.worker.process", self._environment)
+        self._process = child.process
         try:
-            with theirs:
-                command = (sys.executable, "-m", "frontdesk.worker.process", str(theirs.fileno()))
-                self._process = await asyncio.create_subprocess_exec(
-                    *command, pass_fds=(theirs.fileno(),), env=self._environment, start_new_session=True
-                )
-            writer.write(protocol.encode(self._load))
-            while not isinstance(message := await _receive(reader), Ready):
+            child.send(self.load)
+            while not isinstance(message := await child.receive(), Ready):
                 if isinstance(message, Loading) and on_progress:
                     on_progress(message.progress)
                 if isinstance(message, LoadFailed):
                     raise ModelLoadFailed(message.message)
         except BaseException as error:
-            writer.close()
-            await self._reap(kill=True)
+            await child.kill()
             if isinstance(error, asyncio.IncompleteReadError | ConnectionError):
-                code = self._process.returncode if self._process else None
                 raise ModelLoadFailed(
-                    f"the engine died while it loaded {self._load.path} (exit code {code}): "
+                    f"the engine died while it loaded {self.load.path} (exit code {child.process.returncode}): "
                     "the file may be damaged or the memory too small"
                 ) from None
             raise
-        self.ready, self._writer = message, writer
-        return reader
+        self.ready, self._writer = message, child.writer
+        return child.reader
 
     async def _supervise(self, reader: asyncio.StreamReader) -> None:
         """Hand out messages; when the engine dies, start another and go on. A bug in here ends every reply, aloud."""
@@ -218,7 +210,7 @@ class EngineClient:
             while True:
                 with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
                     while True:
-                        self._deliver(await _receive(reader))
+                        self._deliver(await receive(reader))
                 await self._bury()
                 reader = await self._respawn()
         except Exception as error:
@@ -229,7 +221,7 @@ class EngineClient:
     async def _bury(self) -> None:
         """The engine is dead: note who might have done it."""
         self._hang_up()
-        await self._reap(kill=True)
+        await self._reap()
         code = self._process.returncode if self._process else None
         log.warning("engine died, starting another", exit_code=code, open=len(self._requests), restarts=self.restarts)
         self.restarts += 1
@@ -264,12 +256,9 @@ class EngineClient:
             self._writer.close()
             self._writer = None
 
-    async def _reap(self, *, kill: bool) -> None:
-        if self._process and self._process.returncode is None:
-            if kill:
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.kill()
-            await self._process.wait()
+    async def _reap(self) -> None:
+        if self._process:
+            await reap(self._process)
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -335,9 +324,3 @@ class EngineClient:
         """Send now, or not at all: a dead engine's requests are sent to the next one."""
         if self._writer is not None:
             self._writer.write(protocol.encode(message))
-
-
-async def _receive(reader: asyncio.StreamReader) -> protocol.ToParent:
-    """The next message. Raises `IncompleteReadError` at the end of the stream."""
-    header = await reader.readexactly(protocol.HEADER.size)
-    return protocol.decode_to_parent(await reader.readexactly(protocol.body_length(header)))

@@ -8,6 +8,7 @@ each other by spinning, stop each other dead. Reads files only, below a root tha
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,15 @@ def resident_memory(pid: int | Literal["self"], root: Path = Path("/")) -> int:
     the system does not say."""
     fields = _text(root / f"proc/{pid}/statm").split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
+
+
+def processor(root: Path = Path("/")) -> str:
+    """The processor's name, as far as the system tells it."""
+    for line in _text(root / "proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("model name", "Model", "Hardware"):
+            return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def _affinity() -> int:

@@ -12,7 +12,6 @@ import queue
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import NoReturn
@@ -26,41 +25,12 @@ from frontdesk.engine.scheduler import Scheduler
 from frontdesk.errors import ModelLoadFailed
 from frontdesk.llamacpp.library import BUILD, CELL_PADDING, MAX_SEQUENCES, ContextPlan, facts, open_model
 from frontdesk.llamacpp.runner import LlamaRunner
-from frontdesk.worker import protocol
-from frontdesk.worker.protocol import Abort, Load, LoadFailed, Loading, Ready, Stepped, StepStats, Stop, Submit
+from frontdesk.worker.link import Link, throttled
+from frontdesk.worker.protocol import Abort, Load, LoadFailed, Ready, Stepped, StepStats, Stop, Submit
 from frontdesk.worker.shelf import Shelf, Stored
 
 IDLE_PREFIXES = 32  # sequence ids beyond the running ones that may keep a prefix, where cells are shared
 LOOKING_SECONDS = 0.25  # that a loaded engine waits for the list of what a former one has left
-
-
-class Link:
-    """The socket to the service, from this side. Its end is the end of this process."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-
-    def send(self, message: protocol.ToParent) -> None:
-        try:
-            self._sock.sendall(protocol.encode(message))
-        except ConnectionError:
-            os._exit(0)
-
-    def receive(self) -> protocol.ToChild:
-        """The next message. Exits the process when the service is gone."""
-        return protocol.decode_to_child(self._exactly(protocol.body_length(self._exactly(protocol.HEADER.size))))
-
-    def _exactly(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            try:
-                part = self._sock.recv(size - len(data))
-            except ConnectionError:  # also when the service died with unread messages
-                part = b""
-            if not part:
-                os._exit(0)  # from any thread, in the middle of a decode
-            data += part
-        return bytes(data)
 
 
 class Worker:
@@ -77,14 +47,15 @@ class Worker:
         cells = load.kv_cells if unified else per_stream * load.slots
         rows = load.slots + max(load.chunk, load.chunk_busy)
         layout = ("unified", 0) if unified else ("streams", sequences, per_stream)
-        conditions = (BUILD, load.kv_type, load.exact, layout)
+        conditions = (BUILD, load.kv_type, load.exact, load.flash, layout)
         self._shelf = Shelf(Path(load.shelf), load.shelf_bytes, Path(load.path), conditions) if load.shelf else None
         looking = threading.Thread(target=self._look_up, daemon=True)
         looking.start()  # beside the loading of the model, which takes longer
-        model = open_model(load.path, _throttled(link))
+        model = open_model(load.path, throttled(link))
         plan = ContextPlan(
-            cells, sequences, rows, load.threads, load.threads_least, load.kv_type, unified, load.exact, load.pad_rows
-        )
+            cells, sequences, rows, load.threads, load.threads_least, load.kv_type, unified, load.exact, load.pad_rows,
+            load.flash,
+        )  # fmt: skip
         self._runner = LlamaRunner(model, plan)
         parked = ParkedPrefixes(load.parked_bytes, *self._runner.state_bytes()) if load.parked_bytes else None
         self._cache = KVCache(sequences, cells, unified=unified, parked=parked, loadable=self._runner.loadable)
@@ -192,18 +163,6 @@ class Worker:
             drafted=drafted,
             accepted=batch.accepted,
         )
-
-
-def _throttled(link: Link) -> Callable[[float], None]:
-    last = -1.0
-
-    def report(progress: float) -> None:
-        nonlocal last
-        if progress - last >= 0.01 or progress >= 1:
-            last = progress
-            link.send(Loading(progress))
-
-    return report
 
 
 def main(fd: int) -> None:

@@ -2,8 +2,10 @@
 
 Frames are a 4-byte big-endian length and a msgpack array, on an AF_UNIX stream socket. The parent speaks first
 (`Load`); the child answers with any number of `Loading`, then `Ready` or `LoadFailed`. From then on the parent
-sends `Submit` and `Abort`, and `Stop` at the end; the child one `Stepped` per engine step. End of file on either side
-means that the other is dead. This module knows nothing of what the numbers mean.
+sends `Submit` and `Abort`, and `Stop` at the end; the child one `Stepped` per engine step. A process that measures
+(`worker/lab`) is told to `Open` a model and given one `Trial` after the other, each answered by a `Timed`, or to
+`Quantize` a file, answered by any number of `Loading` and a `Quantized`. End of file on either side means that the
+other is dead. This module knows nothing of what the numbers mean.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Final
 import msgspec
 
 from frontdesk.engine.request import Abort, Logprobs, SamplingParams, SequenceOutput, Submit
+from frontdesk.engine.trial import Shape, Timed, Timing, Trial
 
 __all__ = [
     "Abort",
@@ -21,15 +24,23 @@ __all__ = [
     "LoadFailed",
     "Loading",
     "Logprobs",
+    "Open",
+    "Opened",
+    "Quantize",
+    "Quantized",
     "Ready",
     "SamplingParams",
     "SequenceOutput",
+    "Shape",
     "StepStats",
     "Stepped",
     "Stop",
     "Submit",
+    "Timed",
+    "Timing",
     "ToChild",
     "ToParent",
+    "Trial",
     "body_length",
     "decode_to_child",
     "decode_to_parent",
@@ -43,7 +54,8 @@ HEADER: Final = struct.Struct(">I")
 class Load(msgspec.Struct, array_like=True, tag=True, frozen=True):
     """Open this model. `window` is the most tokens that one sequence may hold, `kv_cells` what all share.
 
-    The KV layout follows: one stream for each slot if `kv_cells` holds `slots` windows, else one unified pool.
+    The KV layout follows: one stream for each slot if `kv_cells` holds `slots` windows, else one unified pool, as
+    always with `kv_layout` "unified". `spin` is for whoever starts the process (`config.engine_environment`).
     `exact` asks for kernels whose result for one sequence does not depend on what else is in the batch.
     """
 
@@ -62,10 +74,13 @@ class Load(msgspec.Struct, array_like=True, tag=True, frozen=True):
     shelf_bytes: int = 0
     pad_rows: bool = False  # may steps be filled up with rows for nothing, where the clock says that it is faster?
     speculate: bool = False  # may guessed tokens be computed along, where the clock says that it pays?
+    kv_layout: str = "auto"  # auto | unified
+    flash: str = "auto"  # auto | on | off: flash attention
+    spin: int | None = None  # turns that a thread waits at a barrier before it sleeps; None = the usual number
 
     @property
     def unified(self) -> bool:
-        return self.kv_cells < self.slots * self.window
+        return self.kv_layout == "unified" or self.kv_cells < self.slots * self.window
 
 
 class Stop(msgspec.Struct, array_like=True, tag=True, frozen=True):
@@ -120,8 +135,34 @@ class Stepped(msgspec.Struct, array_like=True, tag=True, frozen=True):
     stats: StepStats
 
 
-ToChild = Load | Submit | Abort | Stop
-ToParent = Loading | Ready | LoadFailed | Stepped
+class Open(msgspec.Struct, array_like=True, tag=True, frozen=True):
+    """Open this model to be measured."""
+
+    path: str
+
+
+class Opened(msgspec.Struct, array_like=True, tag=True, frozen=True):
+    description: str  # llama.cpp's one-line description of the model
+
+
+class Quantize(msgspec.Struct, array_like=True, tag=True, frozen=True):
+    """Write `source` in the number format `ftype` (llama.h's `llama_ftype`) to `target`."""
+
+    source: str
+    target: str
+    ftype: int
+    threads: int
+    requantize: bool  # may the source be quantized already?
+
+
+class Quantized(msgspec.Struct, array_like=True, tag=True, frozen=True):
+    """`reason` says why it failed; "" if it did not."""
+
+    reason: str = ""
+
+
+ToChild = Load | Submit | Abort | Stop | Open | Trial | Quantize
+ToParent = Loading | Ready | LoadFailed | Stepped | Opened | Timed | Quantized
 
 _encoder = msgspec.msgpack.Encoder()
 _to_child = msgspec.msgpack.Decoder(ToChild)

@@ -1,0 +1,106 @@
+"""What was measured of a model on this machine, remembered from one start to the next.
+
+One JSON file for each processor, number of cores, llama.cpp build and model; change any of them and it is another name.
+A file that cannot be read counts as none. Decides nothing and measures nothing: see `fleet/tuning`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from frontdesk.fleet.registry import ModelCard
+from frontdesk.worker.machine import processor, usable_cores
+
+FORM: Final = 1  # of the files; older ones are measured anew
+SAMPLE: Final = 2**20  # bytes at each end of a model file that tell it from others of its size
+
+
+class Tuned(msgspec.Struct, frozen=True, kw_only=True):
+    """The best settings that were found. `None`: not measured, most often because the time was over.
+
+    `steps` are milliseconds by shape, such as "decode 8", with these settings; `findings` says in words what was
+    compared.
+    """
+
+    model: str
+    machine: str
+    measured: str  # ISO date
+    seconds: float  # that measuring took
+    threads: int | None = None
+    spin: int | None = None
+    chunk: int | None = None
+    chunk_busy: int | None = None
+    kv_layout: str | None = None  # streams | unified
+    kv_type: str | None = None
+    flash: str | None = None
+    pad_rows: bool | None = None
+    speculate: bool | None = None
+    steps: dict[str, float] = {}
+    findings: tuple[str, ...] = ()
+
+
+UNKNOWN: Final = Tuned(model="", machine="", measured="", seconds=0.0)
+
+
+class TunedFolder:
+    """Where they are kept. The folder need not exist; one that cannot be written keeps nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def recall(self, card: ModelCard) -> Tuned | None:
+        try:
+            return msgspec.json.decode(self.file(card).read_bytes(), type=Tuned)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def keep(self, card: ModelCard, tuned: Tuned) -> bool:
+        """Whether it could be written."""
+        file = self.file(card)
+        unfinished = file.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(tuned), indent=2))
+            unfinished.replace(file)
+        except OSError:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            return False
+        return True
+
+    def forget(self, card: ModelCard) -> bool:
+        """Whether there was anything."""
+        try:
+            self.file(card).unlink()
+        except OSError:
+            return False
+        return True
+
+    def file(self, card: ModelCard) -> Path:
+        conditions = (FORM, machine(), version("llama-cpp-python"), list(_identity(card.path)), card.exact)
+        return self._folder / f"{card.name}-{hashlib.sha256(json.dumps(conditions).encode()).hexdigest()[:16]}.json"
+
+
+def machine() -> str:
+    """This machine as far as it matters, such as 'AMD EPYC, 2 cores'."""
+    cores = usable_cores()
+    return f"{processor()}, {cores} {'core' if cores == 1 else 'cores'}"
+
+
+def _identity(path: Path) -> Iterator[str]:
+    """Enough to tell one model file from another without reading gigabytes."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        yield str(size)
+        for start in (0, max(0, size - SAMPLE)):
+            file.seek(start)
+            yield hashlib.sha256(file.read(SAMPLE)).hexdigest()

@@ -1,0 +1,119 @@
+"""Times steps of given shapes on an open model: one KV cache for each trial, nothing sampled.
+
+The tokens are arbitrary, the times are not: what a step costs depends on its shape alone. The first round warms up and
+does not count, unless it takes most of the time that there is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from statistics import median
+from time import perf_counter
+from typing import Any, Final, get_args
+
+from frontdesk.engine.trial import Kind, Shape, Timed, Timing, Trial
+from frontdesk.errors import ModelLoadFailed
+from frontdesk.llamacpp.library import CELL_PADDING, ContextPlan, last_words, llama_cpp, open_context
+from frontdesk.llamacpp.rows import Rows
+from frontdesk.llamacpp.states import DecodeFailed, restore, saved
+
+PREFILL: Final = 512  # most rows of a step
+MOST: Final = 0.5
+
+
+def timed(model: Any, trial: Trial) -> Timed:
+    """Carry out a trial. One that finds no room is answered with its reason."""
+    try:
+        bench = _Bench(model, trial)
+    except ModelLoadFailed as error:
+        return Timed((), error.message)
+    try:
+        return Timed(bench.run())
+    except DecodeFailed as error:
+        return Timed((), str(error))
+    finally:
+        bench.close()
+
+
+class _Bench:
+    """A context with `trial.resident` tokens in every sequence, and one empty sequence for prompts."""
+
+    def __init__(self, model: Any, trial: Trial) -> None:
+        self._trial = trial
+        widest = {kind: max((s.size for s in trial.shapes if s.kind == kind), default=0) for kind in get_args(Kind)}
+        self._streams = max(1, widest["decode"])
+        longest = max(trial.resident + max(1, widest["verify"]), widest["prompt"], PREFILL if trial.resident else 0)
+        per_sequence = -(-longest // CELL_PADDING) * CELL_PADDING
+        rows = max(PREFILL if trial.resident else 1, *widest.values())
+        most = max(trial.threads)
+        plan = ContextPlan(
+            cells=per_sequence * (self._streams + 1),
+            sequences=self._streams + 1,
+            rows=rows,
+            threads=most,
+            threads_least=most,
+            kv_type=trial.kv_type,
+            unified=trial.unified,
+            exact=False,
+            flash=trial.flash,
+        )
+        self._context = open_context(model, plan)
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._rows = Rows(max(rows, 64))
+
+    def run(self) -> tuple[Timing, ...]:
+        trial, taken = self._trial, defaultdict[tuple[Shape, int], list[float]](list)
+        if trial.resident:
+            self._fill()
+        begun = perf_counter()
+        for turn in range(trial.repeats + 1):
+            for threads in trial.threads:
+                llama_cpp.llama_set_n_threads(self._context, threads, threads)
+                for shape in trial.shapes:
+                    taken[shape, threads].append(self._time(shape))
+            elapsed = perf_counter() - begun
+            if elapsed > trial.seconds or (turn == 0 and elapsed > trial.seconds * MOST):
+                break
+        return tuple(
+            Timing(shape, threads, median(times[1:] or times), max(1, len(times) - 1))
+            for (shape, threads), times in taken.items()
+        )
+
+    def close(self) -> None:
+        llama_cpp.llama_free(self._context)
+
+    def _fill(self) -> None:
+        """Every stream gets a state of its own: streams that share cells would read fewer of them."""
+        for start in range(0, self._trial.resident, PREFILL):
+            self._rows.clear()
+            for position in range(start, min(start + PREFILL, self._trial.resident)):
+                self._rows.add(0, position, wanted=False)
+            self._decode()
+        state = saved(self._context, 0)
+        for slot in range(1, self._streams):
+            restore(self._context, slot, state)
+
+    def _time(self, shape: Shape) -> float:
+        """Seconds of one step; the cache is afterwards as before."""
+        resident, last = self._trial.resident, self._streams
+        self._rows.clear()
+        if shape.kind == "decode":
+            touched, start = range(shape.size), resident
+            for slot in touched:
+                self._rows.add(slot, start)
+        else:
+            touched, start = ((0,), resident) if shape.kind == "verify" else ((last,), 0)
+            for offset in range(shape.size):
+                wanted = shape.kind == "verify" or offset == shape.size - 1
+                self._rows.add(touched[0], start + offset, wanted=wanted)
+        begun = perf_counter()
+        self._decode()
+        seconds = perf_counter() - begun
+        for slot in touched:
+            llama_cpp.llama_memory_seq_rm(self._memory, slot, start, -1)
+        return seconds
+
+    def _decode(self) -> None:
+        if code := llama_cpp.llama_decode(self._context, self._rows.batch):
+            raise DecodeFailed(f"llama_decode returned {code}: {last_words()}")
+        llama_cpp.llama_synchronize(self._context)
