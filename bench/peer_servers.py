@@ -136,7 +136,7 @@ def running(peer: Peer, setup: Setup, folder: Path) -> Iterator[Running]:
     if peer.missing:
         raise NoPeer(f"{peer.name}: {peer.missing} is missing; run bench/build_peers.sh")
     folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     log = folder / "log.txt"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRONTDESK_")}
     with log.open("wb") as output:
@@ -149,7 +149,7 @@ def running(peer: Peer, setup: Setup, folder: Path) -> Iterator[Running]:
         _wait(peer, process, url, log)
         yield Running(url, process.pid)
     finally:
-        _stop(process)
+        stop(process)
 
 
 def _wait(peer: Peer, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
@@ -177,7 +177,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """The whole group: a server may have started others."""
     process.terminate()
     try:
@@ -187,7 +187,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]

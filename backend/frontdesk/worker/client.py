@@ -35,6 +35,7 @@ from frontdesk.worker.protocol import (
 )
 from frontdesk.worker.spawn import reap, receive, spawn
 
+PROCESS: Final = "frontdesk.worker.process"  # the engine's module
 STRIKES: Final = 2  # deaths that one request may cause before it fails
 BACKOFF: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the n-th restart in a row without progress
 SHELVING_SECONDS: Final = 10.0  # that an engine gets to keep its conversations on disk when it is told to stop
@@ -184,7 +185,7 @@ class EngineClient:
 
     async def _spawn(self, on_progress: Callable[[float], None] | None = None) -> asyncio.StreamReader:
         """Start a process and wait until it is ready."""
-        child = await spawn("frontdesk.worker.process", self._environment)
+        child = await spawn(PROCESS, self._environment)
         self._process = child.process
         try:
             child.send(self.load)
