@@ -219,7 +219,7 @@ async def sending(n: int, rounds: int) -> Costs:
 
     async def send(message: Any) -> None: ...
 
-    stream = EventStream(frames(), on_end=lambda: None, comment=lambda: "", ping_seconds=60, send_timeout=30)
+    stream = EventStream(frames(), on_end=lambda: None, comment=lambda: "", ping_seconds=60)
     await stream({"type": "http", "method": "POST", "asgi": {"version": "3.0"}}, receive, send)
     return {"SSE response (null server)": times}
 

@@ -4,7 +4,7 @@
     python bench/start.py --model bench/models/qwen2.5-0.5b-q4_0.gguf  # beside llama-server
 
 The files are in the system's cache after the first round, which is not counted; a model that would be tuned at its
-first start is tuned in that round. Told are the parts of it: until the port answers, until the model is ready, until the
+first start is tuned in that round. Told are its parts: until the port answers, until the model is ready, until the
 first token; and apart from that what importing the package takes.
 """
 

@@ -104,16 +104,15 @@ def test_leaving_a_stored_reply(start_server: Callable[..., Server], abandon: st
     assert httpx2.get(f"{server.url}/v1/responses/{created}", timeout=5).json()["status"] == "cancelled"
 
 
-def test_a_reader_that_stops_reading_is_dropped(start_server: Callable[..., Server]) -> None:
-    """If this fails, stalled readers hold sockets and memory for ever."""
-    server = start_server(send_timeout="0.5", ping_seconds="0.1")
+def deaf(server: Server) -> socket.socket:
+    """A connection whose buffers are full after a few kilobytes."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", server.port))
-    body = {**LONG, "stream": True, "logprobs": True, "top_logprobs": 20}  # about 4 kB a token
-    data = json.dumps(body).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
-    connection.sendall(head.encode() + data)
+    return connection
+
+
+def wait_until_dropped(server: Server) -> None:
     wait_open(server)
     server.wait_idle(20)
     deadline = time.monotonic() + 20
@@ -121,4 +120,31 @@ def test_a_reader_that_stops_reading_is_dropped(start_server: Callable[..., Serv
         assert time.monotonic() < deadline, server.log.read_text()
         time.sleep(0.1)
     assert "Traceback" not in server.log.read_text()
-    connection.close()
+
+
+def test_a_reader_that_stops_reading_is_dropped(start_server: Callable[..., Server]) -> None:
+    """If this fails, stalled readers hold sockets and memory for ever."""
+    server = start_server(send_timeout="0.5", ping_seconds="0.1")
+    body = {**LONG, "stream": True, "logprobs": True, "top_logprobs": 20}  # about 4 kB a token
+    data = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+    with deaf(server) as connection:
+        connection.sendall(head.encode() + data)
+        wait_until_dropped(server)
+
+
+def test_a_socket_that_stops_reading_is_dropped(start_server: Callable[..., Server]) -> None:
+    """If this fails, stalled readers of the WebSocket hold sockets and memory for ever."""
+    server = start_server(send_timeout="0.5", abandon="at_once")
+    body = {
+        "type": "response.create", "input": "Tell me everything.", "max_output_tokens": 2000, "store": False,
+        "top_logprobs": 20, "include": ["message.output_text.logprobs"], "ignore_eos": True,
+    }  # fmt: skip
+    data = json.dumps(body).encode()
+    head = "GET /v1/responses HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    keys = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    with deaf(server) as connection:
+        connection.sendall((head + keys).encode())
+        assert connection.recv(1024).startswith(b"HTTP/1.1 101")
+        connection.sendall(b"\x81\xfe" + len(data).to_bytes(2, "big") + b"\0\0\0\0" + data)  # RFC 6455, 5.2
+        wait_until_dropped(server)

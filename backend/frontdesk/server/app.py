@@ -159,10 +159,10 @@ def _routes(
     recent: Recent,
 ) -> list[BaseRoute]:
     writes = Writes()
-    limits = Limits(settings.max_body_bytes, settings.ping_seconds, settings.send_timeout)
+    limits = Limits(settings.max_body_bytes, settings.ping_seconds)
 
     async def responses(socket: WebSocket) -> None:
-        await Connection(socket, service, lifetime, settings.send_timeout, recent.problems).run()
+        await Connection(socket, service, lifetime, recent.problems).run()
 
     return [
         *(Generate(format, service, limits).route for format in HTTP_FORMATS),

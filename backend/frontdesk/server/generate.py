@@ -42,7 +42,6 @@ class Limits:
 
     body_bytes: int
     ping_seconds: float
-    send_timeout: float
 
 
 class Generate:
@@ -91,7 +90,6 @@ def event_stream(replies: Sequence[Reply], encoder: Encoder, limits: Limits) -> 
         on_end=lambda: left(replies),
         comment=lambda: comment(replies),
         ping_seconds=limits.ping_seconds,
-        send_timeout=limits.send_timeout,
         headers=replies[0].headers,
     )
 

@@ -1,7 +1,8 @@
-"""Deadlines and size limits below the application: what uvicorn's HTTP protocol does not have.
+"""Deadlines and size limits below the application: what uvicorn's protocols do not have.
 
 A client that sends its head or body too slowly, too large or not at all is answered (408, 431, 503) or cut before any
-request object exists. Knows bytes, times and connections; no routes, no bodies, no users.
+request object exists. One that does not take what it is sent is cut, too: here, where it costs nothing as long as all
+goes well, and not by a timer around every frame. Knows bytes, times and connections; no routes, no bodies, no users.
 
 The limits, each for one attack: header deadline (slowloris), body deadline (slow POST), head size (llhttp collects a
 header of any length), framing size (endless chunk extensions and trailers), number of connections (file descriptors).
@@ -10,11 +11,10 @@ header of any length), framing size (endless chunk extensions and trailers), num
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from starlette.types import Receive, Scope
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -24,7 +24,6 @@ from frontdesk.server.errors import Refused, raw_refusal, refusal
 MAX_HEAD = 32 * 1024  # bytes of request line and headers
 SPARE_CONNECTIONS = 64  # beyond the cap, answered with 503; more than that are cut unheard
 FRAMING = 8  # most bytes on the wire per byte of body: chunks of one byte cost six
-ABORT = "frontdesk.abort"  # scope extension: drop the connection now, without flushing
 
 CROWDED = Unavailable("too many connections", retry_after=2.0)
 LARGE_HEAD = Refused(431, f"the request's head is over {MAX_HEAD} bytes", "headers_too_large")
@@ -32,7 +31,41 @@ LARGE_FRAMING = Refused(413, "the request's framing is far larger than its body"
 SLOW = Refused(408, "the request came too slowly", "request_timeout")
 
 
-class GuardedProtocol(HttpToolsProtocol):
+log = structlog.stdlib.get_logger("frontdesk.server")
+
+
+class PatientProtocol(asyncio.Protocol):
+    """Cuts a connection whose peer leaves its socket full for `send_timeout` seconds, without flushing, so that the
+    kernel's buffers are freed at once. The timer runs in the context of the request that filled it."""
+
+    send_timeout: ClassVar[float] = 30.0
+    transport: asyncio.Transport
+
+    _full: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._full = asyncio.get_running_loop().call_later(self.send_timeout, self._stalled)
+
+    def resume_writing(self) -> None:
+        self._calm()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._calm()
+        super().connection_lost(exc)
+
+    def _calm(self) -> None:
+        if self._full is not None:
+            self._full.cancel()
+            self._full = None
+
+    def _stalled(self) -> None:
+        log.info("reader stalled, dropped", seconds=self.send_timeout)
+        self.transport.abort()
+
+
+class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with limits. The class attributes and `refused` are set by `guarded`."""
 
     header_timeout: ClassVar[float] = 10.0  # seconds
@@ -94,7 +127,6 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head = 0
-        self.scope["extensions"] = {ABORT: self.transport.abort}  # pyright: ignore[reportGeneralTypeIssues]
 
     def on_url(self, url: bytes) -> None:
         self._head += len(url)
@@ -153,34 +185,28 @@ class GuardedProtocol(HttpToolsProtocol):
         self.loop.call_later(1.0, self.transport.abort)
 
 
-class GuardedWebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol, which also tells the application how to drop a reader that has stalled."""
-
-    async def run_asgi(self) -> None:
-        extensions = self.scope.setdefault("extensions", {})
-        assert extensions is not None
-        extensions[ABORT] = self.transport.abort  # pyright: ignore[reportArgumentType]
-        await super().run_asgi()
+class GuardedWebSocket(PatientProtocol, WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol with a deadline for readers. `send_timeout` is set by `guarded_websocket`."""
 
 
 def guarded(
-    header_timeout: float, body_timeout: float, max_connections: int, refused: Callable[[FrontdeskError], None]
+    header_timeout: float,
+    body_timeout: float,
+    send_timeout: float,
+    max_connections: int,
+    refused: Callable[[FrontdeskError], None],
 ) -> type[GuardedProtocol]:
     """The protocol class for `uvicorn.Config(http=...)` with these limits."""
     attributes: dict[str, Any] = {
         "header_timeout": header_timeout,
         "body_timeout": body_timeout,
+        "send_timeout": send_timeout,
         "max_connections": max_connections,
         "refused": staticmethod(refused),
     }
     return type("GuardedProtocol", (GuardedProtocol,), attributes)
 
 
-async def drop(scope: Scope, receive: Receive) -> None:
-    """Cut this connection without flushing, so that a stalled reader's kernel buffers are freed at once."""
-    if abort := (scope.get("extensions") or {}).get(ABORT):
-        abort()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                while not (await receive())["type"].endswith(".disconnect"):
-                    pass
+def guarded_websocket(send_timeout: float) -> type[GuardedWebSocket]:
+    """The same for `uvicorn.Config(ws=...)`."""
+    return type("GuardedWebSocket", (GuardedWebSocket,), {"send_timeout": send_timeout})

@@ -23,7 +23,7 @@ from frontdesk.config import Settings
 from frontdesk.errors import ConfigError, FrontdeskError
 from frontdesk.server.access import key_required
 from frontdesk.server.app import build_app
-from frontdesk.server.guard import SPARE_CONNECTIONS, GuardedWebSocket, guarded
+from frontdesk.server.guard import SPARE_CONNECTIONS, guarded, guarded_websocket
 from frontdesk.server.lifetime import Lifetime, Watch
 from frontdesk.server.middleware import is_loopback
 
@@ -111,13 +111,14 @@ def make_server(settings: Settings, app: Starlette) -> DrainingServer:
     http = guarded(
         settings.header_timeout,
         settings.body_timeout,
+        settings.send_timeout,
         connection_cap(settings.max_connections),
         partial(app.state.problems.refused, None),
     )
     config = uvicorn.Config(
         app,
         http=http,
-        ws=GuardedWebSocket,
+        ws=guarded_websocket(settings.send_timeout),
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,  # doubles the memory of an idle socket and gains nothing on token frames
         lifespan="on",

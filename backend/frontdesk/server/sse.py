@@ -1,7 +1,8 @@
 """An HTTP answer that is an event stream. The only importer of sse_starlette.
 
-The library is fed with ready-made bytes and brings keep-alive comments, the watch for a client that leaves and the
-deadline for one that does not read. Knows neither formats nor replies.
+The library is fed with ready-made bytes and brings keep-alive comments and the watch for a client that leaves. Its
+deadline for one that does not read costs a timer for every frame; ours is below, in `server/guard`. Knows neither
+formats nor replies.
 
 Shutdown: the library's own reaction to SIGTERM, which cuts every stream within half a second, is switched off. The
 server's drain ends the replies themselves (`server/serve`), and with them the streams: with an error event, or, where
@@ -12,18 +13,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 
-import structlog
 from sse_starlette.event import ServerSentEvent
-from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
-from starlette.types import Receive, Scope, Send
-
-from frontdesk.server.guard import drop
+from sse_starlette.sse import AppStatus, EventSourceResponse
+from starlette.types import Message, Receive, Scope, Send
 
 AppStatus.disable_automatic_graceful_drain()
 
 HEADERS = {"cache-control": "no-store, no-transform"}
-
-log = structlog.stdlib.get_logger("frontdesk.server")
 
 
 class EventStream(EventSourceResponse):
@@ -36,7 +32,6 @@ class EventStream(EventSourceResponse):
         on_end: Callable[[], None],
         comment: Callable[[], str],
         ping_seconds: float,
-        send_timeout: float,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         # Comments carry neither `id:` nor `retry:`: OpenAI's Python client breaks on both.
@@ -45,7 +40,6 @@ class EventStream(EventSourceResponse):
             headers={**HEADERS, **(headers or {})},
             ping=ping_seconds,
             ping_message_factory=lambda: ServerSentEvent(comment=comment(), sep="\n"),
-            send_timeout=send_timeout,
         )
         self._on_end = on_end
 
@@ -53,8 +47,9 @@ class EventStream(EventSourceResponse):
         # Not in the generator's own `finally`: that never runs if the client leaves before the first frame.
         try:
             await super().__call__(scope, receive, send)
-        except* SendTimeoutError:  # a frame and a keep-alive may miss the deadline together: then it is a group of two
-            log.info("reader stalled, dropped", seconds=self.send_timeout)
-            await drop(scope, receive)
         finally:
             self._on_end()
+
+    async def _send_with_timeout(self, send: Send, message: Message) -> None:
+        """The library's way to send a frame, without the scope that it opens around each even where no time is set."""
+        await send(message)

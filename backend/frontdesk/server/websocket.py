@@ -22,7 +22,6 @@ from frontdesk.errors import FrontdeskError
 from frontdesk.server.access import Identify
 from frontdesk.server.body import THREAD_BYTES
 from frontdesk.server.errors import status_of
-from frontdesk.server.guard import drop
 from frontdesk.server.lifetime import Lifetime
 from frontdesk.telemetry.logs import where
 from frontdesk.telemetry.problems import Problems, asking
@@ -43,27 +42,19 @@ class _Ended(Exception):
         self.reason = reason
 
 
-class _Stalled(_Ended):
-    """The client does not read what we write."""
-
-
 class Connection:
     """One connection. Who it belongs to is asked again for every turn: a key can be revoked meanwhile."""
 
-    def __init__(
-        self, socket: WebSocket, service: ChatService, lifetime: Lifetime, send_timeout: float, problems: Problems
-    ) -> None:
+    def __init__(self, socket: WebSocket, service: ChatService, lifetime: Lifetime, problems: Problems) -> None:
         self._socket = socket
         self._service = service
         self._lifetime = lifetime
-        self._send_timeout = send_timeout
         self._problems = problems
         self._identify: Identify = socket.state.identify
         self._protocol = ResponsesSocket()
         self._replies: dict[int, Reply] = {}
         self._turns: set[asyncio.Task[None]] = set()
         self._suspended = asyncio.Event()  # a reply goes on in the server's next life, where its reader has to come
-        self._writing = asyncio.Lock()
 
     async def run(self) -> None:
         offered = self._socket.scope.get("subprotocols", [])
@@ -148,16 +139,10 @@ class Connection:
     async def _send(self, frames: Sequence[str]) -> None:
         try:
             for frame in frames:
-                async with self._writing, asyncio.timeout(self._send_timeout):
-                    await self._socket.send_text(frame)
-        except TimeoutError:
-            raise _Stalled(None) from None
+                await self._socket.send_text(frame)
         except WebSocketDisconnect:
             raise _Ended(None) from None
 
     async def _close(self, ended: _Ended) -> None:
-        if isinstance(ended, _Stalled):
-            log.info("reader stalled, dropped", seconds=self._send_timeout)
-            await drop(self._socket.scope, self._socket.receive)
-        elif ended.code is not None and self._socket.client_state is WebSocketState.CONNECTED:
+        if ended.code is not None and self._socket.client_state is WebSocketState.CONNECTED:
             await self._socket.close(ended.code, ended.reason)
