@@ -4,8 +4,7 @@ The model is served `exact`, so a pass here does not depend on what else the ser
 a thousand held-out cases is in its card (weights/README.md); here every skill that it has is tried once or twice, so
 that a file that lost one cannot ship. These are guards against losing what there is, not a measure: the questions and
 the bounds were set after seeing what this file answers, the tool is one that training knew, and three of seven
-questions about missing facts were kept, because it invents answers to the others. Single-letter decisions are missing:
-by its card it only guesses them.
+questions about missing facts were kept, because it invents answers to the others.
 """
 
 from __future__ import annotations

@@ -6,6 +6,9 @@ import hashlib
 import secrets
 import time
 from dataclasses import replace
+from typing import Final
+
+from msgspec.structs import replace as replace_struct
 
 from frontdesk.chat.keeping import request_json
 from frontdesk.chat.prompting import Prompt
@@ -13,6 +16,8 @@ from frontdesk.chat.reply import Order, Parameters
 from frontdesk.chat.sampling import sampling_params, with_seed
 from frontdesk.principal import Principal
 from frontdesk.wire._format import Call
+
+NEVER: Final = -1000.0  # added to the logit of a token that must not be drawn
 
 
 def tenant_number(tenant: str) -> int:
@@ -25,10 +30,13 @@ def order_for(call: Call, index: int, principal: Principal, prompt: Prompt, limi
     stored whatever its format, so that it is found again."""
     backend = prompt.backend
     generation = with_seed(call.generation, index)
+    sampling, ends = sampling_params(generation.sampling, backend.card.sampling), sorted(backend.tokenizer.eog)
+    if generation.sampling.ignore_eos:
+        sampling = replace_struct(sampling, logit_bias=(*sampling.logit_bias, *((token, NEVER) for token in ends)))
     parameters = Parameters(
-        sampling=sampling_params(generation.sampling, backend.card.sampling),
+        sampling=sampling,
         max_tokens=limit,
-        stop_tokens=() if generation.sampling.ignore_eos else tuple(sorted(backend.tokenizer.eog)),
+        stop_tokens=() if generation.sampling.ignore_eos else tuple(ends),
         top_logprobs=-1 if generation.top_logprobs is None else generation.top_logprobs,
     )
     turn = call.turn

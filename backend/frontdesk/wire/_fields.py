@@ -107,7 +107,7 @@ class SamplingFields(StrictModel):
     repeat_last_n: LastN | None = Field(None, description="Tokens the repeat penalty looks back at. Extension.")
     logit_bias: LogitBias | None = Field(None, description="Token id to a value added to its logit.")
     seed: Seed | None = Field(None, description="The same seed and request give the same text.")
-    ignore_eos: bool | None = Field(None, description="Go on after an end-of-turn token. Extension.")
+    ignore_eos: bool | None = Field(None, description="Go on to the limit: no end-of-turn token is drawn. Extension.")
     stop: Stop | None = Field(None, description="Up to 8 strings that end the reply and are not part of it.")
 
     def sampling(self) -> Sampling:
