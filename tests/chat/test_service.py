@@ -118,7 +118,7 @@ async def test_usage_of_a_cancelled_reply(service: ChatService) -> None:
             reply.cancel()
     last = await finished(reply)
     assert last.reason == "cancelled"
-    assert 5 <= last.usage.completion < 100
+    assert 5 <= last.usage.completion < 512 - len(LONG)
     assert counted(reply) == last.usage.completion
     reply.cancel()
     assert service.pool.backend is not None
@@ -143,7 +143,7 @@ async def test_warm_up_says_nothing(service: ChatService) -> None:
 
 async def test_many_replies_to_one_request(service: ChatService) -> None:
     """`n` replies would all say the same, or one seed would not give the same `n` again."""
-    sampling = Sampling(temperature=1.5, top_k=0, top_p=1, seed=5, ignore_eos=True)
+    sampling = Sampling(temperature=2.0, top_k=0, top_p=1, min_p=0, seed=5, ignore_eos=True)
     texts = []
     for _ in range(2):
         replies = await start(service, request(12, sampling=sampling), n=3)
@@ -227,8 +227,10 @@ async def test_a_reply_survives_its_engine_and_a_shutdown_fails_it() -> None:
     service = await open_service()
     engine = service.pool.pick(None).engine
     [reply] = await start(service, request(100))
+    killed = False
     async for _ in reply.log.read():
-        if counted(reply) >= 10 and engine.pid and not engine.restarts and engine.alive:
+        if counted(reply) >= 10 and engine.pid and not killed:
+            killed = True
             os.kill(engine.pid, signal.SIGKILL)
     assert (await finished(reply)).usage.completion == 100
     assert engine.restarts == 1

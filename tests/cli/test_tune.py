@@ -44,12 +44,12 @@ def test_a_wrong_model(tmp_path: Path) -> None:
 
 def test_a_server_uses_what_was_measured(tmp_path: Path, start_server: Callable[..., Server]) -> None:
     """Measuring would change nothing, or `--tune off` could not undo it."""
-    model = tmp_path / "own.gguf"
+    model = tmp_path / "tuned-by-hand.gguf"
     shutil.copyfile(SHIPPED, model)
     home = os.environ["XDG_STATE_HOME"]  # of the servers that tests start
     measured = frontdesk("tune", "--model", str(model), "--seconds", "1", folder=tmp_path, XDG_STATE_HOME=home)
     assert measured.returncode == 0, measured.stderr
-    (file,) = (Path(home) / "frontdesk" / "tuned").glob("own-*.json")
+    (file,) = (Path(home) / "frontdesk" / "tuned").glob("tuned-by-hand-*.json")
     file.write_text(json.dumps({**json.loads(file.read_text()), "threads": 1, "kv_layout": "streams"}))
     tuned = start_server("--model", str(model), "--slots", "5", "--ctx", "512")
     assert "replies at once on 1 thread" in tuned.log.read_text()
