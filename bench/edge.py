@@ -21,13 +21,13 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, cast
 from urllib.parse import urlsplit
 
 import uvloop
-from peer_servers import ROOT, Peer, Setup, running
+from peer_servers import ROOT, Setup, frontdesk, running
 from report import show
 
 from frontdesk.bench.figures import percentile, spread
@@ -167,20 +167,14 @@ def latencies(readers: list[Reader], log: Path, tokens: int) -> list[float]:
 def run(kind: str, streams: int, tokens: int, interval: float, folder: Path) -> Figures:
     log = folder / f"{kind}.log"
 
-    def command(setup: Setup, port: int, home: Path) -> list[str]:
-        return [
-            *(sys.executable, str(ROOT / "bench" / "edge_engine.py"), "serve", "--model", str(setup.model)),
-            *("--port", str(port), "--slots", "256", "--ctx", "4096", "--database", "memory", "--log-level", "error"),
-        ]
-
-    path = os.pathsep.join([str(ROOT / "backend"), str(ROOT / "bench")])
+    peer = frontdesk(program=(str(ROOT / "bench" / "edge_engine.py"),))
     environment = {
-        "PYTHONPATH": path, "EDGE_LOG": str(log), "EDGE_INTERVAL": str(interval),
-        "EDGE_STREAMS": str(streams),
+        **peer.environment, "PYTHONPATH": os.pathsep.join([peer.environment["PYTHONPATH"], str(ROOT / "bench")]),
+        "EDGE_LOG": str(log), "EDGE_INTERVAL": str(interval), "EDGE_STREAMS": str(streams),
         "FRONTDESK_MAX_WAITING": str(2 * streams), "FRONTDESK_MAX_CONNECTIONS": str(2 * streams),
         "FRONTDESK_PERSONA": "none",
     }  # fmt: skip
-    peer, setup = Peer("Frontdesk", command, environment=environment), Setup(SHIPPED, 256, 4096, 1)
+    peer, setup = replace(peer, environment=environment), Setup(SHIPPED, 256, 4096, 1)
     with running(peer, setup, folder / kind) as at:
         readers, cpu, rate = uvloop.run(drive(at.url, at.pid, kind, streams, tokens))
         time.sleep(1.0)  # the log

@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 300
 STOP_SECONDS = 20
+LOG = "log.txt"
 
 
 class NoPeer(Exception):
@@ -70,10 +71,12 @@ def peers_folder() -> Path | None:
     return found[-1].parents[1] if found else None
 
 
-def frontdesk(flags: tuple[str, ...] = ()) -> Peer:
+def frontdesk(flags: tuple[str, ...] = (), program: tuple[str, ...] = ("-m", "frontdesk")) -> Peer:
+    """`program` is what Python runs in the place of the package."""
+
     def command(setup: Setup, port: int, folder: Path) -> list[str]:
         return [
-            *(sys.executable, "-m", "frontdesk", "serve", "--model", str(setup.model), "--port", str(port)),
+            *(sys.executable, *program, "serve", "--model", str(setup.model), "--port", str(port)),
             *("--slots", str(setup.slots), "--ctx", str(setup.ctx), "--kv-tokens", str(setup.cells)),
             *("--threads", str(setup.threads), "--database", str(folder / "frontdesk.db"), "--log-level", "error"),
             *flags,
@@ -133,11 +136,19 @@ def example_server(home: Path) -> Peer:
 @contextmanager
 def running(peer: Peer, setup: Setup, folder: Path) -> Iterator[Running]:
     """The server, once it answers. Its output goes to a file in `folder`. Raises `NoPeer`."""
+    with spawned(peer, setup, folder) as (process, url):
+        _wait(peer, process, url, folder / LOG)
+        yield Running(url, process.pid)
+
+
+@contextmanager
+def spawned(peer: Peer, setup: Setup, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The server's process and its URL, which may not answer yet. Raises `NoPeer`."""
     if peer.missing:
         raise NoPeer(f"{peer.name}: {peer.missing} is missing; run bench/build_peers.sh")
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    log = folder / "log.txt"
+    port = _free_port()
+    log = folder / LOG
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRONTDESK_")}
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -145,11 +156,9 @@ def running(peer: Peer, setup: Setup, folder: Path) -> Iterator[Running]:
             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait(peer, process, url, log)
-        yield Running(url, process.pid)
+        yield process, f"http://127.0.0.1:{port}"
     finally:
-        stop(process)
+        _stop(process)
 
 
 def _wait(peer: Peer, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
@@ -177,7 +186,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     """The whole group: a server may have started others."""
     process.terminate()
     try:
@@ -187,7 +196,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def free_port() -> int:
+def _free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]

@@ -260,15 +260,15 @@ def main() -> None:
     if wanted.cores:
         os.sched_setaffinity(0, {int(core) for core in wanted.cores.split(",")})
     began, before = perf_counter(), machine()
-    todo = [(model_file(name, case), case) for name in wanted.model.split(",") for case in chosen(wanted)]
+    planned = [(model_file(name, case), case) for name in wanted.model.split(",") for case in chosen(wanted)]
     with tempfile.TemporaryDirectory(prefix="frontdesk-peers-") as folder:
         leave = frozenset(filter(None, wanted.without.split(",")))
         rounds, tries = (1, 1) if wanted.quick else (wanted.repeat, wanted.tries)
         run = Comparison(home, wanted.threads, rounds, tries, leave, Path(folder))
         try:
-            for number, (model, case) in enumerate(todo):
+            for number, (model, case) in enumerate(planned):
                 minutes = (perf_counter() - began) / 60
-                say(f"[{number + 1}/{len(todo)}] {model.stem}: {case.name}, {minutes:.0f} min so far")
+                say(f"[{number + 1}/{len(planned)}] {model.stem}: {case.name}, {minutes:.0f} min so far")
                 run.run(model, case)
         except KeyboardInterrupt:
             say("stopped: the report holds what was measured")

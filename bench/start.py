@@ -19,13 +19,11 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from peer_servers import ROOT, Peer, Setup, free_port, frontdesk, llama_server, peers_folder, stop
+from peer_servers import ROOT, Peer, Setup, frontdesk, llama_server, peers_folder, spawned
 from report import show
 
 from frontdesk.bench.figures import paired_ratios, spread
@@ -44,27 +42,10 @@ class Start:
     token: float
 
 
-@contextmanager
-def process(peer: Peer, setup: Setup, folder: Path) -> Iterator[tuple[str, float]]:
-    """Its URL, and when it was started."""
-    folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    command = peer.command(setup, port, folder)
-    with (folder / "log.txt").open("wb") as output:
-        begun = time.perf_counter()
-        started = subprocess.Popen(
-            command, env={**os.environ, **peer.environment}, cwd=folder, stdout=output, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-    try:
-        yield f"http://127.0.0.1:{port}", begun
-    finally:
-        stop(started)
-
-
 def measure(peer: Peer, setup: Setup, folder: Path) -> Start:
     probe = "/readyz" if peer.name == "Frontdesk" else "/health"
-    with process(peer, setup, folder) as (url, begun):
+    begun = time.perf_counter()
+    with spawned(peer, setup, folder) as (_, url):
         port = None
         while True:
             status = _status(url + probe)

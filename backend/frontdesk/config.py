@@ -333,6 +333,10 @@ class Settings(BaseSettings):
         """The folder for parked conversations; `None` if they are not to outlive the server."""
         return Path(self.parked_folder) if self.parked_folder and self.parked_disk_mib else None
 
+    def exactly(self, of_model: bool) -> bool:
+        """Whether to open a model `exact` that its card says `of_model` of."""
+        return of_model if self.exact is None else self.exact
+
     def window(self, model_context: int) -> int:
         """Tokens that one conversation may hold with a model that was trained for `model_context` tokens."""
         wanted = self.ctx or min(model_context, DEFAULT_WINDOW)

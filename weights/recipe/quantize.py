@@ -5,24 +5,19 @@ python -m recipe.quantize --ship     and weights/frontdesk-small-*.gguf, with ha
 """
 
 import argparse
-import ctypes
 import hashlib
 import re
 import shutil
 from pathlib import Path
 
-import llama_cpp
-
+from frontdesk.fleet.quantizing import FORMATS
+from frontdesk.llamacpp import quantize as llamacpp
 from recipe import paths
 
 
 def quantize(source: Path, target: Path, kind: str) -> None:
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind.upper()}")
-    params.nthread = 1
-    result = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
-    if result != 0:
-        raise RuntimeError(f"llama.cpp could not quantize {source.name} as {kind} (code {result})")
+    if reason := llamacpp.quantize(str(source), str(target), FORMATS[kind], 1, False, lambda _: None):
+        raise RuntimeError(f"llama.cpp could not quantize {source.name} as {kind}: {reason}")
     print(f"{target.name}: {target.stat().st_size / 1e6:.1f} MB")
 
 

@@ -24,8 +24,8 @@ class StreamLog:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.suspended = False
-        self._waiting: list[asyncio.Future[None]] = []  # for an event
-        self._waiting_for_end: list[asyncio.Future[None]] = []  # not woken by every token
+        self._waiting: list[asyncio.Future[None]] = []  # for the next event
+        self._over = asyncio.Event()  # ended or suspended: whoever waits for that is not woken by every token
 
     @property
     def ended(self) -> bool:
@@ -38,15 +38,12 @@ class StreamLog:
         if isinstance(event, Started) == bool(self.events):
             raise RuntimeError(f"{type(event).__name__} as event {len(self.events)}")
         self.events.append(event)
-        _wake(self._waiting)
-        if self.ended:
-            _wake(self._waiting_for_end)
+        self._wake()
 
     def suspend(self) -> None:
         """Send every reader away; nothing is appended any more. Does nothing to a log that has ended."""
         self.suspended = not self.ended
-        _wake(self._waiting)
-        _wake(self._waiting_for_end)
+        self._wake()
 
     async def read(self, after: int = 0) -> AsyncIterator[list[Event]]:
         """Batches of events from index `after` to the end: all that is there, then what comes.
@@ -62,14 +59,13 @@ class StreamLog:
             elif self.ended or self.suspended:
                 return
             else:
-                await _woken(self._waiting)
+                await self._appended()
 
     async def wait_end(self) -> Finished | Failed | None:
         """Wait for the end of the reply and return its last event; `None` when the log was suspended."""
-        while not self.ended:
-            if self.suspended:
-                return None
-            await _woken(self._waiting_for_end)
+        await self._over.wait()
+        if not self.ended:
+            return None
         last = self.events[-1]
         assert isinstance(last, Finished | Failed)
         return last
@@ -78,15 +74,15 @@ class StreamLog:
         """All text so far."""
         return "".join(event.text for event in self.events if isinstance(event, Delta))
 
+    async def _appended(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        await future
 
-async def _woken(waiting: list[asyncio.Future[None]]) -> None:
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    waiting.append(future)
-    await future
-
-
-def _wake(waiting: list[asyncio.Future[None]]) -> None:
-    for future in waiting:
-        if not future.done():
-            future.set_result(None)
-    waiting.clear()
+    def _wake(self) -> None:
+        if self.ended or self.suspended:
+            self._over.set()
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)

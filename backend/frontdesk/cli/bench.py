@@ -95,7 +95,7 @@ def bench(
     timeout: Timeout = 600.0,
     pid: Pid = None,
     seed: Seed = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: options.AsJson = False,
     chart: ChartFile = None,
 ) -> None:
     """Put load on a server and tell how soon and how fast it answers.

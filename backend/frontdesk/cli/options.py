@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from frontdesk.config import Settings
 
@@ -43,6 +44,13 @@ ConfigFile = Annotated[
     str | None,
     typer.Option("--config", metavar="FILE", help="TOML file with settings. Default: ./frontdesk.toml if it is there."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def bar() -> Progress:
+    """For work of some seconds or minutes: what is done, how far, for how long. Gone when it is over."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=notes, transient=True)
 
 
 def fail(message: str, code: int = 2) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from frontdesk.cli import options
@@ -34,7 +34,6 @@ Folder = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]
 Requantize = Annotated[bool, typer.Option("--requantize", help="Take a source that is quantized already.")]
 Measure = Annotated[bool, typer.Option("--measure/--no-measure", help="Time the files afterwards.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def quantize(
@@ -44,7 +43,7 @@ def quantize(
     overwrite: Overwrite = False,
     requantize: Requantize = False,
     measure: Measure = True,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write a model in smaller number formats, and say which is fastest on this machine.
 
@@ -68,11 +67,10 @@ def quantize(
         options.fail(error.message)
 
     cores = usable_cores()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
 
     async def work(bar: Progress) -> dict[str, Speed]:
         for name, target in targets.items():
-            task = bar.add_task(f"{name}", total=1.0)
+            task = bar.add_task(name, total=1.0)
             await quantizing.quantize(
                 source, target, name, cores, requantize=requantize,
                 tell=lambda done, task=task: bar.update(task, completed=done),
@@ -84,19 +82,18 @@ def quantize(
         return await quantizing.compare(targets, cores, environment, lambda done: bar.update(task, completed=done))
 
     try:
-        with Progress(*columns, console=options.notes, transient=True) as bar:
+        with options.bar() as bar:
             speeds = asyncio.run(work(bar))
     except FrontdeskError as error:
         options.fail(error.message, code=1)
     except OSError as error:
         options.fail(f"{error.filename or source}: {error.strerror}", code=1)
     if as_json:
-        told = {
-            name: {"file": str(target), "bytes": target.stat().st_size, "tokens_per_second": asdict(speeds[name])}
-            if speeds
-            else {"file": str(target), "bytes": target.stat().st_size}
-            for name, target in targets.items()
-        }
+        told: dict[str, dict[str, object]] = {}
+        for name, target in targets.items():
+            told[name] = {"file": str(target), "bytes": target.stat().st_size}
+            if name in speeds:
+                told[name]["tokens_per_second"] = asdict(speeds[name])
         typer.echo(json.dumps(told))
     else:
         _print(targets, speeds)

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from frontdesk.cli import options
@@ -22,7 +21,6 @@ Seconds = Annotated[
 ]
 Show = Annotated[bool, typer.Option("--show", help="Show what is remembered; measure nothing.")]
 Forget = Annotated[bool, typer.Option("--forget", help="Forget what is remembered; measure nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def tune(
@@ -30,7 +28,7 @@ def tune(
     seconds: Seconds = 20.0,
     show: Show = False,
     forget: Forget = False,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
     config: options.ConfigFile = None,
 ) -> None:
     """Measure which settings are best for a model on this machine, and remember them for `serve`.
@@ -60,13 +58,14 @@ def tune(
         if tuned is None:
             options.fail(f"nothing is remembered of {card.name} on this machine; measure with `frontdesk tune`", code=1)
     else:
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=options.notes, transient=True) as bar:
+        with options.bar() as bar:
             task = bar.add_task(f"opening {card.name}", total=1.0)
-            measuring = tuning(settings, card, lambda what, done: bar.update(task, description=what, completed=done))
-            measuring.budget = seconds
+
+            def tell(what: str, done: float) -> None:
+                bar.update(task, description=what, completed=done)
+
             try:
-                tuned = asyncio.run(measuring.run())
+                tuned = asyncio.run(tuning(settings, card, tell, seconds).run())
             except FrontdeskError as error:
                 options.fail(error.message, code=1)
         if not folder.keep(card, tuned):

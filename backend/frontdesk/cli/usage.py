@@ -30,7 +30,7 @@ def usage(
     by: By = "key,model,day",
     since: Since = None,
     until: Until = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: options.AsJson = False,
     database: Database = None,
     config: options.ConfigFile = None,
 ) -> None:

@@ -24,7 +24,7 @@ class Trial(msgspec.Struct, array_like=True, tag=True, frozen=True):
     """Open a KV cache of this form, put `resident` tokens of each stream into it, and time every shape `repeats` times.
 
     Shapes and numbers of threads take turns, so that a slow moment of the machine hits all alike. After `seconds`
-    nothing is repeated any more.
+    nothing more is timed: on a slow machine the last shapes are missing.
     """
 
     shapes: tuple[Shape, ...]

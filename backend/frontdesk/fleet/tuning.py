@@ -159,8 +159,10 @@ class Tuning:
         """One question after the other, each with the answers so far."""
         if self.exact:
             return
-        rate = CHUNKS[-1] / (self._steps.get(f"prompt {CHUNKS[-1]}", 1.0) / 1000)
-        resident = next((n for n in RESIDENT if 4 * n / rate < 0.5 * self._left), RESIDENT[-1])
+        rate = max((size / taken for size in CHUNKS if (taken := self._steps.get(f"prompt {size}"))), default=0.0)
+        resident = next((n for n in RESIDENT if 4 * n < 0.5 * self._left * 1000 * rate), None)
+        if resident is None:  # filling the cache alone would take longer than there is
+            return
         forms: dict[str, Form] = {"unified": {"unified": True}, "streams": {"unified": False}}
         layout = await self._form(lab, "kv_layout", resident, {}, forms)
         chosen = forms[layout]
@@ -170,9 +172,7 @@ class Tuning:
             types: dict[str, Form] = {"f16": {"kv_type": "f16"}, "q8_0": {"kv_type": "q8_0"}}
             await self._form(lab, "kv_type", resident, chosen, types)
 
-    async def _form(
-        self, lab: Lab, name: str, resident: int, base: Form, options: Mapping[str, Form]
-    ) -> str:
+    async def _form(self, lab: Lab, name: str, resident: int, base: Form, options: Mapping[str, Form]) -> str:
         """Compare two forms of KV cache; the first is the usual one."""
         costs: dict[str, float] = {}
         for option, form in options.items():

@@ -7,6 +7,8 @@ does not count, unless it takes most of the time that there is.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from itertools import product
 from statistics import median
 from time import perf_counter
 from typing import Any, Final, get_args
@@ -67,17 +69,14 @@ class _Bench:
             self._fill()
         begun = perf_counter()
         for turn in range(trial.repeats + 1):
-            for threads in trial.threads:
+            for threads, shape in product(trial.threads, trial.shapes):
                 llama_cpp.llama_set_n_threads(self._context, threads, threads)
-                for shape in trial.shapes:
-                    taken[shape, threads].append(self._time(shape))
-            elapsed = perf_counter() - begun
-            if elapsed > trial.seconds or (turn == 0 and elapsed > trial.seconds * MOST):
+                taken[shape, threads].append(self._time(shape))
+                if perf_counter() - begun > trial.seconds:
+                    return _medians(taken)
+            if turn == 0 and perf_counter() - begun > trial.seconds * MOST:
                 break
-        return tuple(
-            Timing(shape, threads, median(times[1:] or times), max(1, len(times) - 1))
-            for (shape, threads), times in taken.items()
-        )
+        return _medians(taken)
 
     def close(self) -> None:
         llama_cpp.llama_free(self._context)
@@ -117,3 +116,10 @@ class _Bench:
         if code := llama_cpp.llama_decode(self._context, self._rows.batch):
             raise DecodeFailed(f"llama_decode returned {code}: {last_words()}")
         llama_cpp.llama_synchronize(self._context)
+
+
+def _medians(taken: Mapping[tuple[Shape, int], list[float]]) -> tuple[Timing, ...]:
+    return tuple(
+        Timing(shape, threads, median(times[1:] or times), max(1, len(times) - 1))
+        for (shape, threads), times in taken.items()
+    )

@@ -13,7 +13,7 @@ from frontdesk.config import SMALL, Settings, engine_environment, tuned_folder
 from frontdesk.errors import ModelLoadFailed
 from frontdesk.fleet.registry import ModelCard
 from frontdesk.fleet.tuned import TunedFolder
-from frontdesk.fleet.tuning import Telling, Tuning
+from frontdesk.fleet.tuning import SECONDS, Telling, Tuning
 from frontdesk.server.plan import plan
 from frontdesk.worker.machine import usable_cores
 from frontdesk.worker.protocol import Load
@@ -38,9 +38,6 @@ async def opening(settings: Settings, card: ModelCard, tell: Telling) -> Load:
     return plan(settings, card, tuned)
 
 
-def tuning(settings: Settings, card: ModelCard, tell: Telling, seconds: float | None = None) -> Tuning:
-    exact = card.exact if settings.exact is None else settings.exact
-    made = Tuning(card, usable_cores(), exact, engine_environment, tell)
-    if seconds is not None:
-        made.budget = seconds
-    return made
+def tuning(settings: Settings, card: ModelCard, tell: Telling, seconds: float = SECONDS) -> Tuning:
+    """Of this model on this machine, for about so long."""
+    return Tuning(card, usable_cores(), settings.exactly(card.exact), engine_environment, tell, seconds)

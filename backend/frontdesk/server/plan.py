@@ -29,7 +29,7 @@ T = TypeVar("T")
 def plan(settings: Settings, card: ModelCard, tuned: Tuned | None = None) -> Load:
     """How to open this model here."""
     tuned = tuned or UNKNOWN
-    exact = card.exact if settings.exact is None else settings.exact
+    exact = settings.exactly(card.exact)
     window = settings.window(card.context)
     memory = usable_memory()
     kv_type = first(settings.kv_type, None if exact else tuned.kv_type, "f16")
