@@ -9,6 +9,7 @@ from tests.fleet.conftest import half_of
 
 from frontdesk.config import engine_environment
 from frontdesk.errors import ConfigError, EngineFailed, ModelLoadFailed
+from frontdesk.fleet import quantizing
 from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.quantizing import FORMATS, check, compare, quantize, target
 
@@ -57,6 +58,16 @@ async def test_files_are_smaller_whole_and_timed(shipped: Path, tmp_path: Path) 
     for speed in speeds.values():
         assert min(speed.one, speed.eight, speed.prompt) > 1
         assert speed.eight > speed.one
+
+
+async def test_a_slow_model_gets_more_time(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command would fail after all its work for a model of which one step fills the usual time."""
+    monkeypatch.setattr(quantizing, "PATIENCE", (1e-9, 3.0))
+    speeds = await compare({"q8_0": shipped}, 1, engine_environment(), lambda _: None)
+    assert speeds["q8_0"].prompt > 1
+    monkeypatch.setattr(quantizing, "PATIENCE", (1e-9,))
+    with pytest.raises(EngineFailed, match="longer than"):
+        await compare({"q8_0": shipped}, 1, engine_environment(), lambda _: None)
 
 
 async def test_what_cannot_be_made_leaves_nothing(shipped: Path, tmp_path: Path) -> None:

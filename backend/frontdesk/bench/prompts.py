@@ -15,7 +15,7 @@ _LIST: Final = (
 WORDS: Final = _LIST.split()
 LETTERS: Final = "abcdefghiklmnoprstuvwy"
 OPENING: Final = 6  # words of a system message that only keeps the server's own persona out
-SAMPLES: Final = (20, 220)  # words of the two prompts that tell how long a word is
+SAMPLES: Final = (20, 100)  # words of the two prompts that tell how long a word is; small contexts hold them too
 
 
 def words(rng: random.Random, count: int) -> str:

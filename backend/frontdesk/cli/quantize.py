@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,6 +82,7 @@ def quantize(
         environment = engine_environment()
         return await quantizing.compare(targets, cores, environment, lambda done: bar.update(task, completed=done))
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no half file stays behind
     try:
         with options.bar() as bar:
             speeds = asyncio.run(work(bar))

@@ -14,7 +14,7 @@ from typing import Final
 
 from frontdesk.errors import ConfigError, EngineFailed
 from frontdesk.fleet.gguf import read_metadata
-from frontdesk.worker.lab_client import laboratory
+from frontdesk.worker.lab_client import Lab, laboratory
 from frontdesk.worker.protocol import Quantize, Shape, Trial
 
 # Names and numbers of llama.h's llama_ftype, those that need no importance matrix.
@@ -23,6 +23,7 @@ FORMATS: Final = {
     "q4_1": 3, "q4_0": 2, "iq4_nl": 25, "q3_k_m": 12, "q2_k": 10,
 }  # fmt: skip
 WHOLE: Final = (0, 1, 32)  # general.file_type of files that are not quantized: f32, f16, bf16
+PATIENCE: Final = (3.0, 120.0)  # seconds that timing one file may take, and for one that is too slow for that
 ROUNDS: Final = 2  # over all files, so that a slow moment of the machine hits all alike
 SHAPES: Final = (Shape("decode", 1), Shape("decode", 8), Shape("prompt", 128))
 
@@ -83,12 +84,23 @@ async def compare(
             tell((turn + number / len(files)) / ROUNDS)
             async with laboratory(environment) as lab:
                 await lab.open(str(path))
-                timed = await lab.run(Trial(SHAPES, (threads,), 5, 3.0))
-            found = [timed.seconds(shape.kind, shape.size, threads) for shape in SHAPES]
-            if any(value is None for value in found):
-                raise EngineFailed(f"{path} could not be measured: {timed.reason}")
-            seconds[name].append(tuple(value for value in found if value is not None))
+                seconds[name].append(await _seconds(lab, path, threads))
     return {name: _speed([median(column) for column in zip(*rows, strict=True)]) for name, rows in seconds.items()}
+
+
+async def _seconds(lab: Lab, path: Path, threads: int) -> tuple[float, ...]:
+    """Of one step of each shape. A model that is too slow for the usual time gets more."""
+    reason = ""
+    for patience in PATIENCE:
+        timed = await lab.run(Trial(SHAPES, (threads,), 5, patience))
+        found = [timed.seconds(shape.kind, shape.size, threads) for shape in SHAPES]
+        whole = tuple(value for value in found if value is not None)
+        if len(whole) == len(SHAPES):
+            return whole
+        reason = timed.reason
+        if reason:
+            break
+    raise EngineFailed(f"{path} could not be measured: {reason or f'a step took longer than {PATIENCE[-1]:.0f} s'}")
 
 
 def _speed(seconds: list[float]) -> Speed:

@@ -23,6 +23,7 @@ from frontdesk.server.errors import Refused, raw_refusal, refusal
 
 MAX_HEAD = 32 * 1024  # bytes of request line and headers
 SPARE_CONNECTIONS = 64  # beyond the cap, answered with 503; more than that are cut unheard
+LEAST_READ = 4096  # bytes that a reader with a full socket has to take in each `send_timeout`
 FRAMING = 8  # most bytes on the wire per byte of body: chunks of one byte cost six
 
 CROWDED = Unavailable("too many connections", retry_after=2.0)
@@ -35,8 +36,9 @@ log = structlog.stdlib.get_logger("frontdesk.server")
 
 
 class PatientProtocol(asyncio.Protocol):
-    """Cuts a connection whose peer leaves its socket full for `send_timeout` seconds, without flushing, so that the
-    kernel's buffers are freed at once. The timer runs in the context of the request that filled it."""
+    """Cuts a connection whose peer takes next to nothing out of a full socket for `send_timeout` seconds, without
+    flushing, so that the kernel's buffers are freed at once. The timer runs in the context of the request that filled
+    it. A slow peer that goes on reading a large answer is left alone."""
 
     send_timeout: ClassVar[float] = 30.0
     transport: asyncio.Transport
@@ -45,7 +47,7 @@ class PatientProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._full = asyncio.get_running_loop().call_later(self.send_timeout, self._stalled)
+        self._watch()
 
     def resume_writing(self) -> None:
         self._calm()
@@ -60,7 +62,14 @@ class PatientProtocol(asyncio.Protocol):
             self._full.cancel()
             self._full = None
 
-    def _stalled(self) -> None:
+    def _watch(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self._full = asyncio.get_running_loop().call_later(self.send_timeout, self._look, waiting)
+
+    def _look(self, before: int) -> None:
+        if before - self.transport.get_write_buffer_size() >= LEAST_READ:
+            self._watch()
+            return
         log.info("reader stalled, dropped", seconds=self.send_timeout)
         self.transport.abort()
 
