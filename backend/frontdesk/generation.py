@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from frontdesk.errors import FrontdeskError
 from frontdesk.messages import Item, Message
 
@@ -115,8 +117,9 @@ class Usage:
     completion: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
+# Logs hold one or two of these for every token of every open reply. They are in no cycles, and the garbage collector is
+# told so: walking through all of them stopped every stream for 0.2 s at 1,000 streams.
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
     """Natural log of the model's own probability (before penalties and truncation) of one emitted token."""
 
     token: int
@@ -136,8 +139,7 @@ class Started:
     created: int
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(msgspec.Struct, frozen=True, gc=False):
     """More text: whole characters only. `tokens` is how many tokens it took, `logprobs` is filled when asked for.
 
     `text` may be empty when tokens were used up by a withheld stop string or a control token.

@@ -7,6 +7,7 @@ Knows no terminal: whoever wants lines printed passes callbacks.
 from __future__ import annotations
 
 import contextlib
+import gc
 import resource
 import socket
 import sys
@@ -49,6 +50,7 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        gc.freeze()  # what was imported stays; looking through it again and again would stop every stream meanwhile
         if not self.should_exit:
             self.on_listening()
 

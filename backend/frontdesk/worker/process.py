@@ -7,6 +7,7 @@ clock is for its statistics.
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import socket
@@ -77,6 +78,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the service is gone, or says stop."""
+        gc.freeze()  # what was imported stays; looking through it again and again would stop every reply meanwhile
         self._link.send(self._ready)
         threading.Thread(target=self._read, daemon=True).start()
         while True:
