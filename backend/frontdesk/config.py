@@ -25,7 +25,6 @@ FILE_VARIABLE = "FRONTDESK_CONFIG"
 FILE_NAME = "frontdesk.toml"
 DEFAULT_WINDOW = 8192  # tokens; what a model with a longer context is opened with when nobody asks for more
 SHARED_CONVERSATIONS = 4  # full windows that the KV cache holds by default; most conversations are far from full
-
 TRUTHS = ("exact", "speculate", "pad_rows")  # settings that are true or false
 MIB = 2**20
 SMALL = 32 * MIB  # bytes; on smaller weights one thread may be faster than several, and starting is quicker than tuning
@@ -92,13 +91,14 @@ class Settings(BaseSettings):
     )
     kv_type: Literal["f16", "f32", "q8_0"] | None = Field(
         default=None,
-        description="Number format of the KV cache. q8_0 halves its memory. Unset: as measured, else f16.",
+        description="Number format of the KV cache. q8_0 halves its memory; with `flash = off` it is refused. "
+        "Unset: as measured, else f16.",
     )
     kv_layout: Literal["streams", "unified"] | None = Field(
         default=None,
         description="streams: every slot has a KV cache of its own, which is faster with long conversations and needs "
         "memory for every slot; where there is too little, it is unified: all slots share one. Unset: as measured, "
-        "else unified. A model that is `exact` has streams.",
+        "else unified where `kv_tokens` does not hold every slot's conversation. A model that is `exact` has streams.",
     )
     flash: Literal["auto", "on", "off"] | None = Field(
         default=None, description="Flash attention. auto: as llama.cpp chooses. Unset: as measured, else auto."
@@ -285,6 +285,13 @@ class Settings(BaseSettings):
             raise ValueError("must not be true or false")
         return value
 
+    @field_validator("flash")
+    @classmethod
+    def _suits_the_cache(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value == "off" and info.data.get("kv_type") == "q8_0":
+            raise ValueError("kv_type = 'q8_0' needs flash attention")
+        return value
+
     @field_validator("origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -343,10 +350,7 @@ class Settings(BaseSettings):
         return min(wanted, self.kv_tokens or wanted)
 
     def kv_cells(self, window: int, at_most: int | None = None, *, streams: bool = False) -> int:
-        """Cells of the KV cache; `at_most` is what memory allows. Never less than one window.
-
-        With `streams` every slot gets a whole window, if memory allows.
-        """
+        """Cells of the KV cache: a window or more, with `streams` one for each slot; `at_most` is what memory has."""
         if self.kv_tokens:
             return self.kv_tokens
         cells = window * (self.slots if streams else min(self.slots, SHARED_CONVERSATIONS))

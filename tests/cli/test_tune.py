@@ -7,9 +7,13 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
+import typer
 from tests.cli.test_start import frontdesk, refused
+
+from frontdesk.cli.tune import tune
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -40,6 +44,28 @@ def test_a_wrong_model(tmp_path: Path) -> None:
     """Somebody with a typing error would wait for twenty seconds."""
     refused(frontdesk("tune", "--model", "nothing.gguf", folder=tmp_path), "nothing.gguf")
     refused(frontdesk("tune", "--model", "nothing", folder=tmp_path), "nothing", "frontdesk-small")
+
+
+def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    """A cache that needs flash attention would be opened with it, although it was switched off."""
+    variables = {"FRONTDESK_FLASH": "off", "FRONTDESK_KV_TYPE": "q8_0", "XDG_STATE_HOME": str(tmp_path)}
+    refused(frontdesk("tune", folder=tmp_path, **variables), "flash", "FRONTDESK_FLASH", "q8_0")
+
+
+def test_a_hung_process_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """The command would end in a traceback, or as if all were well; here, in this process, as a hang takes minutes."""
+
+    class Hanging:
+        async def run(self) -> None:
+            raise TimeoutError("the measuring process does not answer")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("frontdesk.server.opening.tuning", lambda *_: Hanging())
+    with pytest.raises(typer.Exit) as ended:
+        tune(model=str(SHIPPED))
+    assert ended.value.exit_code == 1
+    assert "small-q8_0 could not be measured: the measuring process does not answer" in capsys.readouterr().err
 
 
 def test_a_server_uses_what_was_measured(tmp_path: Path, start_server: Callable[..., Server]) -> None:

@@ -40,15 +40,14 @@ def tune(
     # Imported late: `--help` and a wrong flag are answered in a fraction of the time.
     from frontdesk.chat.prompts import load_personas
     from frontdesk.config import prompts_folder, tuned_folder
-    from frontdesk.fleet.tuned import TunedFolder
     from frontdesk.server.app import model_card
-    from frontdesk.server.opening import tuning
+    from frontdesk.server.opening import remembered, tuning
 
     try:
         card = model_card(settings, load_personas(prompts_folder()))
     except FrontdeskError as error:
         options.fail(error.message)
-    folder = TunedFolder(tuned_folder())
+    folder = remembered(settings, card)
     if forget:
         known = folder.forget(card)
         options.notes.print(f"{card.name}: {'forgotten' if known else 'nothing is remembered'}", markup=False)
@@ -64,12 +63,18 @@ def tune(
             def tell(what: str, done: float) -> None:
                 bar.update(task, description=what, completed=done)
 
+            async def measure() -> Any:
+                async with folder.alone(card, tell):
+                    found = await tuning(settings, card, tell, seconds).run()
+                    if not folder.keep(card, found):
+                        unwritable = f"frontdesk: {tuned_folder()} cannot be written; nothing is remembered"
+                        options.notes.print(unwritable, style="yellow")
+                return found
+
             try:
-                tuned = asyncio.run(tuning(settings, card, tell, seconds).run())
-            except FrontdeskError as error:
-                options.fail(error.message, code=1)
-        if not folder.keep(card, tuned):
-            options.notes.print(f"frontdesk: {tuned_folder()} cannot be written; nothing is remembered", style="yellow")
+                tuned = asyncio.run(measure())
+            except (FrontdeskError, TimeoutError) as error:
+                options.fail(f"{card.name} could not be measured: {error}", code=1)
     if as_json:
         typer.echo(msgspec.json.encode(tuned).decode())
     else:
@@ -86,6 +91,8 @@ def _print(tuned: Any) -> None:
     console.print(chosen)
     for finding in tuned.findings:
         console.print(finding)
+    if tuned.given_up:
+        console.print(f"given up: {tuned.given_up}")
     if tuned.steps:
         steps = Table("step", "ms", "tokens/s")
         for name, milliseconds in tuned.steps.items():

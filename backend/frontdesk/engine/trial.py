@@ -5,11 +5,13 @@ Integers and seconds only; like `request.py`, these types cross the process boun
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 Kind = Literal["decode", "verify", "prompt"]
+
+CELLS: Final = 256  # of a sequence: as many or a multiple, as llama.cpp would round it
 
 
 class Shape(msgspec.Struct, array_like=True, frozen=True):
@@ -24,7 +26,7 @@ class Trial(msgspec.Struct, array_like=True, tag=True, frozen=True):
     """Open a KV cache of this form, put `resident` tokens of each stream into it, and time every shape `repeats` times.
 
     Shapes and numbers of threads take turns, so that a slow moment of the machine hits all alike. After `seconds`
-    nothing more is timed: on a slow machine the last shapes are missing.
+    nothing more is timed: on a slow machine the last shapes are missing. `exact` as in `worker.protocol.Load`.
     """
 
     shapes: tuple[Shape, ...]
@@ -35,6 +37,21 @@ class Trial(msgspec.Struct, array_like=True, tag=True, frozen=True):
     kv_type: str = "f16"
     flash: str = "auto"  # auto | on | off
     unified: bool = False
+    exact: bool = False
+
+    def widest(self, kind: Kind) -> int:
+        return max((shape.size for shape in self.shapes if shape.kind == kind), default=0)
+
+    @property
+    def sequences(self) -> int:
+        """One for each stream, and an empty one for prompts."""
+        return max(1, self.widest("decode")) + 1
+
+    @property
+    def cells(self) -> int:
+        """Tokens that the KV cache has room for."""
+        longest = max(self.resident + max(1, self.widest("verify")), self.widest("prompt"))
+        return self.sequences * -(-longest // CELLS) * CELLS
 
 
 class Timing(msgspec.Struct, array_like=True, frozen=True):

@@ -2,25 +2,33 @@
 
 Each question is one `Trial` or a few that differ in one thing; a change has to save `WORTH` to be made, since every
 measurement here is of a few seconds on a machine that others may use. What is asked first matters most; when the time
-is over the rest stays as it would be without. Knows no settings of a server and writes nothing.
+is over, or the process that measures dies or hangs, the rest stays as it would be without. Nothing is opened that would
+take more memory than a server does. Knows no settings of a server and writes nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Final
+from typing import Any, Final, TypeVar
 
+from frontdesk.errors import ModelLoadFailed
 from frontdesk.fleet.registry import ModelCard
 from frontdesk.fleet.tuned import Tuned, machine
 from frontdesk.worker.lab_client import Lab, laboratory
+from frontdesk.worker.machine import usable_memory
 from frontdesk.worker.protocol import Shape, Timed, Trial
 
 SECONDS: Final = 20.0
+LOADING: Final = 600.0  # seconds after which a model that is not open yet is given up
+HANGS: Final = 10  # times the seconds that were asked for, and those of loading: what takes longer never ends
+CACHE_SHARE: Final = 1 / 3  # of the free memory, at most, for a KV cache
+TWICE: Final = 2.5  # times the file's size: memory to open it in two processes
 WORTH: Final = 0.94  # of the time that something takes otherwise: more is no reason for a change
 EFFICIENT, BEARABLE = 0.97, 0.8  # of the best prompt tokens a second: alone, and beside streams that want short steps
 CHUNKS: Final = (64, 128, 256, 512)
@@ -35,7 +43,8 @@ RESIDENT: Final = (1024, 512, 256)  # tokens of a conversation in the trials of 
 
 Environment = Callable[[int], Mapping[str, str]]
 Telling = Callable[[str, float], None]
-Form = Mapping[str, object]  # fields of a `Trial`
+Form = Mapping[str, Any]  # fields of a `Trial`
+Option = TypeVar("Option", int, str)
 
 SAMPLE: Final = (Shape("decode", 1), Shape("decode", 8), Shape("prompt", 64))
 CACHED: Final = (Shape("decode", 1), Shape("decode", 8), Shape("prompt", 128))
@@ -54,16 +63,17 @@ def cost(timed: Timed, shapes: tuple[Shape, ...], threads: int) -> float:
     return math.exp(sum(math.log(max(seconds, 1e-9)) for seconds in found if seconds is not None) / len(found))
 
 
-def best(costs: Mapping[int, float], usual: int) -> int:
+def best(costs: Mapping[Option, float], usual: Option) -> Option:
     """The cheapest, if it is `WORTH` leaving the usual one."""
     cheapest = min(costs, key=lambda option: costs[option])
     return cheapest if costs[cheapest] < WORTH * costs[usual] else usual
 
 
 def chunks(timed: Timed, threads: int, streams: float) -> tuple[int, int] | None:
-    """Prompt tokens of a step without and with streams, which by themselves take `streams` seconds."""
+    """Prompt tokens of a step without and with streams, which by themselves take `streams` seconds. `None` unless all
+    sizes were measured: on a slow machine those that were would be the smallest."""
     rates = {size: size / seconds for size in CHUNKS if (seconds := timed.seconds("prompt", size, threads))}
-    if not rates:
+    if len(rates) < len(CHUNKS):
         return None
     beside = {size: size / (size / rate + streams) for size, rate in rates.items()}
     return max(_least(rates, EFFICIENT), LEAST_CHUNK), _least(beside, BEARABLE)
@@ -74,138 +84,182 @@ def _least(rates: Mapping[int, float], share: float) -> int:
     return min(size for size, rate in rates.items() if rate >= share * max(rates.values()))
 
 
-def padding_pays(timed: Timed, threads: int) -> bool:
-    """Is a full group of four rows faster than three?"""
+def padding_pays(timed: Timed, threads: int) -> bool | None:
+    """Is a full group of four rows faster than three? `None` if that was not measured."""
     pairs = [(timed.seconds("decode", n, threads), timed.seconds("decode", n + 1, threads)) for n in ODD]
     ratios = [full / odd for odd, full in pairs if odd and full]
-    return bool(ratios) and median(ratios) < WORTH
+    return median(ratios) < WORTH if ratios else None
 
 
-def guessing_pays(timed: Timed, threads: int) -> bool:
-    """Is a step with guesses not much longer than one without?"""
+def guessing_pays(timed: Timed, threads: int) -> bool | None:
+    """Is a step with guesses not much longer than one without? `None` if that was not measured."""
     one, several = timed.seconds("decode", 1, threads), timed.seconds("verify", GUESSED, threads)
-    return one is not None and several is not None and several <= GUESSES_PAY * one
+    return several <= GUESSES_PAY * one if one and several else None
 
 
 @dataclass(slots=True)
 class Tuning:
-    """One model's. `exact` models keep the form of KV cache and the kernels that make them so."""
+    """One model's, for one use. `exact` models keep the form of KV cache and the kernels that make them so.
+
+    `threads` are the numbers to try, the usual one first; `cell` is the bytes of a token in the KV cache, `memory` what
+    is free: where either is not known it limits nothing. A spin that the environment fixes is not asked for.
+    """
 
     card: ModelCard
-    cores: int
+    threads: tuple[int, ...]
     exact: bool
     environment: Environment
     tell: Telling
     budget: float = SECONDS
+    cell: float = 0.0
+    memory: int | None = field(default_factory=usable_memory)
     clock: Callable[[], float] = time.monotonic
-    _found: dict[str, object] = field(default_factory=dict)
+    _found: dict[str, Any] = field(default_factory=dict)
     _findings: list[str] = field(default_factory=list)
     _steps: dict[str, float] = field(default_factory=dict)
-    _begun: float = 0.0
-    _threads: int = 1
+    _asked: str = ""
+    _ends: float = math.inf
 
     async def run(self) -> Tuned:
-        """Measure. Raises `ModelLoadFailed`."""
-        self._begun = self.clock()
-        async with laboratory(self.environment(USUAL_SPIN)) as lab:
-            await lab.open(str(self.card.path))
-            self.budget += self.clock() - self._begun  # loading is not measuring
-            for question in (self._ask_threads, self._ask_steps, self._ask_chunks, self._ask_spin, self._ask_cache):
-                if self._left > 0:
-                    await question(lab)
+        """Measure. Raises `ModelLoadFailed` or `TimeoutError` if nothing could be found out."""
+        begun, given_up = self.clock(), ""
+        try:
+            await self._measure()
+        except (ModelLoadFailed, TimeoutError) as error:
+            if not self._found:
+                raise
+            given_up = f"{self._asked}: {error}"
         return Tuned(
             model=self.card.name,
             machine=machine(),
             measured=datetime.datetime.now(datetime.UTC).date().isoformat(),
-            seconds=round(self.clock() - self._begun, 1),
+            seconds=round(self.clock() - begun, 1),
             steps=self._steps,
             findings=tuple(self._findings),
-            **self._found,  # pyright: ignore[reportArgumentType]
+            given_up=given_up,
+            **self._found,
         )
+
+    async def _measure(self) -> None:
+        begun, now = self.clock(), asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(LOADING) as limit, laboratory(self.environment(USUAL_SPIN)) as lab:
+                self.tell("opening the model", 0.0)
+                await lab.open(str(self.card.path))
+                self._ends = self.clock() + self.budget  # loading is not measuring
+                limit.reschedule(now() + HANGS * (self._ends - begun))
+                for question in (self._ask_threads, self._ask_steps, self._ask_chunks, self._ask_spin, self._ask_cache):
+                    if self._left > 0:
+                        await question(lab)
+        except TimeoutError:
+            raise TimeoutError("the measuring process does not answer") from None
 
     @property
     def _left(self) -> float:
-        return self._begun + self.budget - self.clock()
+        return self._ends - self.clock()
+
+    @property
+    def _threads(self) -> int:
+        """The best, as far as that is known."""
+        return self._found.get("threads", self.threads[0])
+
+    def _trial(self, shapes: tuple[Shape, ...], repeats: int, share: float, **form: Any) -> Trial:
+        """With the best number of threads; for a share of the time that there is."""
+        return Trial(shapes, (self._threads,), repeats, share * self.budget, exact=self.exact, **form)
+
+    def _fits(self, trial: Trial) -> bool:
+        return self.memory is None or trial.cells * self.cell <= CACHE_SHARE * self.memory
 
     async def _time(self, lab: Lab, what: str, trial: Trial) -> Timed:
+        """No timings where it takes too much memory, or llama.cpp refuses."""
+        self._asked = what
         self.tell(what, min(1.0, 1 - self._left / self.budget))
-        return await lab.run(trial)
+        if self._fits(trial):
+            timed = await lab.run(trial)
+        else:
+            timed = Timed((), f"too little memory for {trial.cells} tokens in the KV cache")
+        if timed.reason:
+            self._findings.append(f"{what}: {timed.reason}")
+        return timed
 
     async def _ask_threads(self, lab: Lab) -> None:
-        options = candidates(self.cores)
-        timed = await self._time(lab, "threads", Trial(SAMPLE, options, 6, 0.15 * self.budget))
-        costs = {threads: cost(timed, SAMPLE, threads) for threads in options}
-        self._threads = best(costs, self.cores)
-        self._found["threads"] = self._threads
-        self._finding("threads", {str(threads): costs[threads] for threads in options}, str(self._threads))
+        if len(self.threads) > 1:
+            trial = Trial(SAMPLE, self.threads, 6, 0.15 * self.budget, exact=self.exact)
+            timed = await self._time(lab, "threads", trial)
+            self._choose("threads", {count: cost(timed, SAMPLE, count) for count in self.threads}, self.threads[0])
 
     async def _ask_steps(self, lab: Lab) -> None:
-        sizes = [*range(1, FULL + 1)]
-        shapes = (*(Shape("decode", size) for size in sizes), Shape("verify", GUESSED))
-        timed = await self._time(lab, "steps of 1 to 16 streams", Trial(shapes, (self._threads,), 5, 0.2 * self.budget))
+        shapes = (*(Shape("decode", size) for size in range(1, FULL + 1)), Shape("verify", GUESSED))
+        timed = await self._time(lab, "steps of 1 to 16 streams", self._trial(shapes, 5, 0.2))
         self._note(timed)
-        if timed.timings:
-            self._found["pad_rows"] = padding_pays(timed, self._threads)
-            self._found["speculate"] = guessing_pays(timed, self._threads)
+        found = {"pad_rows": padding_pays(timed, self._threads), "speculate": guessing_pays(timed, self._threads)}
+        self._found |= {name: value for name, value in found.items() if value is not None}
 
     async def _ask_chunks(self, lab: Lab) -> None:
         shapes = tuple(Shape("prompt", size) for size in CHUNKS)
-        timed = await self._time(lab, "chunks of a prompt", Trial(shapes, (self._threads,), 3, 0.15 * self.budget))
+        timed = await self._time(lab, "chunks of a prompt", self._trial(shapes, 3, 0.15))
         self._note(timed)
-        if found := chunks(timed, self._threads, self._steps.get("decode 8", 0.0) / 1000):
-            self._found["chunk"], self._found["chunk_busy"] = found
+        streams = self._steps.get("decode 8")
+        if found := chunks(timed, self._threads, (streams or 0.0) / 1000):
+            self._found["chunk"] = found[0]
+            if streams:
+                self._found["chunk_busy"] = found[1]
+
+    async def _ask_spin(self, lab: Lab) -> None:
+        """Each against the usual number, right after it. One thread waits for nobody."""
+        if self._threads == 1 or self.environment(SPINS[0]) == self.environment(USUAL_SPIN):
+            return
+        if self.memory is not None and self.memory < TWICE * self.card.path.stat().st_size:
+            self._findings.append("spin: too little memory to open the model twice")
+            return
+        costs = {USUAL_SPIN: 1.0}
+        for spin in SPINS:
+            if self._left <= 0:
+                break
+            self._asked = "waiting at barriers"
+            async with laboratory(self.environment(spin)) as other:
+                await other.open(str(self.card.path))
+                trial = self._trial(SAMPLE, 6, 0.03)
+                usual = cost(await self._time(lab, "waiting at barriers", trial), SAMPLE, self._threads)
+                changed = cost(await self._time(other, "waiting at barriers", trial), SAMPLE, self._threads)
+                costs[spin] = changed / usual if math.isfinite(usual) else math.inf
+        self._choose("spin", dict(sorted(costs.items())), USUAL_SPIN)
 
     async def _ask_cache(self, lab: Lab) -> None:
         """One question after the other, each with the answers so far."""
         if self.exact:
             return
         rate = max((size / taken for size in CHUNKS if (taken := self._steps.get(f"prompt {size}"))), default=0.0)
-        resident = next((n for n in RESIDENT if 4 * n < 0.5 * self._left * 1000 * rate), None)
-        if resident is None:  # filling the cache alone would take longer than there is
+        in_time = [n for n in RESIDENT if 4 * n < 0.5 * self._left * 1000 * rate]  # filling it must not take it all
+        resident = next((n for n in in_time if self._fits(self._trial(CACHED, 4, 0.04, resident=n))), None)
+        if resident is None:
             return
-        forms: dict[str, Form] = {"unified": {"unified": True}, "streams": {"unified": False}}
-        layout = await self._form(lab, "kv_layout", resident, {}, forms)
-        chosen = forms[layout]
-        flash: dict[str, Form] = {"auto": {"flash": "auto"}, "off": {"flash": "off"}}
-        chosen = {**chosen, **flash[await self._form(lab, "flash", resident, chosen, flash)]}
-        if chosen["flash"] != "off" and self._left > 0:  # a quantized cache needs it
-            types: dict[str, Form] = {"f16": {"kv_type": "f16"}, "q8_0": {"kv_type": "q8_0"}}
-            await self._form(lab, "kv_type", resident, chosen, types)
+        form: dict[str, Any] = {"resident": resident}
+        layout = await self._form(lab, "kv_layout", form, {"unified": {"unified": True}, "streams": {"unified": False}})
+        form["unified"] = layout == "unified"
+        form["flash"] = await self._form(lab, "flash", form, {"auto": {"flash": "auto"}, "off": {"flash": "off"}})
+        if form["flash"] != "off" and self._left > 0:  # a quantized cache needs it
+            await self._form(lab, "kv_type", form, {"f16": {"kv_type": "f16"}, "q8_0": {"kv_type": "q8_0"}})
 
-    async def _form(self, lab: Lab, name: str, resident: int, base: Form, options: Mapping[str, Form]) -> str:
-        """Compare two forms of KV cache; the first is the usual one."""
+    async def _form(self, lab: Lab, name: str, base: Form, options: Mapping[str, Form]) -> str:
+        """Compare forms of KV cache; the first is the usual one."""
         costs: dict[str, float] = {}
         for option, form in options.items():
-            trial = Trial(CACHED, (self._threads,), 4, 0.04 * self.budget, resident, **{**base, **form})  # pyright: ignore[reportArgumentType]
+            trial = self._trial(CACHED, 4, 0.04, **{**base, **form})
             costs[option] = cost(await self._time(lab, name.replace("_", " "), trial), CACHED, self._threads)
-        usual, other = costs
-        chosen = other if costs[other] < WORTH * costs[usual] else usual
-        self._found[name] = chosen
-        self._finding(name, costs, chosen)
-        return chosen
+        return self._choose(name, costs, next(iter(options)))
 
-    async def _ask_spin(self, lab: Lab) -> None:
-        """Each against the usual number, right after it. One thread waits for nobody."""
-        if self._threads == 1:
-            return
-        costs = {USUAL_SPIN: 1.0}
-        for spin in SPINS:
-            if self._left <= 0:
-                break
-            async with laboratory(self.environment(spin)) as other:
-                await other.open(str(self.card.path))
-                trial = Trial(SAMPLE, (self._threads,), 6, 0.03 * self.budget)
-                usual = await self._time(lab, "waiting at barriers", trial)
-                timed = await self._time(other, "waiting at barriers", trial)
-                costs[spin] = cost(timed, SAMPLE, self._threads) / cost(usual, SAMPLE, self._threads)
-        self._found["spin"] = best(costs, USUAL_SPIN)
-        self._finding("spin", {str(spin): costs[spin] for spin in sorted(costs)}, str(self._found["spin"]))
+    def _choose(self, name: str, costs: Mapping[Option, float], usual: Option) -> Option:
+        """The best of what was measured. Recorded if that and the usual could be compared."""
+        known = {option: taken for option, taken in costs.items() if math.isfinite(taken)}
+        if usual not in known or len(known) == 1:
+            return usual
+        chosen = best(known, usual)
+        parts = [f"{option} {taken / known[chosen]:.2f}x" for option, taken in known.items()]
+        self._findings.append(f"{name}: {', '.join(parts)}; {chosen} is used")
+        self._found[name] = chosen
+        return chosen
 
     def _note(self, timed: Timed) -> None:
         for timing in timed.timings:
             self._steps[f"{timing.shape.kind} {timing.shape.size}"] = round(1000 * timing.seconds, 3)
-
-    def _finding(self, name: str, costs: Mapping[str, float], chosen: str) -> None:
-        """Everything as a multiple of what was chosen."""
-        parts = [f"{option} {costs[option] / costs[chosen]:.2f}x" for option in costs]
-        self._findings.append(f"{name}: {', '.join(parts)}; {chosen} is used")

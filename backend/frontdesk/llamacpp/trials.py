@@ -1,7 +1,7 @@
 """Times steps of given shapes on an open model: one KV cache for each trial, nothing sampled.
 
-The tokens are arbitrary, the times are not: what a step costs depends on its shape alone. The first round warms up and
-does not count, unless it takes most of the time that there is.
+The tokens are arbitrary, the times are not: what a step costs depends on its shape alone. A step warms up, and the
+first round does not count either, unless it takes most of the time that there is.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from itertools import product
 from statistics import median
 from time import perf_counter
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from frontdesk.engine.trial import Kind, Shape, Timed, Timing, Trial
+from frontdesk.engine.trial import Shape, Timed, Timing, Trial
 from frontdesk.errors import ModelLoadFailed
-from frontdesk.llamacpp.library import CELL_PADDING, ContextPlan, last_words, llama_cpp, open_context
+from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context
 from frontdesk.llamacpp.rows import Rows
 from frontdesk.llamacpp.states import DecodeFailed, restore, saved
 
@@ -42,21 +42,18 @@ class _Bench:
 
     def __init__(self, model: Any, trial: Trial) -> None:
         self._trial = trial
-        widest = {kind: max((s.size for s in trial.shapes if s.kind == kind), default=0) for kind in get_args(Kind)}
-        self._streams = max(1, widest["decode"])
-        longest = max(trial.resident + max(1, widest["verify"]), widest["prompt"], PREFILL if trial.resident else 0)
-        per_sequence = -(-longest // CELL_PADDING) * CELL_PADDING
-        rows = max(PREFILL if trial.resident else 1, *widest.values())
+        self._streams = trial.sequences - 1
+        rows = max(PREFILL if trial.resident else 1, *(shape.size for shape in trial.shapes))
         most = max(trial.threads)
         plan = ContextPlan(
-            cells=per_sequence * (self._streams + 1),
-            sequences=self._streams + 1,
+            cells=trial.cells,
+            sequences=trial.sequences,
             rows=rows,
             threads=most,
             threads_least=most,
             kv_type=trial.kv_type,
             unified=trial.unified,
-            exact=False,
+            exact=trial.exact,
             flash=trial.flash,
         )
         self._context = open_context(model, plan)
@@ -67,10 +64,12 @@ class _Bench:
         trial, taken = self._trial, defaultdict[tuple[Shape, int], list[float]](list)
         if trial.resident:
             self._fill()
+        self._use_threads(trial.threads[0])
+        self._time(trial.shapes[0])  # the first step of all reads weights from the disk
         begun = perf_counter()
         for turn in range(trial.repeats + 1):
             for threads, shape in product(trial.threads, trial.shapes):
-                llama_cpp.llama_set_n_threads(self._context, threads, threads)
+                self._use_threads(threads)
                 taken[shape, threads].append(self._time(shape))
                 if perf_counter() - begun > trial.seconds:
                     return _medians(taken)
@@ -80,6 +79,10 @@ class _Bench:
 
     def close(self) -> None:
         llama_cpp.llama_free(self._context)
+
+    def _use_threads(self, count: int) -> None:
+        """As the engine does: see `library.open_context` on `exact`."""
+        llama_cpp.llama_set_n_threads(self._context, 1 if self._trial.exact else count, count)
 
     def _fill(self) -> None:
         """Every stream gets a state of its own: streams that share cells would read fewer of them."""

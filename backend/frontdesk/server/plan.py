@@ -32,16 +32,18 @@ def plan(settings: Settings, card: ModelCard, tuned: Tuned | None = None) -> Loa
     exact = settings.exactly(card.exact)
     window = settings.window(card.context)
     memory = usable_memory()
-    kv_type = first(settings.kv_type, None if exact else tuned.kv_type, "f16")
-    layout = "streams" if exact else first(settings.kv_layout, tuned.kv_layout, "unified")
+    usual_type = exact or settings.flash == "off"  # q8_0 needs flash attention
+    kv_type = first(settings.kv_type, None if usual_type else tuned.kv_type, "f16")
+    layout = "streams" if exact else first(settings.kv_layout, tuned.kv_layout)
     cell = cell_bytes(read_metadata(card.path), kv_type)
     fits = int(memory * MEMORY_SHARE / cell) if memory and cell else None
+    streams = exact or (layout == "streams" and (fits is None or fits >= window * settings.slots))
     threads = first(settings.threads, tuned.threads, usable_cores())
     least = threads if settings.threads or card.path.stat().st_size > SMALL else 1
     return Load(
         path=str(card.path),
         window=window,
-        kv_cells=settings.kv_cells(window, fits, streams=layout == "streams"),
+        kv_cells=settings.kv_cells(window, fits, streams=streams),
         slots=settings.slots,
         threads=threads,
         threads_least=least,
@@ -54,7 +56,7 @@ def plan(settings: Settings, card: ModelCard, tuned: Tuned | None = None) -> Loa
         shelf_bytes=settings.parked_disk_mib * MIB,
         pad_rows=first(settings.pad_rows, tuned.pad_rows, False),
         speculate=first(settings.speculate, tuned.speculate, False),
-        kv_layout="unified" if settings.kv_layout == "unified" and not exact else "auto",
+        kv_layout="unified" if layout == "unified" else "auto",
         flash="on" if exact else first(settings.flash, tuned.flash, "auto"),
         spin=first(settings.spin, tuned.spin, None),
     )
