@@ -217,6 +217,7 @@ async def test_a_full_line_is_told() -> None:
         assert refused.value.retry_after > 0
         for reply in replies:
             reply.cancel()
+            await end(reply)
         await start(service, request(1), n=3)
     finally:
         await close(service)
