@@ -210,6 +210,19 @@ def test_temperature_0_takes_the_likeliest() -> None:
     assert drawn[2].logprobs is not None
 
 
+@given(
+    levels=st.lists(st.integers(-3, 3), min_size=4, max_size=12),
+    lowered=st.lists(st.tuples(st.integers(0, 11), st.integers(-3, 0)), max_size=4),
+)
+def test_what_is_only_lowered_gives_the_same_greedy_token(levels: list[int], lowered: list[tuple[int, int]]) -> None:
+    """A reply with `ignore_eos` or a negative bias would differ from what its adjusted logits say; ties included."""
+    row = np.asarray(levels, dtype=np.float32)
+    one = sequence(temperature=0.0, logit_bias=tuple((token, float(bias)) for token, bias in lowered))
+    plain = sequence(temperature=0.0)
+    drawn = Sampler().sample(np.stack([row, row]), [one, plain])
+    assert [item.token for item in drawn] == [int(adjust(row, one).argmax()), int(row.argmax())]
+
+
 @pytest.mark.parametrize("size", [50, 30_000])
 def test_logprobs_are_the_models_own(size: int) -> None:
     """Clients that weigh answers by their probability would weigh wrong."""

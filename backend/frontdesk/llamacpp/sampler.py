@@ -64,8 +64,12 @@ class Sampler:
 
     def sample(self, logits: NDArray[np.float32], sequences: list[Sequence]) -> list[Sampled]:
         """One token for each row of `logits`, shape (len(sequences), n_vocab)."""
-        if all(_is_plain_greedy(s.sampling) and s.top_logprobs < 0 for s in sequences):
-            return [Sampled(token) for token in logits.argmax(axis=1).tolist()]
+        if all(_is_greedy_at_most_lowered(s.sampling) and s.top_logprobs < 0 for s in sequences):
+            best = logits.argmax(axis=1).tolist()
+            return [
+                self._one(row, sequence) if _is_biased(token, sequence.sampling) else Sampled(token)
+                for row, sequence, token in zip(logits, sequences, best, strict=True)
+            ]
         return [self._one(row, sequence) for row, sequence in zip(logits, sequences, strict=True)]
 
     def _one(self, row: Row, sequence: Sequence) -> Sampled:
@@ -160,5 +164,11 @@ def _is_adjusted(params: SamplingParams) -> bool:
     return bool(params.logit_bias or params.repeat_penalty != 1 or params.presence_penalty or params.frequency_penalty)
 
 
-def _is_plain_greedy(params: SamplingParams) -> bool:
-    return params.temperature <= 0 and not _is_adjusted(params)
+def _is_greedy_at_most_lowered(params: SamplingParams) -> bool:
+    """The largest logit stays the largest, unless its own is lowered: `ignore_eos` spares copying a row of logits."""
+    plain = params.repeat_penalty == 1 and not params.presence_penalty and not params.frequency_penalty
+    return params.temperature <= 0 and plain and all(bias <= 0 for _, bias in params.logit_bias)
+
+
+def _is_biased(token: int, params: SamplingParams) -> bool:
+    return any(token == other for other, _ in params.logit_bias)
