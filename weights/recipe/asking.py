@@ -13,6 +13,8 @@ from recipe.values import join_and
 from recipe.words import facts, shared
 from recipe.world import HOURS, PAYMENTS, Shipping
 
+TWICE_SHARE = 0.12  # of training's questions for a fact are put in two ways
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -57,7 +59,13 @@ def ask_fact(talk: Talk) -> Asked:
 
 
 def fact_question(talk: Talk, key: str) -> str:
-    return expand(talk.rng, talk.rng.choice(facts()[key]["questions" if talk.split == "train" else "held_out"]))
+    """A question for a kind of fact; in training now and then in two ways at once, as people do who explain."""
+    fact, rng = facts()[key], talk.rng
+    if talk.split == "held_out":
+        return expand(rng, rng.choice(fact["held_out"]))
+    ways = rng.sample(fact["questions"], 2 if rng.random() < TWICE_SHARE else 1)
+    joint, end = rng.choice((" ", ". ", ", ", " - ")), rng.choice(("?", ""))
+    return joint.join(expand(rng, way).rstrip("?") for way in ways) + end
 
 
 def ask_topic(talk: Talk) -> Asked:

@@ -79,8 +79,9 @@ def kinds() -> list[str]:
 
 def about_message(values: Values) -> Choice:
     """A yes/no question about a customer's message."""
-    rng, data = values.rng, values.rng.choice(load("choices")["yes_no"])
-    held_out, answer = values.split == "held_out", values.rng.choice(("yes", "no"))
+    rng, held_out = values.rng, values.split == "held_out"
+    data = rng.choice([task for task in load("choices")["yes_no"] if not held_out or "held_out_questions" in task])
+    answer = rng.choice(("yes", "no"))
     question = rng.choice(data["held_out_questions" if held_out else "questions"])
     message = expand(rng, values.fill(rng.choice(data[f"held_out_{answer}" if held_out else answer])))
     message = message if values.chance(0.5) else message[:1].upper() + message[1:]

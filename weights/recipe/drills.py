@@ -17,13 +17,18 @@ TURNS = (4, 8)
 
 
 def key_makers(values: Values) -> tuple[Callable[[], str], ...]:
-    return (values.topic, values.product, values.invented_name, values.pseudo_word, values.order_number)
+    words = (values.any_word, values.invented_name, values.pseudo_word)
+    return (values.topic, values.product, *words, values.order_number)
 
 
 def value_makers(values: Values) -> tuple[Callable[[], str], ...]:
     numbers = (values.days, values.price, values.phone, values.span, values.date, values.opening, values.order_number)
     texts = (values.email, values.address, values.full_name, values.topic_rule, values.code, values.carrier)
-    return numbers + texts
+
+    def two_words() -> str:
+        return f"{values.any_word()}{values.rng.choice(' _')}{values.any_word()}"
+
+    return (*numbers, *texts, values.product, two_words, lambda: values.digits(values.rng.randint(4, 12)))
 
 
 def drill(rng: random.Random, split: Split) -> list[Message]:

@@ -7,10 +7,11 @@ them. This file knows nothing about shops or about what the right answer is.
 import random
 import re
 
-from recipe.words import Split, load
+from recipe.words import Split, load, shared
 
 CHOICE = re.compile(r"\{([^{}]*\|[^{}]*)\}")
 TYPO_SHARE, LOWER_SHARE = 0.15, 0.5
+TERSE_SHARE = 0.12  # of training's messages lose some of their small words
 BEFORE_SHARE = {"train": 0.5, "held_out": 0.35}  # training rambles more than it is tested
 AFTER_SHARE = {"train": 0.25, "held_out": 0.15}
 
@@ -53,6 +54,13 @@ def with_typo(rng: random.Random, text: str) -> str:
     return " ".join(parts)
 
 
+def tersely(rng: random.Random, text: str) -> str:
+    """Leaves out half of the small words, as hurried people and foreigners do; what is asked about stays."""
+    small = shared("small_words")
+    words = [word for word in text.split(" ") if word.lower() not in small or rng.random() < 0.5]
+    return " ".join(words) or text
+
+
 def as_typed(rng: random.Random, split: Split, text: str, keep: tuple[str, ...] = (), wrap: bool = True) -> str:
     """What a customer would really type: openers, typos, case and punctuation at will; `keep` stays untouched."""
     if wrap and rng.random() < BEFORE_SHARE[split]:
@@ -62,6 +70,8 @@ def as_typed(rng: random.Random, split: Split, text: str, keep: tuple[str, ...] 
     kept = [part for part in keep if part and part in text]
     for index, part in enumerate(kept):
         text = text.replace(part, f"\x00{index}\x00")
+    if split == "train" and rng.random() < TERSE_SHARE:
+        text = tersely(rng, text)
     if rng.random() < TYPO_SHARE:
         text = with_typo(rng, text)
     if rng.random() > LOWER_SHARE:

@@ -74,14 +74,19 @@ def of_entry(values: Values, data: dict[str, Any]) -> Tool:
 
 def invent(values: Values) -> dict[str, Any]:
     """A tool that no shop has, asked for in the words of its description: only reading the list can find it."""
-    topic, rng = values.topic() if values.chance(0.6) else values.pseudo_word(2), values.rng
+    rng, makers = values.rng, (values.topic, values.topic, values.pseudo_word, values.any_word, values.any_word)
+    topic = " ".join(rng.choice(makers)() for _ in range(rng.choice((1, 1, 2))))
     word = topic.replace(" ", "_").replace("-", "_").lower() if values.chance(0.5) else values.pseudo_word()
     slots = rng.sample(INVENTED_SLOTS, rng.choice((0, 1, 1, 1, 2)))
     parameters = {slot: {"slot": slot, "names": [slot, slot, values.pseudo_word(), f"new_{slot}"]} for slot in slots}
     with_all = "".join(f"{rng.choice((' ', ', ', ' for ', ': '))}{{{slot}}}" for slot in slots)
-    wishes = ("i need {0}", "can you do {0} for me", "{0}", "please arrange {0}", "i'd like {0}", "help me with {0}")
+    wishes = (
+        "i need {0}", "can you do {0} for me", "{0}", "please arrange {0}", "i'd like {0}", "help me with {0}",
+        "could i get {0}", "it's about {0}", "what about {0}", "take care of {0} please", "i came for {0}",
+        "my husband wants {0}", "is {0} possible today", "we talked about {0} on the phone, now do it",
+    )  # fmt: skip
     return {
-        "names": [f"{rng.choice(VERBS)}_{word}", word],
+        "names": [f"{rng.choice(VERBS)}_{word}", f"{values.any_word()}_{word}", word],
         "descriptions": [f"Use this for {topic}.", f"Takes care of {topic}.", f"Everything about {topic}."],
         "parameters": parameters,
         "requests": [wish.format(topic) + with_all for wish in wishes],

@@ -7,9 +7,10 @@ brands), because only copying gets those right. This file does not know which fa
 import random
 import re
 
-from recipe.words import Split, filler, is_held_out, load, shared, words
+from recipe.words import Split, all_words, filler, is_held_out, load, shared, words
 
 LETTERS = "ABCDEFGHKMNPRSTWX"
+UNHEARD_SHARE = 0.3  # of training's products are called something that is no product
 SLOT = re.compile(r"\{([a-z_]+)(?::(\d+)-(\d+))?\}")
 
 
@@ -74,6 +75,10 @@ class Values:
                 text += self.rng.choice(parts["codas"])
         return text
 
+    def any_word(self) -> str:
+        """Any word of training's own texts, so that no word is one that only stands for itself."""
+        return self.rng.choice(all_words())
+
     def invented_name(self) -> str:
         return self.pseudo_word().capitalize()
 
@@ -90,6 +95,9 @@ class Values:
 
     def product(self) -> str:
         noun, adjective, form = self.listed("product_nouns"), self.listed("product_adjectives"), self.rng.random()
+        if self.split == "train" and self.chance(UNHEARD_SHARE):
+            noun = self.any_word() if self.chance(0.6) else self.pseudo_word()
+            adjective = self.any_word().title() if self.chance(0.5) else self.invented_name()
         if form < 0.3:
             name = f"{self.invented_name()} {noun}"
         elif form < 0.65:

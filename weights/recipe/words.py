@@ -4,6 +4,7 @@ Everything that can be remembered (names, nouns, numbers, phrasings) exists in t
 on held-out worlds measures copying from the prompt and not memory. This file knows no grammar and makes no values.
 """
 
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from zlib import crc32
 
 Split = Literal["train", "held_out"]
 DATA = Path(__file__).parent / "data"
+WORD = re.compile(r"(?<![A-Za-z])[a-z]{4,12}(?![A-Za-z])")
 HELD_OUT_SHARE = 5  # one number in five is never seen in training
 
 
@@ -30,6 +32,14 @@ def facts() -> dict[str, Any]:
 def words(kind: str, split: Split) -> list[str]:
     """The words of a kind that has a training and a held-out part."""
     return load("words")[kind][split]
+
+
+@cache
+def all_words() -> list[str]:
+    """Every longer word of the questions that training asks, in lower case."""
+    texts = [text for fact in facts().values() for text in fact["questions"]]
+    texts += [text for kind in load("questions").values() for text in kind["train"]]
+    return sorted({word for text in texts for word in WORD.findall(text)})
 
 
 def shared(kind: str) -> list[str]:
