@@ -3,6 +3,7 @@
     python -m recipe.evaluate                              held-out conversations of the generator, accuracy by skill
     python -m recipe.evaluate --file build/model-q8_0.gguf --conversations 300 --show
     python -m recipe.evaluate --handwritten                the hand-written shop of data/handwritten.toml
+    python -m recipe.evaluate --demo                       questions about the demo shop, data/demo.toml
 
 Generated: conversations of 1 to 8 turns with phrasings, shops, products and numbers that training never saw. Every
 reply is given the right history, so that one wrong answer spoils no other. A reply is right if it holds the values
@@ -23,6 +24,7 @@ from typing import Any
 from openai import AsyncOpenAI
 from tqdm import tqdm
 
+from frontdesk.chat.prompts import load_personas
 from recipe import paths
 from recipe.generator import sample
 from recipe.phrases import signs
@@ -164,17 +166,37 @@ async def handwritten(client: AsyncOpenAI, model: str) -> None:
     print(f"\n{right} of {len(data['case'])} acceptable ({right / len(data['case']):.0%})")
 
 
+async def demo(client: AsyncOpenAI, model: str) -> None:
+    """Every question and answer as a row of a Markdown table, then the count."""
+    system = load_personas(paths.PROMPTS)["demo_shop"].text
+    questions, right = load("demo")["question"], 0
+    print("| | question | answer |\n|---|---|---|")
+    for question in questions:
+        asked: list[Message] = [{"role": "user", "content": question["ask"]}]
+        text = await reply(client, model, [{"role": "system", "content": system}, *asked])
+        good = any(all(part.lower() in text.lower() for part in parts) for parts in question["any"])
+        right += good
+        print(f"| {'right' if good else '**wrong**'} | {question['ask']} | {' '.join(text.split())} |")
+    print(f"\n{right} of {len(questions)} right")
+
+
 async def run(options: argparse.Namespace) -> None:
     with served(options.file) as url:
         client = AsyncOpenAI(base_url=url + "/v1", api_key="none", timeout=300)
         model = (await client.models.list()).data[0].id
-        await (handwritten(client, model) if options.handwritten else generated(client, model, options))
+        if options.handwritten:
+            await handwritten(client, model)
+        elif options.demo:
+            await demo(client, model)
+        else:
+            await generated(client, model, options)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=paths.shipped("q8_0"))
     parser.add_argument("--handwritten", action="store_true", help="the hand-written shop instead")
+    parser.add_argument("--demo", action="store_true", help="questions about the demo shop instead")
     parser.add_argument("--split", choices=("train", "held_out"), default="held_out")
     parser.add_argument("--conversations", type=int, default=100, help="of each of the four levels")
     parser.add_argument("--seed", type=int, default=2026)
