@@ -85,10 +85,10 @@ class Comparison:
             for peer in self._peers(case, setup, sizes, result):
                 try:
                     servers[peer.name] = self._started(stack, peer, setup)
-                    asyncio.run(_measure(servers[peer.name], _warm(case), sizes, 0))
+                    asyncio.run(measure(servers[peer.name], warm(case), sizes, 0))
                 except (NoPeer, TargetUnusable) as error:
                     self._give_up(result, servers, peer.name, str(error))
-            asyncio.run(_measure(ours, _warm(case), sizes, 0))
+            asyncio.run(measure(ours, warm(case), sizes, 0))
             for number in range(self.repeat):
                 self._round(case, setup, sizes, servers, result, number + 1)
         result.load_after = os.getloadavg()[0]
@@ -100,7 +100,7 @@ class Comparison:
         for name, server in list(servers.items()):
             with burning(case.busy):
                 try:
-                    summary = asyncio.run(_measure(server, case, sizes, number))
+                    summary = asyncio.run(measure(server, case, sizes, number))
                 except TargetUnusable as error:
                     self._give_up(result, servers, name, error.message)
                     continue
@@ -143,9 +143,9 @@ class Comparison:
         try:
             with ExitStack() as stack:
                 server = self._started(stack, peer, setup)
-                asyncio.run(_measure(server, _warm(case), sizes, 0))
+                asyncio.run(measure(server, warm(case), sizes, 0))
                 with burning(case.busy):
-                    runs = [asyncio.run(_measure(server, case, sizes, seed + 1)) for seed in range(self.tries)]
+                    runs = [asyncio.run(measure(server, case, sizes, seed + 1)) for seed in range(self.tries)]
                 value = statistics.median(map(case.metrics[0].read, runs))
         except (NoPeer, TargetUnusable) as error:
             say(f"  llama-server {' '.join(flags)}: {error}")
@@ -168,13 +168,13 @@ class Comparison:
         result.gave_up[name] = why.splitlines()[-1][:200]
 
 
-def _warm(case: Case) -> Case:
+def warm(case: Case) -> Case:
     """A little of the same: what is done once at the first request is not measured."""
     shape = replace(case.shape, streams=2, requests=2, new=4, prompt=32, turns=1, think=0.0, persona=32, rate=0.0)
     return replace(case, workload="raw", shape=shape, busy=0)
 
 
-async def _measure(server: Running, case: Case, sizes: Sizes, seed: int) -> Summary:
+async def measure(server: Running, case: Case, sizes: Sizes, seed: int) -> Summary:
     """Raises `TargetUnusable`."""
     await asyncio.sleep(SETTLE_SECONDS * bool(seed))
     target = Target(server.url, timeout=REPLY_SECONDS)
