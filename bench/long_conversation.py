@@ -82,6 +82,7 @@ def _row(
         "turn P50 ms": f"{percentile(seconds, 50):.0f}",
         "P95": f"{percentile(seconds, 95):.0f}",
         "name right": f"{sum(right)} of {len(right)}" if right else "-",
+        "name at the end": ("right" if right[-1] else "wrong") if right else "-",
         f"prompts under {NEAR:,}": f"{sum(near)} of {len(near)}" if right else "-",
         "hours at the end": "right" if OPENING in turns[-1].text else "wrong",
     }

@@ -232,8 +232,8 @@ class Settings(BaseSettings):
     )
     abandon: Literal["at_once", "grace", "never"] = Field(
         default="never",
-        description="When a stored reply whose last reader has left is stopped. Background replies never are; replies "
-        "that are not stored always are, at once.",
+        description="When a stored reply whose last reader has left is stopped. Background replies and those with an "
+        "Idempotency-Key never are; replies that are not stored always are, at once.",
     )
     abandon_seconds: float = Field(
         default=30.0,

@@ -95,7 +95,8 @@ class ContextReport:
     `parts` adds up to `prompt_tokens`: system, pinned, summary, history, input and template (what the chat template
     adds around and between them). `kept`, `dropped` and `summarised` are ids of items, oldest first; an item whose
     content a summary stands for is in `summarised`, and in neither of the others. `cut` counts tokens that were taken
-    from the middle of the newest message.
+    from the middle of the newest message. `dropped_tokens` and `summarised_tokens` are what these items would take as
+    rendered, each in its own frame; both are 0 in what was stored before they were counted.
     """
 
     window: int
@@ -106,6 +107,8 @@ class ContextReport:
     dropped: tuple[str, ...] = ()
     summarised: tuple[str, ...] = ()
     cut: int = 0
+    dropped_tokens: int = 0
+    summarised_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

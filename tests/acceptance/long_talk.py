@@ -67,7 +67,7 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """A conversation and its turns, in order; `recalled` are those that asked for the name."""
+    """A conversation and its turns, in order; `recalled` are those that asked for the name, the last one at the end."""
 
     conversation: str
     pinned: tuple[str, ...]
@@ -106,6 +106,7 @@ async def talk(
         if dropped if ask_every is None else number % ask_every == 0:
             found.recalled.append(await _turn(client, made.id, "What is my name?", store=False))
         on_turn()
+    found.recalled.append(await _turn(client, made.id, "What is my name?", store=False))
     return found
 
 

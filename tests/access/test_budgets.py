@@ -150,6 +150,19 @@ def test_a_clock_that_steps_back_refills_nothing() -> None:
     budgets.reserve([account], 100, DAY + 120)
 
 
+def test_a_reply_that_nobody_asked_for_is_no_request() -> None:
+    """The server's own summaries would use up a visitor's requests: their next question would be a 429."""
+    mine = key(requests_per_minute=1, tokens_total=100)
+    budgets = book(mine)
+    budgets.refund(budgets.reserve([mine], 10, DAY, requests=0), DAY)
+    budgets.reserve([mine], 10, DAY, requests=0)
+    budgets.reserve([mine], 10, DAY)
+    assert refusal(budgets, [mine], 10, DAY).details["budget"] == "key.requests_per_minute"
+    budgets.reserve([mine], 80, DAY, requests=0)
+    with pytest.raises(BudgetExceeded):
+        budgets.reserve([mine], 1, DAY, requests=0)
+
+
 def test_a_restart_adopts_what_is_open_without_refusing() -> None:
     """A reply that goes on after a crash would fail because its own tokens are in its way."""
     account = key(tokens_per_minute=100, tokens_total=1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,13 @@ async def lives(database: Path) -> AsyncIterator[Open]:
     async with AsyncExitStack() as stack:
 
         async def start(
-            rules: Rules | None = None, conversation_limits: Limits | None = None, recent: Recent | None = None
+            rules: Rules | None = None,
+            conversation_limits: Limits | None = None,
+            recent: Recent | None = None,
+            model: str | None = None,
         ) -> ChatService:
-            pool = Pool(card_for_file(SHIPPED))
+            card = card_for_file(SHIPPED)
+            pool = Pool(replace(card, name=model or card.name))
             load = Load(
                 str(SHIPPED), 512, 2048, slots=4, threads=1, threads_least=1, chunk=64, chunk_busy=32, exact=True
             )

@@ -13,6 +13,7 @@ from tests.chat.talks import CHATML, item, turns
 from frontdesk.chat.context import Policy
 from frontdesk.chat.fitting import ContextManager, Fitted
 from frontdesk.chat.template import ChatTemplate
+from frontdesk.chat.turns import messages_of
 from frontdesk.errors import ContextLengthExceeded, InvalidRequest, RequestRefused
 from frontdesk.fleet.tokenizer import Tokenizer
 from frontdesk.llamacpp.vocab import Vocab
@@ -76,6 +77,9 @@ class Fitter:
         everything = [each.id for each in (*items, *asked) if each.kind != "summary"]
         assert sorted(id for group in groups for id in group) == sorted(everything)
         assert all(sorted(group, key=everything.index) == list(group) for group in groups)
+        assert min(report.dropped_tokens, report.summarised_tokens) >= 0
+        assert report.dropped or report.dropped_tokens == 0
+        assert report.summarised or report.summarised_tokens == 0
         return fitted
 
 
@@ -170,6 +174,49 @@ def test_a_long_conversation_never_fails(fitters: dict[str, Fitter], name: str) 
         fitted = fit(turns(count), window=300)
         first_user = next(message for message in fitted.messages if message.role != "system")
         assert first_user.role == "user"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    talk=st.lists(st.tuples(WORDS, st.booleans(), WORDS), min_size=1, max_size=20),
+    covered=st.integers(0, 40),
+    pins=st.sets(st.integers(0, 19), max_size=3),
+    window=st.integers(150, 400),
+    words=st.integers(0, 300),
+)
+def test_what_was_left_out_is_counted_exactly(
+    fit: Fitter, talk: list[tuple[str, bool, str]], covered: int, pins: set[int], window: int, words: int
+) -> None:
+    """A meter would not add up: what was sent, dropped, summed up and cut must be all that was ever said, and each
+    group what the template makes of it."""
+    said: list[Item] = []
+    for i, (question, looks_up, answer) in enumerate(talk):
+        said.append(item(f"u{i}", "user", question))
+        if looks_up:
+            call = ToolCall(f"c{i}", "look_up", '{"order": 7}')
+            said.append(Item(f"fc{i}", "function_call", Message("assistant", "", tool_calls=(call,))))
+            said.append(Item(f"fco{i}", "function_call_output", Message("tool", answer, tool_call_id=f"c{i}")))
+        said.append(item(f"a{i}", "assistant", answer))
+    summary = Item("cmp", "summary", Message("system", "They asked."), covers=tuple(i.id for i in said[:covered]))
+    asked = item("new", "user", "And now? " + "word " * words)
+    policy = Policy(long_message="cut")
+    try:
+        fitted = fit(
+            said, input=[asked], window=window, policy=policy, summary=summary if covered else None,
+            pinned={f"u{i}" for i, (_, looks_up, _) in enumerate(talk) if i in pins and not looks_up},
+        )  # fmt: skip
+    except ContextLengthExceeded:  # pins that leave no room
+        return
+    report = fitted.report
+
+    def tokens(items: list[Item]) -> int:
+        return len(fit.template.render(messages_of(items), add_generation_prompt=False))
+
+    assert report.dropped_tokens == tokens([each for each in said if each.id in report.dropped])
+    assert report.summarised_tokens == tokens([each for each in said if each.id in report.summarised])
+    sent = report.prompt_tokens - dict(report.parts)["summary"]
+    whole = fit.template.render([Message("system", "Be brief."), *messages_of([*said, asked])])
+    assert sent + report.dropped_tokens + report.summarised_tokens + report.cut == len(whole)
 
 
 def test_prompts_grow_at_their_end(fit: Fitter) -> None:

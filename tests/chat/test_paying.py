@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 from tests.chat.lives import CONVERSATION, DANA, Open, answered, asks, conversation
 
+from frontdesk.chat.service import ChatService
 from frontdesk.errors import (
     BudgetExceeded,
     Forbidden,
     NotFound,
 )
+from frontdesk.messages import Item, Message
 from frontdesk.principal import Limits, Principal
 from frontdesk.wire.openai_responses import OpenAIResponses
+
+GREETING = Item("msg_" + "1" * 32, "message", Message("assistant", "Hello! How can I help?"))
 
 
 async def test_budgets_are_settled_to_the_token(open_service: Open) -> None:
@@ -29,6 +33,34 @@ async def test_budgets_are_settled_to_the_token(open_service: Open) -> None:
         await service.start(asks(conversation=id, max_output_tokens=400), DANA)
     assert refused.value.details["remaining"] == 400 - prompt - 20
     assert (await service.store.ledger.used("conversation", id, 0))[0] == prompt + 20
+
+
+async def test_what_is_left_is_told_before_the_next_turn(open_service: Open) -> None:
+    """A page would show what was left while the longest answer was still held, until the next question corrects it."""
+    service = await open_service(conversation_limits=Limits(tokens_total=600))
+    id = await conversation(service)
+    await service.store.conversations.add_items("dana", id, [GREETING])
+    assert await left(service, id) == 600
+    (reply,) = await service.start(asks(conversation=id, max_output_tokens=350), DANA)
+    assert await left(service, id) == 600 - reply.usage.prompt - 350
+    await service.cancel(DANA, reply.id)
+    used = reply.usage.prompt * reply.computed + reply.usage.completion
+    assert used < 350
+    assert await left(service, id) == 600 - used
+
+
+async def left(service: ChatService, conversation: str) -> int:
+    _, headers = await service.preview(DANA, conversation)
+    assert headers["x-ratelimit-limit-tokens"] == "600"
+    return int(headers["x-ratelimit-remaining-tokens"])
+
+
+async def test_no_budget_is_told_where_there_is_none(open_service: Open) -> None:
+    """A page would show a budget that nobody has set."""
+    service = await open_service()
+    id = await conversation(service)
+    await service.store.conversations.add_items("dana", id, [GREETING])
+    assert (await service.preview(DANA, id))[1] == {}
 
 
 async def test_a_cancelled_reply_gives_back_what_it_did_not_use(open_service: Open) -> None:
@@ -54,11 +86,12 @@ async def test_a_summary_is_paid_by_its_conversation(open_service: Open) -> None
     id = await conversation(service)
     await answered(service, asks("When are you open on Saturday?", conversation=id, max_output_tokens=10))
     before = (await service.store.ledger.used("conversation", id, 0))[0]
-    compaction = await service.compact(OpenAIResponses().parse({"conversation": id}), DANA)
+    call = OpenAIResponses().parse({"conversation": id, "store": False})
+    compaction = await service.compact(call, DANA)
     await service.flush()
     used = (await service.store.ledger.used("conversation", id, 0))[0] - before
     assert used == compaction.usage.prompt + compaction.usage.completion
-    again = [service.compact(OpenAIResponses().parse({"conversation": id}), DANA) for _ in range(9)]
+    again = [service.compact(call, DANA) for _ in range(9)]
     results = await asyncio.gather(*again, return_exceptions=True)
     assert any(isinstance(result, BudgetExceeded) for result in results)
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.chat.lives import DANA, Open, answered, asks, conversation, end_life, ended
 
+from frontdesk.chat.keeping import order_of
 from frontdesk.chat.prompting import Prompting
 from frontdesk.chat.reply import Reply
+from frontdesk.chat.service import Rules
 from frontdesk.errors import (
     Conflict,
     ContextLengthExceeded,
@@ -24,10 +28,12 @@ from frontdesk.errors import (
     StorageFailed,
 )
 from frontdesk.generation import Failed
+from frontdesk.messages import Item, Message, item_id
 from frontdesk.principal import Limits
 from frontdesk.store.database import Operation, Result
 from frontdesk.store.records import Ending
 from frontdesk.store.store import Store
+from frontdesk.wire.openai_chat import OpenAIChat
 from frontdesk.wire.openai_responses import OpenAIResponses
 
 
@@ -105,6 +111,26 @@ async def test_a_reply_goes_on_from_before_a_gap(open_service: Open) -> None:
     whole = await answered(service, asks())
     assert again.log.text() == whole.log.text()
     assert (await service.open(DANA, reply.id)).log.events == again.log.events
+
+
+async def test_what_was_left_out_is_kept_with_its_tokens(open_service: Open) -> None:
+    """A response that is read again would tell of another context than its first reader saw, or one that an earlier
+    version stored, without these counts, could not be read any more."""
+    service = await open_service()
+    id = await conversation(service)
+    said = [Item(item_id("message"), "message", Message("user", f"Question {i}? " * 20)) for i in range(12)]
+    await service.store.conversations.add_items("dana", id, said)
+    reply = await answered(service, asks(conversation=id))
+    report = reply.order.report
+    assert report.dropped_tokens > 0
+    record = await service.store.responses.get("dana", reply.id)
+    assert record is not None
+    assert (await service.open(DANA, reply.id)).identity.context == report
+    kept = json.loads(record.context)
+    assert kept.pop("dropped_tokens") == report.dropped_tokens
+    assert kept.pop("summarised_tokens") == 0
+    old = order_of(replace(record, context=json.dumps(kept).encode()), service.pool.pick(None))
+    assert old.report == replace(report, dropped_tokens=0)
 
 
 async def test_a_start_is_not_cut_in_two(open_service: Open) -> None:
@@ -230,3 +256,13 @@ async def test_an_end_that_the_database_refuses_is_written_later(
     usage = reply.usage
     assert (await service.store.ledger.used("conversation", id, 0))[0] == usage.prompt + usage.completion
     await answered(service, asks("Thanks", conversation=id))
+
+
+async def test_a_chat_is_not_kept_longer_than_its_key(open_service: Open) -> None:
+    """Whoever uses an API that keeps nothing would have all that was said kept for ever, for the sake of a retry."""
+    service = await open_service(Rules(idempotency_hours=-1))
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
+    chats = [await answered(service, OpenAIChat().parse(body), idempotency="k") for _ in range(2)]
+    response = await answered(service, asks(), idempotency="another")
+    kept = [await service.store.responses.get("dana", reply.id) for reply in (*chats, response)]
+    assert [record is not None for record in kept] == [False, False, True]

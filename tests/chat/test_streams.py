@@ -123,6 +123,23 @@ async def test_waiting_for_the_end_gives_the_end() -> None:
     assert log.text() == "0 1 2 "
 
 
+async def test_waiting_for_growth() -> None:
+    """Who tells a reader its place in the line would sleep through the first words, or through the end."""
+    log = StreamLog()
+    log.append(STARTED)
+    assert not await log.grown(1, 0)
+    assert log._waiting == [], "every look would leave something behind"  # pyright: ignore[reportPrivateUsage]
+    waiting = asyncio.create_task(log.grown(1, 3600))
+    await turns(2)
+    log.append(Delta("x", 1))
+    assert await asyncio.wait_for(waiting, 10)
+    assert await log.grown(1, 0), "it has grown before"
+    waiting = asyncio.create_task(log.grown(2, 3600))
+    await turns(2)
+    log.suspend()
+    assert await asyncio.wait_for(waiting, 10)
+
+
 async def test_a_late_reader_gets_all_in_one_batch() -> None:
     """A slow reader would cost more work, not less, and fall behind for good."""
     log = StreamLog()

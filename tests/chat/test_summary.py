@@ -120,6 +120,17 @@ def test_pinned_items_are_not_summed_up(ask: Asker) -> None:
     assert ask(turns(1), left=set()) is None
 
 
+def test_what_is_pinned_later_leaves_the_summary(ask: Asker) -> None:
+    """What is sent verbatim would be told once more, in the words of a summary that was made before the pin."""
+    old = Item("cmp", "summary", Message("system", "Ann said 0."), covers=("u0", "a0"))
+    task = ask(turns(2), left={"u1"}, old=old, pinned={"u0"})
+    assert "user says 0" not in asked(task)
+    made = answered(task, "Nothing else.")
+    assert made.message.content == "Nothing else."
+    assert made.covers == ("a0", "u1")
+    assert ask(turns(2), left={"u1"}, old=made, pinned={"u0"}) is None
+
+
 @pytest.mark.parametrize(("words", "window", "turns_at_once"), [(0, 512, 7), (8, 512, 1), (30, 200, 0)])
 def test_a_few_turns_at_once_oldest_first(ask: Asker, words: int, window: int, turns_at_once: int) -> None:
     """The request to sum up would be refused, or be more than a small model can sum up; or turns would be torn apart

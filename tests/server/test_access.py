@@ -322,6 +322,24 @@ def test_a_visitors_budget_is_told_kept_and_refused(house: House) -> None:
     assert 1 <= int(third.headers["retry-after"]) <= 60
 
 
+def test_what_is_left_is_told_with_the_context(house: House) -> None:
+    """Who talks over a WebSocket, which has no headers for each turn, would never learn what its budget has left."""
+    headers = bearer(house.visitor(tokens_per_day=2000)["value"])
+    with httpx2.Client(base_url=house.server.url + "/v1", headers=headers, timeout=30) as http:
+        id = http.post("/conversations", json={}).json()["id"]
+        asked = {"type": "response.create", "conversation": id, "input": "Hello", "max_output_tokens": 300}
+        with connect(house.server.ws_url + "/v1/responses", additional_headers=headers, proxy=None) as socket:
+            socket.send(json.dumps(asked))
+            while not (last := json.loads(socket.recv(30)))["type"].startswith(("response.completed", "response.inc")):
+                pass
+        context = http.get(f"/conversations/{id}/context")
+    took = last["response"]["usage"]["total_tokens"]
+    assert last["response"]["usage"]["output_tokens"] < 300, "the rest of the hold goes back"
+    assert context.json()["dropped_tokens"] == context.json()["summarised_tokens"] == 0
+    assert context.headers["x-ratelimit-limit-tokens"] == "2000"
+    assert context.headers["x-ratelimit-remaining-tokens"] == str(2000 - took)
+
+
 async def test_a_crowd_spends_exactly_the_budget(house: House) -> None:
     """Requests that come together would together get more than one of them alone: 100 at once, a budget for 10."""
     probe = house.visitor()["value"]

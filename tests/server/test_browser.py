@@ -105,6 +105,14 @@ def test_preflight(shop: Server) -> None:
     assert "access-control-allow-origin" not in foreign.headers
 
 
+def test_preflight_of_openais_client(shop: Server) -> None:
+    """If this fails, the `openai` package in a page of a listed origin is stopped by the browser."""
+    headers = "authorization,content-type,x-stainless-arch,x-stainless-lang,x-stainless-os,x-stainless-package-version,"
+    headers += "x-stainless-retry-count,x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout"
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": headers}
+    assert httpx2.options(shop.url + "/v1/responses", headers={"origin": SHOP, **asked}).status_code == 200
+
+
 def test_without_listed_origins_there_is_no_cors(server: Server) -> None:
     """If this fails, a default installation lets pages read answers."""
     response = httpx2.get(server.url + "/v1/models", headers={"origin": "https://nobody.example"})

@@ -221,11 +221,13 @@ async def test_a_visitor_of_one_conversation(house: House) -> None:
 
 async def test_options(house: House) -> None:
     """If this fails, pins, policy or budget of a conversation are lost or cannot be taken back."""
-    made = (await house.ask("POST", PATH, {"context": {"policy": "summarise"}, "budget": {"tokens_total": 9}})).json()
+    body = {"context": {"policy": "summarise"}, "budget": {"tokens_total": 9}, "items": [user("Hi")]}
+    made = (await house.ask("POST", PATH, body)).json()
     assert (made["context"], made["budget"], made["metadata"]) == ({"policy": "summarise"}, {"tokens_total": 9}, {})
-    pins = {"pinned": [item_id("message")], "keep_last": 2, "reserve": 100, "truncation": "disabled",
-            "long_message": "cut"}  # fmt: skip
     path = f"{PATH}/{made['id']}"
+    (item,) = (await house.ask("GET", f"{path}/items")).json()["data"]
+    pins = {"pinned": [item["id"]], "keep_last": 2, "reserve": 100, "truncation": "disabled",
+            "long_message": "cut"}  # fmt: skip
     changed = (await house.ask("POST", path, {"context": pins, "metadata": {"a": "b"}})).json()
     assert (changed["context"], changed["budget"], changed["metadata"]) == (pins, {"tokens_total": 9}, {"a": "b"})
     record = await house.store.conversations.get("", made["id"])
@@ -234,6 +236,20 @@ async def test_options(house: House) -> None:
     changed = (await house.ask("POST", path, {"context": None, "metadata": None, "budget": {}})).json()
     assert (changed["context"], changed["budget"], changed["metadata"]) == (None, None, {})
     assert (await house.ask("GET", path)).json() == changed
+
+
+async def test_only_what_is_there_is_pinned(house: House) -> None:
+    """If this fails, a mistyped pin is taken without a word, and what should stay leaves; or a list of pins can not be
+    sent again once one of its items was deleted."""
+    made, other = [(await house.ask("POST", PATH, {"items": [user("Hi")]})).json()["id"] for _ in range(2)]
+    ids = [(await house.ask("GET", f"{PATH}/{id}/items")).json()["data"][0]["id"] for id in (made, other)]
+    for id in (ids[1], item_id("message")):
+        assert await house.error("POST", f"{PATH}/{made}", {"context": {"pinned": [id]}}) == (400, "context.pinned")
+    assert await house.error("POST", PATH, {"context": {"pinned": [ids[0]]}}) == (400, "context.pinned")
+    pins = {"context": {"pinned": [ids[0]]}}
+    assert (await house.ask("POST", f"{PATH}/{made}", pins)).status_code == 200
+    await house.ask("DELETE", f"{PATH}/{made}/items/{ids[0]}")
+    assert (await house.ask("POST", f"{PATH}/{made}", pins)).status_code == 200
 
 
 async def test_options_set_at_the_same_time(house: House) -> None:

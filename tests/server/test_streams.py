@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -46,6 +47,47 @@ def test_only_lines_that_every_client_understands(start_server: Callable[..., Se
     comments = {line for line in lines if line.startswith(": ")}
     assert comments, "a reply of a second or more had no keep-alive"
     assert all(line.split()[1] in ("ping", "prefill", "queued") for line in comments)
+
+
+def test_the_place_in_the_line_is_told_at_once(start_server: Callable[..., Server]) -> None:
+    """If this fails, a page that waits behind others says nothing before the first keep-alive, or old places."""
+    server = start_server(slots="1", ping_seconds="3600")
+    talk = {**HELLO, "max_tokens": 1800, "ignore_eos": True}
+    with ExitStack() as closing:
+        first, second, third = (closing.enter_context(open_stream(server, talk)) for _ in range(3))
+        assert comment(third) == ": queued 2"
+        assert comment(second) == ": queued 1"
+        first.close()
+        assert comment(third) == ": queued 1"
+        second.close()
+        rest = list(third.lines)
+    assert [line for line in rest if line.startswith(":")] in ([], [": prefill"])
+    assert rest[-2:] == ["data: [DONE]", ""]
+
+
+def test_who_does_not_wait_is_told_nothing(start_server: Callable[..., Server]) -> None:
+    """If this fails, every stream has something in it that only those who wait want to know."""
+    _, text = stream(start_server(slots="1", ping_seconds="3600"), HELLO)
+    assert not [line for line in text.split("\n") if line.startswith(":")]
+
+
+class Listening:
+    """A chat completion that is being streamed."""
+
+    def __init__(self, answer: httpx2.Response) -> None:
+        self.lines = answer.iter_lines()
+        self.close = answer.close
+
+
+@contextmanager
+def open_stream(server: Server, body: dict[str, Any]) -> Iterator[Listening]:
+    with httpx2.stream("POST", server.url + CHAT, json=body, timeout=60) as answer:
+        yield Listening(answer)
+
+
+def comment(stream: Listening) -> str:
+    """The next one."""
+    return next(line for line in stream.lines if line.startswith(":"))
 
 
 def test_several_choices_arrive_interleaved(server: Server) -> None:

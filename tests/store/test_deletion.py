@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,24 @@ async def test_a_response_goes_with_its_journal(store: Store) -> None:
     await making.write(store, journal_entry(reply, 0, 1, 2))
     assert await store.responses.delete(OWNER, reply.id)
     assert await rows(store) == {}
+
+
+async def test_what_was_kept_for_its_name_goes_with_it(store: Store) -> None:
+    """A chat that nobody asked to be kept would stay for ever because its request had an Idempotency-Key."""
+
+    async def named(parameters: bytes, seconds: float, *, ends: bool = True) -> str:
+        record = response(parameters=parameters)
+        await store.responses.begin(record, idempotency=Idempotency(record.id, b"hash", time.time() + seconds))
+        if ends:
+            await making.end(store, ending(record))
+        return record.id
+
+    chats = [await named(b"chat", -1) for _ in range(60)]
+    others = [await named(b"response", -1), await named(b"chat", 60), await named(b"chat", -1, ends=False)]
+    assert await store.idempotency.forget(lambda parameters: parameters == b"chat") == 60
+    found = [await store.responses.get(OWNER, id) for id in (*chats, *others)]
+    assert [record.id for record in found if record] == others
+    assert (await rows(store))["idempotency"] == 2
 
 
 async def test_an_item_is_taken_out(store: Store) -> None:

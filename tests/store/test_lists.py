@@ -158,6 +158,7 @@ READS = {
     "handoff": lambda store: store.handoffs.of_conversation(OWNER, "conv_5"),
     "handoffs": lambda store: store.handoffs.newest("open"),
     "next handoffs": lambda store: store.handoffs.newest(after="hnd_5"),
+    "expired names": lambda store: store.idempotency.forget(bool),
     "feedback of a conversation": lambda store: store.feedback.of_conversation(OWNER, "conv_5"),
 }
 

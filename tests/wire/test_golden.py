@@ -17,9 +17,8 @@ from frontdesk.wire import HTTP_FORMATS
 from frontdesk.wire._format import Identity
 
 GOLDEN = Path(__file__).parent / "golden"
-CONTEXT = ContextReport(
-    4096, 512, 12, (("system", 5), ("history", 0), ("input", 4), ("template", 3)), ("msg_2",), ("msg_0", "msg_1")
-)
+PARTS = (("system", 5), ("history", 0), ("input", 4), ("template", 3))
+CONTEXT = ContextReport(4096, 512, 12, PARTS, ("msg_2",), ("msg_0", "msg_1"), dropped_tokens=31)
 IDENTITY = Identity("0123456789abcdef0123456789abcdef", "shop-small", 1_790_000_000, context=CONTEXT, store=True)
 STARTED = Started("shop-small", 1_790_000_000)
 USAGE = Usage(prompt=12, cached=8, completion=3)

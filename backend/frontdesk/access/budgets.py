@@ -43,6 +43,7 @@ class Hold:
     """Tokens set aside for one reply since `at`. Give it back to `Budgets.settle` or `refund`, once."""
 
     tokens: int
+    requests: int
     at: float
     open: bool
     _charged: list[tuple[Spent, list[Window]]]
@@ -75,8 +76,9 @@ class Budgets:
     ) -> None:
         """Begin with what the ledger says of an account: (tokens, requests) of this minute, this day and all time.
 
-        An entry of the ledger counts in the window of its `at`, which should be its hold's. Does nothing for an account
-        that is known: the book then knows more than whoever read the ledger.
+        An entry of the ledger counts in the window of its `at`, which should be its hold's, and as a request even where
+        it was held without one: in the minute of a restart too much may be refused, never too little. Does nothing for
+        an account that is known: the book then knows more than whoever read the ledger.
         """
         self._forget(now)
         if self.knows(account):
@@ -86,19 +88,21 @@ class Budgets:
             window = spent.window(period, now)
             window.tokens, window.requests = tokens, requests
 
-    def reserve(self, accounts: Sequence[BudgetAccount], tokens: int, now: float) -> Hold:
-        """Set aside the most that a reply can take, and count one request. All accounts, or none and `BudgetExceeded`.
+    def reserve(self, accounts: Sequence[BudgetAccount], tokens: int, now: float, *, requests: int = 1) -> Hold:
+        """Set aside the most that a reply can take, and count its request; a reply that nobody asked for has none. All
+        accounts, or none and `BudgetExceeded`.
 
         Of several budgets that refuse, the error names the one that refills last.
         """
+        needs = {"tokens": tokens, "requests": requests}
         refusals = [
             _refusal(account, budget, left, tokens, now)
             for account, budget, left in self._lefts(accounts, now)
-            if left < (tokens if budget.unit == "tokens" else 1)
+            if left < needs[budget.unit]
         ]
         if refusals:
             raise max(refusals, key=lambda error: error.retry_after)
-        return self._hold(accounts, tokens, now, now)
+        return self._hold(accounts, tokens, now, now, requests)
 
     def adopt(self, accounts: Sequence[BudgetAccount], tokens: int, now: float, at: float | None = None) -> Hold:
         """After a restart: what a reply that goes on had reserved at `at` (default: now). Never refuses."""
@@ -106,11 +110,11 @@ class Budgets:
 
     def settle(self, hold: Hold, tokens: int, now: float) -> None:
         """The reply took so many tokens; the rest of the hold is free again. Raises `ValueError` the second time."""
-        self._close(hold, tokens, 0, now)
+        self._close(hold, tokens, now)
 
     def refund(self, hold: Hold, now: float) -> None:
         """The reply never began: neither tokens nor a request were used. Raises `ValueError` when already settled."""
-        self._close(hold, 0, 1, now)
+        self._close(hold, 0, now, requests_back=hold.requests)
 
     def remaining(self, accounts: Sequence[BudgetAccount], now: float) -> int | None:
         """Tokens that one request may still take; `None` when no token budget is set."""
@@ -138,10 +142,12 @@ class Budgets:
                 window = self._spent(account).window(budget.period, now)
                 yield account, budget, budget.limit - window.used(budget.unit)
 
-    def _hold(self, accounts: Sequence[BudgetAccount], tokens: int, now: float, at: float) -> Hold:
+    def _hold(
+        self, accounts: Sequence[BudgetAccount], tokens: int, now: float, at: float, requests: int = 1
+    ) -> Hold:
         if tokens < 0:
             raise ValueError(f"cannot reserve {tokens} tokens")
-        hold = Hold(tokens, at, True, [])
+        hold = Hold(tokens, requests, at, True, [])
         for account in accounts:
             if not account.limits:
                 continue
@@ -149,7 +155,7 @@ class Budgets:
             windows = [spent.window_of(period, at, now) for period in PERIODS]
             for window in windows:
                 window.held += tokens
-                window.requests += 1
+                window.requests += requests
             spent.open_holds += 1
             spent.wanted = False
             spent.seen = now
@@ -157,7 +163,7 @@ class Budgets:
             hold._charged.append((spent, windows))
         return hold
 
-    def _close(self, hold: Hold, tokens: int, requests_back: int, now: float) -> None:
+    def _close(self, hold: Hold, tokens: int, now: float, *, requests_back: int = 0) -> None:
         if not hold.open:
             raise ValueError("this hold is settled already")
         if tokens < 0:

@@ -204,18 +204,28 @@ class ContextManager:
             less = min(costs[kind], max(0, shared))
             costs[kind] -= less
             shared -= less
-        kept = set(talk.sent(prompt.plan))
-        named = [(i, item.id) for i, item in enumerate(talk.entries) if item.id]
-        left = [id for i, id in named if i not in kept]
+        kept = talk.sent(prompt.plan)
+        left = sorted(set(range(len(talk.entries))).difference(kept))
+        summarised = [i for i in left if talk.entries[i].id in talk.covered]
+        dropped = [i for i in left if talk.entries[i].id not in talk.covered]
+
+        def ids(places: Sequence[int]) -> tuple[str, ...]:
+            return tuple(id for i in places if (id := talk.entries[i].id))
+
+        def tokens(places: Sequence[int]) -> int:
+            return sum(talk.parts[i].tokens for i in places)
+
         report = ContextReport(
             window=window,
             reserve=reserve,
             prompt_tokens=total,
             parts=(*costs.items(), ("template", total - sum(costs.values()))),
-            kept=tuple(id for i, id in named if i in kept),
-            dropped=tuple(id for id in left if id not in talk.covered),
-            summarised=tuple(id for id in left if id in talk.covered),
+            kept=ids(kept),
+            dropped=ids(dropped),
+            summarised=ids(summarised),
             cut=prompt.cut,
+            dropped_tokens=tokens(dropped),
+            summarised_tokens=tokens(summarised),
         )
         return Fitted(prompt.messages, prompt.tokens, window - total, report)
 

@@ -1,12 +1,12 @@
 """What a turn goes on with: the items of its conversation or of its chain of responses, and how they are to be fitted.
 
-A fork from a response that was made in a conversation sees the conversation as it was up to that response. Knows the
-store; no template, no tokens.
+A fork from a response that was made in a conversation sees the conversation as it was up to that response, by its
+settings and at its cost. Knows the store; no template, no tokens.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
@@ -16,19 +16,21 @@ from frontdesk.generation import Truncation, Turn
 from frontdesk.messages import Item
 from frontdesk.principal import Limits, Principal
 from frontdesk.store.records import ConversationRecord, ResponseRecord
+from frontdesk.store.responses import LONGEST_CHAIN
 from frontdesk.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """`items` oldest first, without summaries. `reserve` is the conversation's own wish, in tokens. `persona` is what
-    the caller always talks to, if that is fixed (see `Principal`)."""
+    """`items` oldest first, without summaries. `reserve` is the conversation's own wish, in tokens; `conversation` is
+    the one whose budget pays. `persona` is what the caller always talks to, if that is fixed (see `Principal`)."""
 
     items: tuple[Item, ...] = ()
     summary: Item | None = None
     pinned: frozenset[str] = frozenset()
     policy: Policy = field(default_factory=lambda: Policy(truncation="disabled"))
     reserve: int | None = None
+    conversation: str | None = None
     limits: Limits | None = None  # the conversation's own budget
     persona: str | None = None
 
@@ -46,10 +48,13 @@ class Histories:
             return await self.of_conversation(turn.conversation, principal, turn.truncation)
         if principal.conversation is not None:
             raise Forbidden("this token is good for one conversation only: name it in 'conversation'")
+        records = await self._chain(turn.previous, principal) if turn.previous is not None else []
+        said = tuple(item for record in records for item in (*record.input, *record.output))
+        if records and records[0].conversation is not None:
+            whole = await self.of_conversation(records[0].conversation, principal, turn.truncation)
+            return _up_to(records[0], whole, said)
         policy = Policy(truncation=turn.truncation or "disabled")
-        if turn.previous is None:
-            return History(policy=policy, persona=principal.persona)
-        return History(await self._chain(turn.previous, principal), policy=policy, persona=principal.persona)
+        return History(said, policy=policy, persona=principal.persona)
 
     async def of_conversation(
         self, id: str, principal: Principal, truncation: Truncation | None = None
@@ -68,6 +73,7 @@ class Histories:
                 truncation=truncation or options.get("truncation") or "auto", summarise=policy == "summarise", **given
             ),
             reserve=options.get("reserve"),
+            conversation=id,
             limits=_limits(record),
             persona=principal.persona,
         )
@@ -79,11 +85,14 @@ class Histories:
             raise NotFound(f"conversation '{id}' was not found", param="conversation")
         return record
 
-    async def _chain(self, previous: str, principal: Principal) -> tuple[Item, ...]:
+    async def _chain(self, previous: str, principal: Principal) -> list[ResponseRecord]:
+        """The response and all before it, oldest first."""
         records = await self._store.responses.chain(principal.owner, previous)
-        if not records:
+        missing = records[0].previous if records else previous
+        if missing is not None and len(records) <= LONGEST_CHAIN:
+            behind = f": 'resp_{previous}' goes on from what was deleted" if records else ""
             raise InvalidRequest(
-                f"response 'resp_{previous}' was not found",
+                f"response 'resp_{missing}' was not found{behind}",
                 param="previous_response_id",
                 code="previous_response_not_found",
             )
@@ -93,21 +102,26 @@ class Histories:
                 param="previous_response_id",
                 code="previous_response_in_progress",
             )
-        before = await self._before(records[0], principal)
-        said = [item for record in records for item in (*record.input, *record.output)]
-        return (*before, *said)
+        return records
 
-    async def _before(self, first: ResponseRecord, principal: Principal) -> list[Item]:
-        """What stood in the conversation before the chain's first response: all that is older than it where none of
-        its own items is there, as of a response that failed."""
-        if first.conversation is None:
-            return []
-        own = {item.id for item in (*first.input, *first.output)}
-        items = await self._store.conversations.all_items(principal.owner, first.conversation)
-        items = [item for item in items if item.kind != "summary"]
-        if any(item.id in own for item in items):
-            return list(takewhile(lambda item: item.id not in own, items))
-        return [item for item in items if item.created <= first.created]
+
+def _up_to(first: ResponseRecord, whole: History, said: tuple[Item, ...]) -> History:
+    """The conversation as a fork from its response `first` sees it: what stood before that, and what the chain `said`
+    from there on. A summary that also stands for what came later is no part of it."""
+    items = (*_before(first, whole.items), *said)
+    summary = whole.summary
+    if summary is not None and not {item.id for item in items}.issuperset(summary.covers):
+        summary = None
+    return replace(whole, items=items, summary=summary)
+
+
+def _before(first: ResponseRecord, items: tuple[Item, ...]) -> list[Item]:
+    """What stood in the conversation before the chain's first response: all that is older than it where none of its
+    own items is there, as of a response that failed."""
+    own = {item.id for item in (*first.input, *first.output)}
+    if any(item.id in own for item in items):
+        return list(takewhile(lambda item: item.id not in own, items))
+    return [item for item in items if item.created <= first.created]
 
 
 def _limits(record: ConversationRecord) -> Limits | None:

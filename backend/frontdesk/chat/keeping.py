@@ -54,6 +54,8 @@ class Kept(msgspec.Struct, frozen=True):
     visitor_limits: Limits
     conversation_limits: Limits | None
     truncation: Truncation | None
+    keyed: bool = False
+    paying: str | None = None
 
 
 class KeptError(msgspec.Struct, frozen=True):
@@ -212,8 +214,19 @@ def is_response(record: ResponseRecord) -> bool:
     return msgspec.json.decode(record.parameters, type=Kept).format == OpenAIResponses.name
 
 
+def kept_for_its_key(parameters: bytes) -> bool:
+    """The same by a row's `parameters`: whether it is there for an `Idempotency-Key` alone. Unknown ones are not."""
+    try:
+        return msgspec.json.decode(parameters, type=Kept).format != OpenAIResponses.name
+    except msgspec.MsgspecError:
+        return False
+
+
 def order_of(record: ResponseRecord, backend: Backend) -> Order:
-    """The order that a row describes. Raises `FrontdeskError` when this version cannot read it."""
+    """The order that a row describes. Raises `FrontdeskError` when this version cannot read it. Where `backend` is of
+    another model than the reply, the order says whose it is; it must not begin then."""
+    if backend.card.name != record.model:
+        backend = replace(backend, card=replace(backend.card, name=record.model))
     try:
         kept = msgspec.json.decode(record.parameters, type=Kept)
         report = msgspec.json.decode(record.context, type=ContextReport)
@@ -241,6 +254,8 @@ def order_of(record: ResponseRecord, backend: Backend) -> Order:
         truncation=kept.truncation,
         stored=True,
         background=record.background,
+        keyed=kept.keyed,
+        paying=kept.paying,
     )
 
 
@@ -267,6 +282,8 @@ def _kept(order: Order) -> Kept:
         payer.visitor_limits,
         order.conversation_limits,
         order.truncation,
+        order.keyed,
+        order.paying,
     )
 
 

@@ -52,7 +52,8 @@ def order_for(call: Call, index: int, principal: Principal, prompt: Prompt, limi
         tenant=tenant_number(principal.owner),
         conversation=turn.conversation if turn else None,
         stored=generation.generate and (turn.store if turn else idempotent),
-        background=turn.background if turn else idempotent,
+        background=turn is not None and turn.background,
+        keyed=idempotent,
         first=index == 0,
     )
 

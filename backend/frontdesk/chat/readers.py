@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
+
+RETURN_SECONDS: Final = 30.0  # least time to come back for readers whom the server's death cut off
 
 
 class Readers:
@@ -17,6 +20,12 @@ class Readers:
         self._grace = grace
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
+
+    def cut_off(self) -> None:
+        """The reply goes on in another life of the server; whoever read it may come back."""
+        if self._grace is not None:
+            wait = max(self._grace, RETURN_SECONDS)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._cancel)
 
     def came(self) -> None:
         self._count += 1

@@ -68,6 +68,7 @@ class Order:
     conversation_limits: Limits | None = None  # its own budget
     stored: bool = False
     background: bool = False
+    keyed: bool = False  # it has an Idempotency-Key: whoever lost it asks for it again
     paying: str | None = None  # a conversation that is charged though the reply is no turn of it
     truncation: Truncation | None = None  # what was done about it, when the request left that open
     first: bool = True  # of the replies to one call, which share the prompt
@@ -174,6 +175,18 @@ class Reply:
         self._replay(kept)
         self._append(self._decoder.finish())
         self._conclude(outcome)
+
+    def recite(self, text: str, outcome: Outcome) -> None:
+        """Fill the log of a reply that has ended before, and that another model wrote: from its text, in one piece."""
+        self._ending, self._closing = True, outcome.error or outcome.reason
+        self._append([Delta(text, outcome.usage.completion)] if text else [])
+        self._conclude(outcome)
+
+    def charge(self, kept: Sequence[JournalEntry]) -> None:
+        """Take over what another model's tokens cost. They cannot be read here."""
+        cached = next((entry.cached for entry in kept if entry.cached >= 0), None)
+        self.computed = cached is not None
+        self.usage = Usage(self.usage.prompt, cached or 0, sum(len(entry.tokens) for entry in kept))
 
     def cancel(self) -> None:
         """Stop now; what was generated stays. Does nothing when the reply has ended."""

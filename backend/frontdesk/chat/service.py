@@ -23,6 +23,7 @@ from frontdesk.chat.keeping import (
     Journalled,
     Passing,
     is_response,
+    kept_for_its_key,
     order_of,
     outcome_of,
     record_of,
@@ -36,6 +37,7 @@ from frontdesk.chat.readers import Readers
 from frontdesk.chat.reply import Order, Reply
 from frontdesk.chat.spending import Paying, Spending
 from frontdesk.chat.summarising import Compaction, Summariser
+from frontdesk.chat.talking import Talking
 from frontdesk.errors import (
     Conflict,
     EngineNotReady,
@@ -96,8 +98,8 @@ class ChatService:
         self._watching: set[asyncio.Task[None]] = set()
         self._starting: set[asyncio.Task[list[Reply]]] = set()
         self._stopping = False
-        self._taken: set[tuple[str, str]] = set()  # owner and conversation of every turn that is being written
-        self._retries: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._talking = Talking()
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     # --- starting -----------------------------------------------------------------------------------------------------
 
@@ -133,11 +135,15 @@ class ChatService:
         key = Idempotency(
             idempotency, fingerprint(call), expires=time.time() + 3600 * self._rules.idempotency_hours
         )
-        lock = self._retries.setdefault((principal.owner, idempotency), asyncio.Lock())
-        async with lock:
+        async with self._one_at_a_time(principal, idempotency):
+            await self.store.idempotency.forget(kept_for_its_key)
             if (known := await self.store.idempotency.find(principal.owner, key)) is not None:
-                return [await self._find(principal, known)]
+                return [await self._find(principal, known, anew=True)]
             return await self._start(call, principal, key)
+
+    def _one_at_a_time(self, principal: Principal, name: str) -> asyncio.Lock:
+        """Held while a key's first request is being started, or a response is being cancelled."""
+        return self._locks.setdefault((principal.owner, name), asyncio.Lock())
 
     async def _start_own(self, call: Call, principal: Principal, paying: Paying) -> Reply:
         """A reply that the service itself wants; nobody but it ever sees it."""
@@ -150,11 +156,11 @@ class ChatService:
         backend = self.pool.pick(call.generation.model)
         self._check_line(backend, call.n)
         conversation = call.turn.conversation if call.turn and call.generation.generate else None
-        self._take(principal.owner, conversation)
+        self._talking.take(principal.owner, conversation)
         try:
             replies = await self._prepared(call, principal, key, backend, paying)
         except BaseException:  # a cancelled start too must not lock its conversation
-            self._give_back(principal.owner, conversation)
+            self._talking.give_back(principal.owner, conversation)
             raise
         for reply in replies:
             self._metering.follow(reply, began)
@@ -175,12 +181,12 @@ class ChatService:
         history = await self._histories.of(call.turn, principal) if call.turn else None
         prompt = await self._prompting.prompt(backend, call.generation, call.turn, history)
         if paying is None:
-            paying = Paying(call.turn.conversation if call.turn else None, history.limits if history else None)
+            paying = Paying(history.conversation, history.limits) if history else Paying()
         accounts = await self._spending.accounts(principal, paying)
         self._check_line(backend, call.n)  # others may have come meanwhile
         limit = self._limit(call, prompt, accounts)
         most = [limit + len(prompt.tokens), *[limit] * (call.n - 1)]  # the replies share the prompt
-        holds = self._spending.hold_each(accounts, most)
+        holds = self._spending.hold_each(accounts, most, paying.requests)
         headers = self._spending.headers(accounts) if accounts else {}
         orders = [
             order_for(call, index, principal, prompt, limit, idempotent=key is not None) for index in range(call.n)
@@ -225,23 +231,7 @@ class ChatService:
     def _grace(self, order: Order) -> float | None:
         if not order.stored:
             return 0.0
-        return None if order.background else self._rules.grace
-
-    def _take(self, owner: str, conversation: str | None) -> None:
-        """One turn at a time: the next one goes on from what this one will have said."""
-        if conversation is None:
-            return
-        if (owner, conversation) in self._taken:
-            raise Conflict(
-                f"a turn of conversation '{conversation}' is being answered: wait for its end or cancel it",
-                param="conversation",
-                code="conversation_locked",
-            )
-        self._taken.add((owner, conversation))
-
-    def _give_back(self, owner: str, conversation: str | None) -> None:
-        if conversation is not None:
-            self._taken.discard((owner, conversation))
+        return None if order.background or order.keyed else self._rules.grace
 
     # --- watching -----------------------------------------------------------------------------------------------------
 
@@ -263,20 +253,27 @@ class ChatService:
         for reply in replies:
             self._running.pop(reply.id, None)
             if (conversation := reply.order.conversation) and reply.call.generation.generate:
-                self._give_back(reply.order.principal.owner, conversation)
+                self._talking.give_back(reply.order.principal.owner, conversation)
                 self._summariser.after(conversation, reply.order.principal)
 
     # --- finding again ------------------------------------------------------------------------------------------------
 
-    async def open(self, principal: Principal, id: str) -> Reply:
-        """A stored response, running or ended. Raises `NotFound`; `EngineNotReady` while it waits to be continued."""
-        return await self._find(principal, id, responses_only=True)
+    async def open(self, principal: Principal, id: str, *, anew: bool = False) -> Reply:
+        """A stored response, running or ended. Raises `NotFound`; `EngineNotReady` while it waits to be continued.
+
+        `anew`: the caller has none of its events yet. Then one that another model wrote can be told, though not in the
+        events that it had; otherwise it is `ModelNotFound`.
+        """
+        return await self._find(principal, id, responses_only=True, anew=anew)
 
     async def cancel(self, principal: Principal, id: str) -> Reply:
         """Stop a response and wait for its end; one that has ended stays as it is. Raises `NotFound`."""
-        reply = await self.open(principal, id)
-        reply.cancel()
-        await reply.log.wait_end()
+        async with self._one_at_a_time(principal, id):
+            record = await self._record(principal, id)
+            waits = not (record.ended or id in self._running or self._serves(record)) and is_response(record)
+            reply = await self._given_up(record) if waits else await self.open(principal, id, anew=True)
+            reply.cancel()
+            await reply.log.wait_end()
         return reply
 
     async def delete(self, principal: Principal, id: str) -> None:
@@ -303,12 +300,16 @@ class ChatService:
             raise _not_found(id)
         return record.input
 
-    async def preview(self, principal: Principal, conversation: str, input: tuple[Item, ...] = ()) -> ContextReport:
-        """What the next turn of a conversation would send, `input` being what the customer says in it."""
+    async def preview(
+        self, principal: Principal, conversation: str, input: tuple[Item, ...] = ()
+    ) -> tuple[ContextReport, dict[str, str]]:
+        """What the next turn of a conversation would send, `input` being what the customer says in it; and the headers
+        that say what the budgets it would draw on have left now."""
         history = await self._histories.of_conversation(conversation, principal)
         turn = Turn(input, conversation=conversation)
         prompt = await self._prompting.prompt(self.pool.pick(None), GenerationRequest(None), turn, history)
-        return prompt.report
+        accounts = await self._spending.accounts(principal, Paying(conversation, history.limits))
+        return prompt.report, self._spending.headers(accounts)
 
     async def count(self, call: Call, principal: Principal) -> ContextReport:
         """What a call would send, without starting it."""
@@ -322,7 +323,9 @@ class ChatService:
         check_said(call, principal)
         return await self._summariser.compact(call, principal)
 
-    async def _find(self, principal: Principal, id: str, *, responses_only: bool = False) -> Reply:
+    async def _find(
+        self, principal: Principal, id: str, *, responses_only: bool = False, anew: bool = False
+    ) -> Reply:
         for _ in range(2):  # what runs when it is looked for in the store may have ended when it is looked for here
             record = await self._record(principal, id)
             if responses_only and not is_response(record):
@@ -330,7 +333,10 @@ class ChatService:
             if reply := self._running.get(id):
                 return reply
             if record.ended:
-                return await self._restored(record)
+                return await self._restored(record, anew)
+            if not self._serves(record):
+                why = f"the reply waits until model {record.model!r} is served again; cancelling ends it"
+                raise EngineNotReady(why, retry_after=60.0)
         raise EngineNotReady("the reply is about to be continued", retry_after=1.0)
 
     async def _record(self, principal: Principal, id: str) -> ResponseRecord:
@@ -339,9 +345,16 @@ class ChatService:
             raise _not_found(id)
         return record
 
-    async def _restored(self, record: ResponseRecord) -> Reply:
-        # Its token ids mean nothing to another model.
-        reply = self._reply(order_of(record, self.pool.pick(record.model)))
+    def _serves(self, record: ResponseRecord) -> bool:
+        """Whether this is the model that wrote it. Its token ids mean nothing to another one."""
+        return any(card.name == record.model for card in self.pool.cards)
+
+    async def _restored(self, record: ResponseRecord, anew: bool) -> Reply:
+        foreign = anew and not self._serves(record)
+        reply = self._reply(order_of(record, self.pool.pick(None if foreign else record.model)))
+        if foreign:
+            reply.recite("".join(item.message.content for item in record.output), outcome_of(record))
+            return reply
         # In a thread, as it decodes all of it; nobody else has this reply yet.
         await asyncio.to_thread(reply.restore, await self.store.journal.read(record.id), outcome_of(record))
         return reply
@@ -368,23 +381,37 @@ class ChatService:
             raise ModelNotFound(f"model {record.model!r} is not served here")
         order = order_of(record, backend)
         kept = await self.store.journal.resume(record.id)
-        accounts = await self._spending.accounts(
-            order.principal, Paying(order.conversation, order.conversation_limits)
-        )
-        most = len(order.prompt) + order.parameters.max_tokens
-        holds = self._spending.adopt(accounts, most, order.created)
-        if order.conversation is not None:
-            self._taken.add((order.principal.owner, order.conversation))
+        accounts = await self._accounts_of(order)
+        self._talking.resume(order.principal.owner, order.conversation)
         reply = self._reply(order)
         self._metering.follow(reply, order.created, kept)
-        self._watch([reply], holds)
+        self._watch([reply], self._adopted(order, accounts))
         try:
             reply.begin(kept)
+            reply.readers.cut_off()
         except Exception:  # undone whatever it is; `recover` logs it
             reply.suspend()
             self._running.pop(reply.id, None)
-            self._give_back(order.principal.owner, order.conversation)
+            self._talking.give_back(order.principal.owner, order.conversation)
             raise
+
+    async def _given_up(self, record: ResponseRecord) -> Reply:
+        """An unfinished reply of another model, to be cancelled: it costs its tokens, and nobody can read them."""
+        order = order_of(record, self.pool.pick(None))
+        kept = await self.store.journal.resume(record.id)
+        accounts = await self._accounts_of(order)
+        self._talking.take(order.principal.owner, order.conversation)
+        reply = self._reply(order)
+        reply.charge(kept)
+        self._watch([reply], self._adopted(order, accounts))
+        return reply
+
+    async def _accounts_of(self, order: Order) -> list[BudgetAccount]:
+        paying = Paying(order.conversation or order.paying, order.conversation_limits)
+        return await self._spending.accounts(order.principal, paying)
+
+    def _adopted(self, order: Order, accounts: Sequence[BudgetAccount]) -> list[Hold]:
+        return self._spending.adopt(accounts, len(order.prompt) + order.parameters.max_tokens, order.created)
 
     def suspend(self) -> int:
         """The server stops: stored replies are left to its next life, their readers sent away; how many there were."""

@@ -22,10 +22,12 @@ MINUTE = 60
 
 @dataclass(frozen=True, slots=True)
 class Paying:
-    """The conversation whose budget a call draws on, and the limits that it set itself."""
+    """The conversation whose budget a call draws on, and the limits that it set itself. `requests`: as how many it
+    counts, none where the server itself asks."""
 
     conversation: str | None = None
     limits: Limits | None = None
+    requests: int = 1
 
 
 class Spending:
@@ -52,15 +54,16 @@ class Spending:
                 await self._load(account)
         return accounts
 
-    def hold_each(self, accounts: Sequence[BudgetAccount], tokens: Sequence[int]) -> list[Hold]:
-        """One hold for each reply to a call, all or none; none are needed where there is no account.
+    def hold_each(self, accounts: Sequence[BudgetAccount], tokens: Sequence[int], requests: int = 1) -> list[Hold]:
+        """One hold for each reply to a call, all or none; none are needed where there is no account. `requests`: of
+        each.
 
         Raises `BudgetExceeded`; then nothing is held.
         """
         holds: list[Hold] = []
         try:
             for most in tokens if accounts else ():
-                holds.append(self._budgets.reserve(accounts, most, time.time()))
+                holds.append(self._budgets.reserve(accounts, most, time.time(), requests=requests))
         except BudgetExceeded:
             self.refund(holds)
             raise

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from frontdesk.generation import Delta, Event, Failed, Finished, Started
 
@@ -61,6 +62,14 @@ class StreamLog:
             else:
                 await self._appended()
 
+    async def grown(self, beyond: int, seconds: float) -> bool:
+        """Wait until there are more than `beyond` events, or none will come; False when that takes longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._over.is_set() and len(self.events) <= beyond:
+                    await self._appended()
+        return self._over.is_set() or len(self.events) > beyond
+
     async def wait_end(self) -> Finished | Failed | None:
         """Wait for the end of the reply and return its last event; `None` when the log was suspended."""
         await self._over.wait()
@@ -77,7 +86,12 @@ class StreamLog:
     async def _appended(self) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        await future
+        try:
+            await future
+        except asyncio.CancelledError:
+            with suppress(ValueError):
+                self._waiting.remove(future)
+            raise
 
     def _wake(self) -> None:
         if self.ended or self.suspended:

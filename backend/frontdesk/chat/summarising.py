@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import structlog
 from pydantic import BaseModel
@@ -21,7 +22,8 @@ from frontdesk.chat.prompts import Personas
 from frontdesk.chat.reply import Reply
 from frontdesk.chat.spending import Paying
 from frontdesk.chat.summary import SummaryTask, summary_item, summary_task
-from frontdesk.errors import FrontdeskError, InvalidRequest
+from frontdesk.chat.turns import with_partners
+from frontdesk.errors import BudgetExceeded, FrontdeskError, InvalidRequest
 from frontdesk.fleet.pool import Backend, Pool
 from frontdesk.generation import Failed, Finished, GenerationRequest, Turn, Usage
 from frontdesk.messages import Item
@@ -46,7 +48,8 @@ class NoBody(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """A conversation made short: `items` stand for all of it. `created` is in seconds since 1970."""
+    """A conversation made short: `items` stand for all of it: those that are pinned, the summary, and what that does
+    not stand for. `created` is in seconds since 1970."""
 
     id: str
     created: int
@@ -67,41 +70,73 @@ class Summariser:
         self._prompting = prompting
         self._start = start
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._compacting: set[str] = set()
 
     def after(self, conversation: str, principal: Principal) -> None:
         """A turn has ended: sum up what left the conversation, when nobody else wants the engine."""
-        if conversation not in self._busy:
+        if conversation not in self._busy and conversation not in self._compacting:
             task = asyncio.create_task(self._catch_up(conversation, principal))
             self._busy[conversation] = task
             task.add_done_callback(lambda _: self._busy.pop(conversation, None))
 
     async def compact(self, call: Call, principal: Principal) -> Compaction:
-        """Sum up all of a conversation and of the call's input.
+        """Sum up all of a conversation and of the call's input. Unless the call says `store: false`, the conversation
+        keeps the summary of what was said in it. Counts as one request. When the budget ends on the way, or the model
+        has nothing to say, the rest stays as it is.
 
         Raises `RequestRefused`, `Unavailable`, `EngineFailed`.
         """
         assert call.turn is not None
-        history = await self._histories.of(call.turn, principal)
+        keeper = call.turn.conversation if call.turn.store else None
+        with self._alone(keeper):
+            return await self._compacted(call, call.turn, principal, keeper)
+
+    async def _compacted(self, call: Call, turn: Turn, principal: Principal, keeper: str | None) -> Compaction:
+        history = await self._histories.of(turn, principal)
         backend = self._pool.pick(call.generation.model)
-        items = (*history.items, *call.turn.input)
+        items = (*history.items, *turn.input)
         given = [item for item in items if item.kind == "summary"]
         summary, usage = history.summary or (given[-1] if given else None), Usage()
         everything = {item.id for item in items}
         model = call.generation.model
-        paying = Paying(call.turn.conversation, history.limits)
+        paying = Paying(history.conversation, history.limits)
         for _ in range(MOST_ROUNDS):
             task = await self._task(backend, items, everything, summary, history.pinned, model)
             if task is None:
                 break
-            text, spent = await self._ask(task, principal, paying)
+            try:
+                text, spent = await self._ask(task, principal, paying)
+            except BudgetExceeded:
+                if paying.requests:
+                    raise
+                break
+            paying = replace(paying, requests=0)
             usage = Usage(usage.prompt + spent.prompt, usage.cached + spent.cached, usage.completion + spent.completion)
             if (new := summary_item(task, text, int(time.time()))) is None:
                 break
             summary = new
+            if keeper is not None:
+                await self._store.conversations.replace_summary(principal.owner, keeper, summary)
         if summary is None:
             raise InvalidRequest("there is nothing to sum up: 'input' and the conversation are empty", param="input")
-        pinned = tuple(item for item in items if item.id in history.pinned)
-        return Compaction(secrets.token_hex(16), int(time.time()), (*pinned, summary), usage)
+        pinned = with_partners(items, history.pinned)
+        stay = [item for item in items if item.id in pinned]
+        rest = [item for item in items if item.kind != "summary" and item.id not in pinned | {*summary.covers}]
+        return Compaction(secrets.token_hex(16), int(time.time()), (*stay, summary, *rest), usage)
+
+    @contextmanager
+    def _alone(self, conversation: str | None) -> Iterator[None]:
+        """Meanwhile no summary of it is made in idle time, which would take the place of the longer one."""
+        if conversation is None:
+            yield
+            return
+        if busy := self._busy.get(conversation):
+            busy.cancel()
+        self._compacting.add(conversation)
+        try:
+            yield
+        finally:
+            self._compacting.discard(conversation)
 
     async def close(self) -> None:
         for task in list(self._busy.values()):
@@ -126,7 +161,7 @@ class Summariser:
         task = await self._task(backend, history.items, report.dropped, history.summary, history.pinned, None)
         if task is None:
             return False
-        text, _ = await self._ask(task, principal, Paying(conversation, history.limits))
+        text, _ = await self._ask(task, principal, Paying(conversation, history.limits, requests=0))
         if (item := summary_item(task, text, int(time.time()))) is None:
             return False
         await self._store.conversations.replace_summary(principal.owner, conversation, item)

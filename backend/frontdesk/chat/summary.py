@@ -2,8 +2,9 @@
 
 What left is summed up once, oldest first and a few turns at a time: a small model loses names and begins to repeat
 itself when it is given more. The new sentences are put behind the old summary, each but once. Only when that grows too
-long is it condensed itself, together with what left since. Pinned items are never summed up: they are sent verbatim.
-Pure: who asks the model, and when there is time for it, is the service's business.
+long is it condensed itself, together with what left since. Pinned items are never summed up, as they are sent
+verbatim; when one is pinned that the summary stands for, the summary is made anew. Pure: who asks the model, and when
+there is time for it, is the service's business.
 """
 
 from __future__ import annotations
@@ -57,8 +58,11 @@ def summary_task(
     ids to compact a whole conversation; `count` gives the tokens of rendered messages. One task takes a few turns: call
     again with the new summary as `old` until there is None. None too when not even one message can be made to fit.
     """
+    pinned = with_partners(items, pinned)
+    if old is not None and not pinned.isdisjoint(old.covers):
+        left, old = {*left, *old.covers}, None
     known = old.covers if old else ()
-    wanted = frozenset(left) - with_partners(items, pinned) - frozenset(known)
+    wanted = frozenset(left) - pinned - frozenset(known)
     leaving = [item for item in items if item.id in wanted and item.kind != "summary"]
     answer = max(1, min(ANSWER_TOKENS, window // 8))
     text = old.message.content if old else ""

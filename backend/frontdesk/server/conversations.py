@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from frontdesk.chat.asking import check_change, check_roles
-from frontdesk.errors import Forbidden, NotFound
+from frontdesk.errors import Forbidden, InvalidRequest, NotFound
 from frontdesk.principal import Principal
 from frontdesk.server.body import ClientGone, read_json
 from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, principal_of
@@ -29,6 +29,7 @@ from frontdesk.wire._ids import is_conversation_id, is_item_id
 from frontdesk.wire._items import item_json, item_list
 from frontdesk.wire._lists import list_json
 from frontdesk.wire.conversations import (
+    Change,
     conversation_json,
     deleted_json,
     parse_create,
@@ -76,6 +77,8 @@ class Conversations:
         change, items = parse_create(body, created=now)
         check_change(change.fields, principal)
         check_roles((item.message.role for item in items), principal, "items")
+        if change.pinned:  # its items get ids of their own only now
+            raise _not_to_pin(change.pinned[0])
         record = ConversationRecord(
             id=f"conv_{secrets.token_hex(16)}",
             owner=principal.owner,
@@ -100,6 +103,7 @@ class Conversations:
         principal, id = _named(request)
         change = parse_update(body)
         check_change(change.fields, principal)
+        await self._check_pins(await self._record(request), change)
         options = change.applied_to if change.options else None
         record = await self._kept.update(principal.owner, id, metadata=change.metadata, options=options)
         return json_response(_shown(_found(record, id)))
@@ -152,6 +156,13 @@ class Conversations:
         if not await self._kept.delete_item(principal.owner, id, item_id):
             raise _no_item(item_id)
         return await self.retrieve(request)
+
+    async def _check_pins(self, record: ConversationRecord, change: Change) -> None:
+        """Raises `InvalidRequest` for what is not there. What is pinned already may have been deleted since."""
+        before = Change(None, dict(record.options)).pinned
+        for id in change.pinned:
+            if id not in before and await self._kept.item(record.owner, record.id, id) is None:
+                raise _not_to_pin(id)
 
     async def _record(self, request: Request) -> ConversationRecord:
         principal, id = _named(request)
@@ -208,6 +219,10 @@ def _not_found(id: str) -> NotFound:
 
 def _no_item(id: str) -> NotFound:
     return NotFound(f"item '{id[:64]}' was not found in this conversation", param="item_id")
+
+
+def _not_to_pin(item: str) -> InvalidRequest:
+    return InvalidRequest(f"there is no item '{item}' in this conversation to be pinned", param="context.pinned")
 
 
 def _shown(record: ConversationRecord) -> dict[str, Any]:

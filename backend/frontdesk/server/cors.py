@@ -19,6 +19,10 @@ METHODS = ("GET", "POST", "DELETE")
 REQUEST_HEADERS = (
     "authorization", "content-type", "idempotency-key", "last-event-id", "openai-organization", "x-api-key",
     "x-request-id",
+    *(f"x-stainless-{fact}" for fact in (  # OpenAI's client for JavaScript sends these of itself
+        "arch", "helper-method", "lang", "os", "package-version", "poll-helper", "retry-count", "runtime",
+        "runtime-version", "timeout",
+    )),
 )  # fmt: skip
 ANSWER_HEADERS = (
     "x-request-id", "retry-after",

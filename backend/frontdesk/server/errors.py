@@ -47,6 +47,9 @@ STATUS: tuple[tuple[type[FrontdeskError], int], ...] = (
 )
 
 
+FUTILE = {"idempotency_key_reused", "conversation_full"}  # codes of a 409 that the same request gets again
+
+
 class Refused(RequestRefused):
     """Refused by the edge itself with a status of its own, e.g. 405."""
 
@@ -74,7 +77,7 @@ def headers_of(error: FrontdeskError) -> dict[str, str]:
     headers = _budget_headers(error) if isinstance(error, BudgetExceeded) else {}
     if isinstance(error, Unavailable) and math.isfinite(error.retry_after):
         return {**headers, "retry-after": str(max(1, math.ceil(error.retry_after)))}
-    never = isinstance(error, EngineFailed | Unavailable) or error.code == "idempotency_key_reused"
+    never = isinstance(error, EngineFailed | Unavailable) or error.code in FUTILE
     return {**headers, "x-should-retry": "false"} if never else headers
 
 

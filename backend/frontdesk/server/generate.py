@@ -7,6 +7,7 @@ who reads (a reply without readers may be stopped, see `chat.readers`), and merg
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -22,17 +23,20 @@ from frontdesk.chat.reply import Reply
 from frontdesk.chat.service import ChatService
 from frontdesk.chat.streams import StreamLog
 from frontdesk.errors import EngineNotReady, InvalidRequest
-from frontdesk.generation import Event, Failed
+from frontdesk.generation import Event, Failed, Usage
 from frontdesk.principal import Principal
 from frontdesk.server.body import ClientGone, read_json
 from frontdesk.server.sse import EventStream
 from frontdesk.wire._format import Encoder, HttpFormat
-from frontdesk.wire._frames import json_bytes
+from frontdesk.wire._frames import json_bytes, sse_comment
 from frontdesk.wire.openai_responses import response_object_of
 
 Value = TypeVar("Value")
 
+LOOK_SECONDS = 0.25  # how often it is looked whether a reply has come to wait
+TELL_SECONDS = 1.0  # how often a reader is told a new place in the line, at most
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+RESTARTS = "the server restarts; when it is back the same request with the same Idempotency-Key gets the whole reply"
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it but the access log
 
 
@@ -72,7 +76,7 @@ class Generate:
         with reading(replies):
             if not await ended_before_client(request.receive, replies):
                 return Response(status_code=CLIENT_CLOSED_REQUEST)
-        raise_failure(replies)
+        raise_failure(replies, keyed=key is not None)
         answer = self._format.collect(first.call, first.identity, [reply.log.events for reply in replies])
         return json_response(answer, first.headers)
 
@@ -86,7 +90,7 @@ def event_stream(replies: Sequence[Reply], encoder: Encoder, limits: Limits) -> 
     for reply in replies:
         reply.readers.came()
     return EventStream(
-        frames(encoder, [reply.log for reply in replies]),
+        frames(encoder, replies),
         on_end=lambda: left(replies),
         comment=lambda: comment(replies),
         ping_seconds=limits.ping_seconds,
@@ -109,12 +113,15 @@ def left(replies: Sequence[Reply]) -> None:
         reply.readers.left()
 
 
-def raise_failure(replies: Sequence[Reply]) -> None:
+def raise_failure(replies: Sequence[Reply], *, keyed: bool) -> None:
     """An answer that is not streamed has a status of its own for a reply that failed, or that has to wait for a
-    restart."""
+    restart. `keyed`: the same request again gets that very reply; else it would begin another one."""
     for reply in replies:
         if reply.log.suspended:
-            raise EngineNotReady("the server restarts; the reply goes on when it is back", retry_after=2.0)
+            if keyed:
+                raise EngineNotReady(RESTARTS, retry_after=2.0)
+            where = f"/v1/responses/resp_{reply.identity.id}"
+            raise EngineNotReady(f"the server restarts; when it is back the reply is at {where}", retry_after=math.inf)
         if isinstance(last := reply.log.events[-1], Failed):
             raise last.error
 
@@ -134,19 +141,41 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-async def frames(encoder: Encoder, logs: Sequence[StreamLog]) -> AsyncGenerator[bytes, None]:
+async def frames(encoder: Encoder, replies: Sequence[Reply]) -> AsyncGenerator[bytes, None]:
     """Bytes of the whole stream; everything that is there already goes into one chunk."""
-    head = encoder.start()
+    logs = [reply.log for reply in replies]
+    head, begun = encoder.start(), False
     async with aclosing(merged(logs)) as merging:
         async for batches in merging:
             chunk = head + b"".join([encoder.encode(choice, events) for choice, events in batches])
             head = b""
             if chunk:
                 yield chunk
-    if any(log.suspended for log in logs):
-        return  # the end is still to come, in another life of this server
+            if not begun:
+                begun = True
+                async with aclosing(places(replies)) as telling:
+                    async for place in telling:
+                        yield place
+    if any(log.suspended for log in logs):  # the end is still to come, in another life of this server
+        if replies[0].call.turn is None:  # and this format's readers cannot come back for it
+            yield encoder.encode(0, [Failed(EngineNotReady(RESTARTS), Usage())])
+        return
     if tail := head + encoder.end():
         yield tail
+
+
+async def places(replies: Sequence[Reply]) -> AsyncGenerator[bytes, None]:
+    """Until the call has its first text: comments that tell its place in the waiting line at once, and when it has
+    changed. Nothing for one that does not wait."""
+    told: int | None = None
+    while not writing(replies):
+        place = place_of(replies)
+        if place != (told or 0):
+            told = place
+            yield sse_comment(comment(replies))
+        # The first of several replies is the first to begin.
+        if await replies[0].log.grown(1, LOOK_SECONDS if told is None else TELL_SECONDS):
+            return
 
 
 async def merged(logs: Sequence[StreamLog]) -> AsyncGenerator[list[tuple[int, list[Event]]], None]:
@@ -204,8 +233,17 @@ async def before_client_leaves(receive: Receive, work: Coroutine[Any, Any, Value
 
 
 def comment(replies: Sequence[Reply]) -> str:
-    """What a keep-alive comment says: where the call stands."""
-    if any(len(reply.log.events) > 1 for reply in replies):
+    """What a comment says: where the call stands."""
+    if writing(replies):
         return "ping"
-    place = min(reply.place for reply in replies)
+    place = place_of(replies)
     return f"queued {place}" if place else "prefill"
+
+
+def writing(replies: Sequence[Reply]) -> bool:
+    """Whether there is more of any of them than its start."""
+    return any(len(reply.log.events) > 1 for reply in replies)
+
+
+def place_of(replies: Sequence[Reply]) -> int:
+    return min(reply.place for reply in replies)

@@ -178,7 +178,8 @@ CONVERSATIONS = (
         "get",
         "/v1/conversations/{id}/context",
         "What the next turn would send",
-        "Window, reserve and tokens by part; which items are kept, dropped or summarised. Extension.",
+        "Window, reserve and tokens by part; which items are kept, dropped or summarised, and what those would take. "
+        "The x-ratelimit headers say what the budgets have left now. Extension.",
         failures=NAMED,
     ),
     Operation(

@@ -56,7 +56,7 @@ class Responses:
         stream = _flag(request, "stream")
         if after is not None and not stream:
             raise InvalidRequest("'starting_after' needs 'stream=true'", param="starting_after")
-        reply = await self._service.open(principal_of(request), _id(request))
+        reply = await self._service.open(principal_of(request), _id(request), anew=after is None)
         if not stream:
             return json_response(_object(reply))
         encoder = FORMAT.encoder(reply.call, reply.identity, -1 if after is None else after)
@@ -65,7 +65,7 @@ class Responses:
     async def events(self, request: Request) -> Response:
         """204 tells `EventSource` that there is nothing left, so that it stops connecting again."""
         after = _last_event_id(request)
-        reply = await self._service.open(principal_of(request), _id(request))
+        reply = await self._service.open(principal_of(request), _id(request), anew=after < 0)
         if reply.log.ended and after >= last_number(reply.call, reply.identity, reply.log.events):
             return Response(status_code=204)
         return event_stream([reply], FORMAT.events_encoder(reply.call, reply.identity, after), self._limits)
@@ -108,8 +108,8 @@ class Responses:
         id = request.path_params["id"]
         if not is_conversation_id(id):
             raise NotFound(f"conversation {id[:100]!r} was not found", param="conversation_id")
-        report = await self._service.preview(principal_of(request), id)
-        return json_response({"object": "conversation.context", **context_json(report)})
+        report, headers = await self._service.preview(principal_of(request), id)
+        return json_response({"object": "conversation.context", **context_json(report)}, headers)
 
     async def _body(self, request: Request) -> object | None:
         try:

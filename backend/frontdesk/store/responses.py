@@ -6,7 +6,7 @@ Their beginning is here, their tokens and their end are in `journal`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ from frontdesk.store.schema import idempotency, responses
 from frontdesk.store.writer import Writer
 
 LONGEST_CHAIN: Final = 10_000  # responses
+FORGOTTEN_AT_ONCE: Final = 50  # names in one transaction: replies are written in between
 
 _LINKS: Final = [column for column in RESPONSE_COLUMNS if column.name != "prompt"]
 _OPEN: Final = responses.c.status.in_([sa.literal_column(f"'{status}'") for status in UNFINISHED])
@@ -99,13 +100,34 @@ class Responses:
 class Idempotencies:
     """Which response answered a request that a client gave a name to."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, writer: Writer) -> None:
         self._database = database
+        self._writer = writer
 
     async def find(self, owner: str, wanted: Idempotency) -> str | None:
         """Id of the response that was begun under this key and has not expired. Raises `Conflict` when it answers
         another request."""
         return await self._database.read(lambda connection: _find(connection, owner, wanted))
+
+    async def forget(self, alone: Callable[[bytes], bool]) -> int:
+        """Take away the names that have expired, of every owner, and each response that was kept for its name alone:
+        `alone` tells by its `parameters`. Returns how many responses. A name whose response has not ended stays.
+        """
+        named = sa.select(idempotency.c.response, responses.c.parameters).join(responses)
+        expired = named.where(idempotency.c.expires <= time.time(), ~_OPEN).limit(FORGOTTEN_AT_ONCE)
+
+        def forget(connection: sa.Connection) -> int:
+            rows = connection.execute(expired).all()
+            names = [row.response for row in rows]
+            kept_alone = [row.response for row in rows if alone(row.parameters)]
+            connection.execute(sa.delete(idempotency).where(idempotency.c.response.in_(names)))
+            connection.execute(sa.delete(responses).where(responses.c.id.in_(kept_alone)))
+            return len(kept_alone)
+
+        forgotten = 0
+        while await self._database.read(lambda connection: connection.execute(expired).first()) is not None:
+            forgotten += await self._writer.run(forget, scrub=True)
+        return forgotten
 
 
 def _find(connection: sa.Connection, owner: str, wanted: Idempotency) -> str | None:
@@ -124,8 +146,10 @@ def _find(connection: sa.Connection, owner: str, wanted: Idempotency) -> str | N
 
 
 def _remember(connection: sa.Connection, record: ResponseRecord, name: Idempotency) -> None:
-    """Every new one takes those away that have expired, so nobody has to."""
-    connection.execute(sa.delete(idempotency).where(idempotency.c.expires <= time.time()))
+    """In place of one that has expired."""
+    connection.execute(
+        sa.delete(idempotency).where(idempotency.c.owner == record.owner, idempotency.c.key == name.key)
+    )
     row = {
         "owner": record.owner, "key": name.key, "fingerprint": name.fingerprint, "expires": name.expires,
         "response": record.id,

@@ -37,7 +37,7 @@ class Store:
         self.feedback = Feedback(database, self._writer)
         self.widgets = Widgets(database, self._writer)
         self.handoffs = Handoffs(database, self._writer)
-        self.idempotency = Idempotencies(database)
+        self.idempotency = Idempotencies(database, self._writer)
         self.secrets = Secrets(self._writer)
 
     async def sweep(self, before: float) -> int:

@@ -18,7 +18,8 @@ HOLE = "\x00"
 
 
 class ChunkStream:
-    """Frames of the replies to one call. After a failure it says nothing more. `context` goes with the usage."""
+    """Frames of the replies to one call. After a failure it says nothing more. `context` goes with the usage, or where
+    none is wanted with the last chunk of each reply."""
 
     def __init__(self, head: dict[str, Any], options: StreamOptions | None, context: ContextReport | None) -> None:
         self.failed = False
@@ -27,8 +28,9 @@ class ChunkStream:
         self._with_usage = bool(options and options.include_usage)
         self._usages: dict[int, Usage] = {}
 
-    def chunk(self, entry: dict[str, Any]) -> bytes:
-        return sse({**self._head, "choices": [entry], **({"usage": None} if self._with_usage else {})})
+    def chunk(self, entry: dict[str, Any], more: dict[str, Any] | None = None) -> bytes:
+        usage = {"usage": None} if self._with_usage else {}
+        return sse({**self._head, "choices": [entry], **usage, **(more or {})})
 
     def around(self, entry: dict[str, Any]) -> tuple[bytes, bytes]:
         """The bytes before and after the one `HOLE` of `entry`, so that a delta costs one small encode."""
@@ -37,7 +39,7 @@ class ChunkStream:
 
     def last(self, choice: int, entry: dict[str, Any], usage: Usage) -> bytes:
         self._usages[choice] = usage
-        return self.chunk(entry)
+        return self.chunk(entry, None if self._with_usage else self._context)
 
     def fail(self, error: FrontdeskError) -> bytes:
         self.failed = True

@@ -8,7 +8,7 @@ from frontdesk.generation import ContextReport
 
 
 def context_json(report: ContextReport) -> dict[str, Any]:
-    """All counts are tokens; `parts` adds up to `prompt_tokens`."""
+    """All numbers are tokens; `parts` adds up to `prompt_tokens`."""
     return {
         "window": report.window,
         "reserve": report.reserve,
@@ -17,6 +17,8 @@ def context_json(report: ContextReport) -> dict[str, Any]:
         "kept": list(report.kept),
         "dropped": list(report.dropped),
         "summarised": list(report.summarised),
+        "dropped_tokens": report.dropped_tokens,
+        "summarised_tokens": report.summarised_tokens,
         "cut": report.cut,
     }
 

@@ -30,6 +30,11 @@ def sse(value: object) -> bytes:
     return b"data: " + json_bytes(value) + b"\n\n"
 
 
+def sse_comment(text: str) -> bytes:
+    """`text` is one line."""
+    return b": " + text.encode() + b"\n\n"
+
+
 def sse_named(event: str, value: object) -> bytes:
     return b"event: " + event.encode() + b"\ndata: " + json_bytes(value) + b"\n\n"
 

@@ -108,6 +108,12 @@ class Change:
         """What it changes, by its names in the body."""
         return (*(["metadata"] if self.metadata is not None else []), *self.options)
 
+    @property
+    def pinned(self) -> tuple[str, ...]:
+        """Ids of the items that are to be pinned."""
+        context: Any = self.options.get("context") or {}
+        return tuple(context.get("pinned") or ())
+
     def applied_to(self, options: Mapping[str, object]) -> dict[str, object]:
         """The options afterwards: an empty one is gone."""
         return {name: value for name, value in {**options, **self.options}.items() if value}

@@ -156,10 +156,14 @@ class EngineClient:
     def place(self, id: int) -> int:
         """A reply's place in the waiting line as of the last step: 1 is next, 0 is being worked on or over.
 
-        The line is first come, first served, so those who wait are the newest.
+        The line is first come, first served, so those who wait are the newest, among them whom the engine has not
+        counted yet. Where it counted nobody, there is one as soon as the slots are taken.
         """
-        waiting = self.stats.waiting if self.stats and id in self._requests else 0
-        return max(0, waiting - sum(other > id for other in self._requests)) if waiting else 0
+        if id not in self._requests:
+            return 0
+        working = self.stats.running if self.stats and self.stats.waiting else self.load.slots
+        waiting = len(self._requests) - working
+        return max(0, waiting - sum(other > id for other in self._requests)) if waiting > 0 else 0
 
     async def close(self) -> None:
         """Stop the engine. Open replies fail with `EngineNotReady`."""

@@ -1,0 +1,94 @@
+"""Summaries that are asked for, and what they and those of idle time cost."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from typing import Any
+
+import pytest
+from tests.chat.lives import DANA, Open, answered, asks, conversation
+from tests.chat.talks import item
+
+from frontdesk.chat.service import ChatService
+from frontdesk.chat.summarising import Summariser
+from frontdesk.errors import BudgetExceeded
+from frontdesk.principal import Limits
+from frontdesk.wire.openai_responses import OpenAIResponses
+
+
+async def long_talk(service: ChatService, **context: Any) -> str:
+    id = await conversation(service, **context)
+    said = [item(f"msg_{i:032x}", "assistant" if i % 2 else "user", f"Line {i} of what we said.") for i in range(60)]
+    await service.store.conversations.add_items("dana", id, said)
+    return id
+
+
+async def test_summaries_are_no_requests(open_service: Open) -> None:
+    """A visitor whose conversation is summed up would be refused the next question, or its summary never be made."""
+    service = await open_service(conversation_limits=Limits(requests_per_minute=1))
+    id = await long_talk(service, policy="summarise")
+    await answered(service, asks(conversation=id, max_output_tokens=5))
+    async with asyncio.timeout(30):
+        while not (await service.preview(DANA, id))[0].summarised:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def test_a_compaction_is_one_request(open_service: Open) -> None:
+    """The rounds that it takes would use up the requests of whoever asked for it."""
+    service = await open_service(conversation_limits=Limits(requests_per_minute=1))
+    compaction = await service.compact(OpenAIResponses().parse({"conversation": await long_talk(service)}), DANA)
+    assert len(compaction.items[0].covers) == 60
+
+
+async def test_idle_time_does_not_undo_a_compaction(open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A summary that was begun before, and stands for less, would take the place of the one that was asked for."""
+    service = await open_service()
+    id = await long_talk(service, policy="summarise")
+    ask, calls, asked, go = Summariser._ask, count(), asyncio.Event(), asyncio.Event()
+
+    async def first_waits(summariser: Summariser, *arguments: Any) -> Any:
+        if next(calls) == 0:
+            asked.set()
+            await go.wait()
+        return await ask(summariser, *arguments)
+
+    monkeypatch.setattr(Summariser, "_ask", first_waits)
+    await answered(service, asks(conversation=id, max_output_tokens=5))
+    await asyncio.wait_for(asked.wait(), 30)
+    idle = list(service._summariser._busy.values())
+    compaction = await service.compact(OpenAIResponses().parse({"conversation": id}), DANA)
+    go.set()
+    await asyncio.wait(idle)
+    assert (await service.store.conversations.all_items("dana", id))[0] == compaction.items[0]
+
+
+async def test_a_compaction_that_the_budget_ends_is_not_lost(open_service: Open) -> None:
+    """Whoever paid for most of it would get nothing, or a summary that is taken for what it does not stand for."""
+    service = await open_service(conversation_limits=Limits(tokens_total=1000))
+    id = await long_talk(service)
+    compaction = await service.compact(OpenAIResponses().parse({"conversation": id}), DANA)
+    summary, *rest = compaction.items
+    assert summary.covers
+    assert rest
+    assert [*summary.covers, *(one.id for one in rest)] == [f"msg_{i:032x}" for i in range(60)]
+    assert (await service.store.conversations.all_items("dana", id))[0] == summary
+    with pytest.raises(BudgetExceeded):
+        await service.compact(OpenAIResponses().parse({"conversation": id}), DANA)
+
+
+async def test_a_conversation_keeps_its_compaction(open_service: Open) -> None:
+    """The conversation would go on as long as it was, and the summary have been paid for nothing."""
+    service = await open_service()
+    id = await conversation(service)
+    for _ in range(3):
+        await answered(service, asks("When are you open on Saturday?", conversation=id, max_output_tokens=10))
+    compact = {"conversation": id, "input": "Thanks"}
+    await service.compact(OpenAIResponses().parse({**compact, "store": False}), DANA)
+    assert not (await service.preview(DANA, id))[0].summarised
+    compaction = await service.compact(OpenAIResponses().parse({"conversation": id}), DANA)
+    (summary,) = compaction.items
+    assert len((await service.preview(DANA, id))[0].summarised) >= 4
+    items = await service.store.conversations.all_items("dana", id)
+    assert items[0] == summary
+    assert summary.covers == tuple(one.id for one in items[1:])

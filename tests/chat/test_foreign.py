@@ -1,0 +1,103 @@
+"""Replies of a model that is not served any more: their texts can be read, and those that wait for it be ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from tests.chat.lives import DANA, Open, answered, asks, conversation, end_life, ended
+
+from frontdesk.chat.reply import Reply
+from frontdesk.errors import EngineNotReady, ModelNotFound
+from frontdesk.generation import Finished
+from frontdesk.principal import Limits
+from frontdesk.server.generate import Limits as RequestLimits
+from frontdesk.server.responses import Responses
+from frontdesk.wire.openai_responses import response_object_of
+
+LIMITS = Limits(tokens_total=2000)
+
+
+def shown(reply: Reply) -> object:
+    return response_object_of(reply.call, reply.identity, reply.log.events)
+
+
+async def test_an_answer_outlives_its_model(open_service: Open) -> None:
+    """Every answer that was given before an operator took a better model would be gone, and a retry be a 404."""
+    service = await open_service()
+    reply = await answered(service, asks(conversation=await conversation(service)), idempotency="k")
+    stopped = await answered(service, asks(max_output_tokens=5))
+    await end_life(service)
+    service = await open_service(model="another")
+    for was in (reply, stopped):
+        assert shown(await service.open(DANA, was.id, anew=True)) == shown(was)
+        assert shown(await service.cancel(DANA, was.id)) == shown(was)
+    call = asks(conversation=reply.order.conversation)
+    (again,) = await service.start(call, DANA, idempotency="k")
+    assert shown(again) == shown(reply)
+    with pytest.raises(ModelNotFound):  # its events had other numbers
+        await service.open(DANA, reply.id)
+    assert (await answered(service, asks("Thanks", conversation=reply.order.conversation))).log.text()
+
+
+async def test_its_stream_is_told_anew_but_not_gone_on_with(open_service: Open) -> None:
+    """A reader that comes back behind an event number would miss a part of the text, or get it twice."""
+    service = await open_service()
+    reply = await answered(service, asks())
+    await end_life(service)
+    service = await open_service(model="another")
+
+    def ask(scope: Any, receive: Any, send: Any) -> Any:
+        return routes({**scope, "state": {"principal": DANA}}, receive, send)
+
+    routes = Starlette(routes=Responses(service, RequestLimits(1000, 5.0)).routes)
+    path = f"/v1/responses/resp_{reply.id}"
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(ask), base_url="http://x") as client:
+        assert (await client.get(path)).json()["output"][0]["content"][0]["text"] == reply.log.text()
+        for stream in (f"{path}?stream=true", f"{path}/events"):
+            frames = [line[6:] for line in (await client.get(stream)).text.splitlines() if line.startswith("data: {")]
+            events = [json.loads(frame) for frame in frames]
+            assert "".join(event["delta"] for event in events if "delta" in event) == reply.log.text()
+            assert events[-1]["type"] == "response.incomplete"
+        for stream in (f"{path}?stream=true&starting_after=3", f"{path}/events?last_event_id=3"):
+            with pytest.raises(ModelNotFound):
+                await client.get(stream)
+
+
+async def test_a_reply_of_another_model_is_cancelled(open_service: Open) -> None:
+    """It would be in progress for ever, its tokens never be charged, or be charged twice."""
+    service = await open_service(conversation_limits=LIMITS)
+    id = await conversation(service)
+    (reply,) = await service.start(asks(conversation=id, max_output_tokens=400), DANA)
+    async for _ in reply.log.read():
+        if reply.log.text():
+            break
+    await end_life(service)
+    service = await open_service(model="another", conversation_limits=LIMITS)
+    with pytest.raises(EngineNotReady, match="is served again"):
+        await service.open(DANA, reply.id, anew=True)
+    kept = sum(len(entry.tokens) for entry in await service.store.journal.read(reply.id))
+    ends = await asyncio.gather(*(service.cancel(DANA, reply.id) for _ in range(2)))
+    for each in (*ends, await service.open(DANA, reply.id, anew=True)):
+        last = each.log.events[-1]
+        assert isinstance(last, Finished)
+        assert (last.reason, last.usage.prompt, last.usage.completion) == ("cancelled", reply.usage.prompt, kept)
+    used = reply.usage.prompt + kept
+    assert kept > 0
+    assert await service.store.ledger.used("conversation", id, 0) == (used, 1)
+    later = await answered(service, asks("Hi", conversation=id, max_output_tokens=5))
+    assert int(later.headers["x-ratelimit-remaining-tokens"]) == 2000 - used - later.usage.prompt - 5
+
+
+async def test_it_goes_on_when_its_model_is_back(open_service: Open) -> None:
+    """Serving another model for a moment would end what was promised."""
+    service = await open_service()
+    (reply,) = await service.start(asks(max_output_tokens=300), DANA)
+    await end_life(service)
+    await end_life(await open_service(model="another"))
+    service = await open_service()
+    assert (await ended(await service.open(DANA, reply.id))).usage.completion == 300
