@@ -10,7 +10,7 @@ skip() {
 }
 
 command -v npm >/dev/null || skip "there is no Node"
-node -e 'process.exit(parseInt(process.versions.node) < 20)' || skip "Node $(node --version) is older than 20"
+node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || skip "Node $(node --version) is older than 20"
 if ! diff -q package-lock.json node_modules/.frontdesk-lock >/dev/null 2>&1; then
     npm ci --no-audit --no-fund --silent || {
         npm ping >/dev/null 2>&1 && { echo "npm ci refuses web_demo/package-lock.json" >&2; exit 1; }
