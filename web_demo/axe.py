@@ -21,6 +21,10 @@ from stage import ROOT, Stage, ask_widget, chromium, converse, open_widget, stag
 AXE = ROOT / "web_demo/node_modules/axe-core/axe.min.js"
 DOCUMENT = ROOT / "docs/accessibility.md"
 TABLE = re.compile(r"(?<=<!-- table: web_demo/axe.py -->\n).*?(?=<!-- end -->)", re.DOTALL)
+AWAY = re.compile("/readyz|/v1/")  # what the operator's page reads
+AWAY_MS = 30_000
+BROKEN = {"error": {"message": "the server made a mistake", "type": "server_error", "code": "internal_error"}}
+LOCKED = {"error": {"message": "a key is needed", "type": "authentication_error", "code": "missing_api_key"}}
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1240, "height": 800}},
     "dark": {"viewport": {"width": 1240, "height": 800}, "color_scheme": "dark"},
@@ -54,6 +58,24 @@ def demo(page: Page, on: Stage) -> Iterator[str]:
         yield "demo, list over the page"
     page.click("#settings-open")
     yield "demo, settings"
+    page.keyboard.press("Escape")
+    if page.locator("#side-close").is_visible():
+        page.click("#side-close")
+    for act, name in (("#rename", "question with a field"), ("#delete", "question before a deletion")):
+        page.click("#more")
+        page.click(act)
+        yield f"demo, {name}"
+        page.keyboard.press("Escape")
+    page.route("**/v1/responses", lambda route: route.fulfill(status=500, json=BROKEN))
+    page.fill("#input", "When are you open?")
+    page.press("#input", "Enter")
+    expect(page.get_by_role("button", name="Try again").last).to_be_visible()
+    yield "demo, no answer"
+    page.unroute("**/v1/responses")
+    page.route("**/v1/**", lambda route: route.abort())
+    page.reload()
+    page.wait_for_timeout(1000)
+    yield "demo, server away"
 
 
 def shop_and_widget(page: Page, on: Stage) -> Iterator[str]:
@@ -67,6 +89,11 @@ def shop_and_widget(page: Page, on: Stage) -> Iterator[str]:
     panel.get_by_role("button", name="Talk to a person").click()
     page.wait_for_timeout(300)
     yield "widget, hand-off"
+    panel.get_by_role("button", name="Cancel").click()
+    page.context.set_offline(True)
+    panel.get_by_role("button", name="New conversation").click()
+    expect(panel.get_by_role("button", name="Try again")).to_be_visible()
+    yield "widget, offline"
 
 
 def widget_from_the_right(page: Page, on: Stage) -> Iterator[str]:
@@ -81,6 +108,13 @@ def admin(page: Page, on: Stage) -> Iterator[str]:
     expect(page.locator("#link-text")).to_have_text("Live")
     page.get_by_text("The numbers as a table").click()
     yield "operator's page"
+    page.route(AWAY, lambda route: route.abort())
+    expect(page.locator("#link-text")).to_contain_text("Not reachable", timeout=AWAY_MS)
+    yield "operator's page, server away"
+    page.unroute(AWAY)
+    page.route(AWAY, lambda route: route.fulfill(status=401, json=LOCKED))
+    expect(page.get_by_role("dialog")).to_be_visible(timeout=AWAY_MS)
+    yield "operator's page, asking for a key"
 
 
 HEAD = (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import httpx2
-from playwright.async_api import ConsoleMessage, Page, expect
+from playwright.async_api import ConsoleMessage, Page, WebSocketRoute, expect
 from tests.web.chat import Chat
 
 
@@ -49,6 +50,54 @@ class Demo(Chat):
 
     def stored_text(self, number: int = -1) -> str:
         return "".join(part["text"] for part in self.stored()[number]["content"])
+
+
+class Script:
+    """A server's end of the page's WebSocket: the test says each event itself. Call `on` before the page loads."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()  # the page has sent a message
+        self.said: list[str] = []  # every event, as it was sent
+        self._text = ""
+
+    async def on(self, page: Page) -> Script:
+        await page.route_web_socket("**/v1/responses", self._connected)
+        return self
+
+    def begin(self) -> None:
+        self._say("response.created", response=self._response("in_progress"))
+
+    def text(self, delta: str) -> None:
+        self._text += delta
+        self._say("response.output_text.delta", delta=delta)
+
+    def end(self, tokens: int) -> None:
+        self._say("response.completed", response=self._response("completed", tokens))
+
+    def _connected(self, socket: WebSocketRoute) -> None:
+        def heard(message: str | bytes) -> None:
+            body = json.loads(message)
+            if body["type"] == "response.create":
+                self._socket, self._lane = socket, body["stream_id"]
+                self.asked.set()
+
+        socket.on_message(heard)
+
+    def _say(self, type: str, **fields: Any) -> None:
+        event = {"type": type, "sequence_number": len(self.said), "stream_id": self._lane, **fields}
+        self.said.append(json.dumps(event))  # with spaces, unlike what a browser makes of it
+        self._socket.send(self.said[-1])
+
+    def _response(self, status: str, tokens: int = 0) -> dict[str, Any]:
+        id = "1" * 32
+        content = [{"type": "output_text", "text": self._text}]
+        item = {"id": f"msg_{id}", "type": "message", "role": "assistant", "status": status, "content": content}
+        usage = {"input_tokens": 9, "output_tokens": tokens, "input_tokens_details": {"cached_tokens": 0}}
+        whole = status == "completed"
+        return {
+            "id": f"resp_{id}", "status": status, "model": "scripted", "error": None, "context": None,
+            "output": [item] if whole else [], "usage": usage if whole else None,
+        }  # fmt: skip
 
 
 def long_answers(tokens: int) -> str:

@@ -67,10 +67,11 @@ def link(page: Page) -> Any:
     return page.locator("#link-text")
 
 
-def start_talking(url: str, **fields: Any) -> str:
+def start_talking(url: str, key: str = "") -> str:
     """Begins a long reply in the background; the response's id."""
-    body = {"input": "Tell me everything.", "background": True, "ignore_eos": True, "max_output_tokens": 3000, **fields}
-    return httpx2.post(f"{url}/v1/responses", json=body, timeout=30).raise_for_status().json()["id"]
+    body = {"input": "Tell me everything.", "background": True, "ignore_eos": True, "max_output_tokens": 3000}
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return httpx2.post(f"{url}/v1/responses", json=body, headers=headers, timeout=30).raise_for_status().json()["id"]
 
 
 async def test_what_happens_now(open_admin: OpenAdmin, start_server: Callable[..., Server]) -> None:
@@ -83,6 +84,7 @@ async def test_what_happens_now(open_admin: OpenAdmin, start_server: Callable[..
     await expect(rows).to_have_count(2, timeout=15_000)
     await expect(rows.first).to_contain_text("Streaming")
     await expect(rows.first).to_contain_text("frontdesk-small")
+    await expect(rows.first).to_contain_text("anonymous")
     await expect(rows.last).to_contain_text("Waiting, no. 1")
     await expect(admin.page.locator("#tile-streaming")).to_have_text("1")
     await expect(admin.page.locator("#tile-waiting")).to_have_text("1")
@@ -126,6 +128,7 @@ async def test_who_may(open_admin: OpenAdmin, start_server: Callable[..., Server
     """If this fails, the operator of a server with keys sees nothing, or their key stays in the browser for others."""
     server = start_server(auth="on")
     operator, shop = create_key(server, "operator", *ADMIN), create_key(server, "shop", "--tokens-per-day", "5000")
+    site = create_key(server, "site")
     admin = await open_admin(url=server.url, forgiven=("status of 401", "status of 403"), live=False)
     dialog = admin.page.get_by_role("dialog")
     await dialog.get_by_label("Key").fill(shop)
@@ -140,6 +143,12 @@ async def test_who_may(open_admin: OpenAdmin, start_server: Callable[..., Server
     keys = admin.page.locator("#key-rows")
     await expect(keys).to_contain_text("shop")
     await expect(keys.get_by_role("meter", name="Tokens today")).to_have_attribute("aria-valuetext", "0 of 5,000")
+    asked = {"json": {}, "headers": {"authorization": f"Bearer {site}"}, "timeout": 30}
+    visitor = httpx2.post(f"{server.url}/v1/visitors", **asked).raise_for_status().json()
+    for key in (shop, visitor["value"]):
+        start_talking(server.url, key)
+    callers = admin.page.locator("#live-rows tr td:nth-child(2)")
+    await expect(callers).to_have_text(["shop", re.compile("^site, visitor [0-9a-f]{6}$")], timeout=15_000)
     assert await admin.page.evaluate("Object.keys(localStorage)") == []
     await admin.page.reload()
     await expect(link(admin.page)).to_have_text("Live")
@@ -239,13 +248,16 @@ async def test_accessibility(open_admin: OpenAdmin, server: Server, options: dic
     conversation = made(server.url, "Hello", "Hello!")
     address = f"{server.url}/v1/conversations/{conversation}"
     httpx2.post(f"{address}/handoff", json={"contact": "a@example.com"}, timeout=30).raise_for_status()
-    admin = await open_admin(bypass_csp=True, reduced_motion="reduce", **options)
+    admin = await open_admin(bypass_csp=True, reduced_motion="reduce", forgiven=("net::ERR_",), **options)
     await expect(admin.page.locator("#handoff-rows")).to_contain_text("a@example.com")
     await admin.page.get_by_text("The numbers as a table").click()
     wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert await admin.page.evaluate(wider) == 0
     await bring_axe(admin.page)
     assert await serious(admin.page) == []
+    await admin.page.route(re.compile("/readyz|/v1/"), lambda route: route.abort())
+    await expect(link(admin.page)).to_contain_text("Not reachable", timeout=15_000)
+    assert await serious(admin.page) == [], "while the server is away"
 
 
 def test_files(server: Server) -> None:

@@ -10,12 +10,19 @@ import pytest
 from playwright.async_api import expect
 from tests.acceptance.crashes import Phoenix
 from tests.web.demo import Demo, letters, long_answers
+from tests.web.test_places import Held
 
 if TYPE_CHECKING:
     from tests.web.conftest import OpenDemo
 
 BOTH = pytest.mark.parametrize("transport", ["sse", "websocket"])
 TOKENS = 1000
+LONG = 2500  # tokens of an answer that goes on while a second tab loads
+HEAR_FIVE = """
+let left = 5;
+window.five = new Promise(heard => addEventListener('storage', () => { if (!(left -= 1)) heard(); }));
+0;  // not the promise, which would be waited for
+"""
 QUESTION = "Tell me everything about the shop."
 
 
@@ -76,6 +83,53 @@ async def test_two_tabs(open_demo: OpenDemo) -> None:
     assert letters(await first.answer()) == letters(await second.answer()) == letters(first.stored_text())
     assert len(first.stored()) == 4
     assert not second.problems
+
+
+async def test_a_second_tab_that_loads_slowly(open_demo: OpenDemo) -> None:
+    """If this fails, a second tab begins to load anew with every event of the first, shows nothing before the answer's
+    end, and throws away what is being edited in it."""
+    first = await open_demo(script=long_answers(LONG))
+    await first.send("Hello!")
+    await first.page.keyboard.press("Escape")
+    await first.settle(1)
+    second = Demo(await first.page.context.new_page(), first.url)
+    await second.open(first.conversation)
+    await second.settle(1)
+    message = second.page.locator(".message.user")
+    await message.hover()
+    await message.get_by_role("button", name="Edit").click()
+    await second.input.fill("Hello, who is there?")
+    held = await Held("GET", first.conversation, "/items").on(second.page)
+    await second.page.evaluate(HEAR_FIVE)
+    await first.send(QUESTION)
+    await held.came.wait()
+    await second.page.evaluate("window.five")
+    assert held.count == 1
+    held.free.set()
+    await second.grown(1)
+    await expect(second.answers).to_have_count(2)
+    await expect(second.input).to_have_value("Hello, who is there?")
+    await expect(second.page.locator("#editing")).to_be_visible()
+    await first.settle(2)
+    await second.settle(2)
+    assert letters(await second.answer()) == letters(first.stored_text())
+    assert not second.problems
+
+
+async def test_an_answer_that_another_tab_had_while_this_one_loaded(open_demo: OpenDemo) -> None:
+    """If this fails, a tab that loads slowly shows the conversation as it was when it began to, and goes on to."""
+    first = await open_demo()
+    await first.send("Hi!")
+    await first.settle(1)
+    second = Demo(await first.page.context.new_page(), first.url)
+    held = await Held("GET", first.conversation, "/items", late=True).on(second.page)
+    await second.open(first.conversation)
+    await held.came.wait()
+    await first.send("When are you open on Saturday?")
+    await first.settle(2)
+    held.free.set()
+    await second.settle(2)
+    assert await second.answer() == first.stored_text()
 
 
 async def test_another_conversation_meanwhile(open_demo: OpenDemo) -> None:

@@ -1,7 +1,8 @@
 """A conversation of five hundred messages in the demo: all of it can be reached, and it scrolls.
 
-Frame times are measured in the browser while it scrolls and printed (`pytest -s`). They are not asserted tightly: the
-machine that runs the tests may be busy with other things.
+Frame times are measured in the browser while it scrolls and printed (`pytest -s`). Nothing is asserted of them, as the
+machine that runs the tests may be busy with other things; what is asserted is why they are short: each message is drawn
+by itself, and scrolling changes nothing on the page.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ async ([step, frames]) => {
     const scroll = document.getElementById('scroll'), times = [], tasks = [];
     const watch = new PerformanceObserver(list => tasks.push(...list.getEntries().map(one => one.duration)));
     watch.observe({entryTypes: ['longtask']});
+    let changes = 0;
+    const changed = new MutationObserver(records => changes += records.length);
+    changed.observe(document.getElementById('log'), {subtree: true, childList: true, attributes: true});
     await new Promise(done => {
         let before = 0;
         requestAnimationFrame(function tick(now) {
@@ -50,7 +54,8 @@ async ([step, frames]) => {
     });
     await new Promise(done => setTimeout(done, 100));
     watch.disconnect();
-    return {times, tasks, top: scroll.scrollTop};
+    changed.disconnect();
+    return {times, tasks, changes, top: scroll.scrollTop};
 }
 """
 # Where the first message below the window's upper edge stands, so that one can see whether it moves.
@@ -77,6 +82,8 @@ async def test_five_hundred_messages(open_demo: OpenDemo, server: Server) -> Non
     firsts = await messages.locator(".body").evaluate_all("all => all.map(one => one.textContent.trim().split(':')[0])")
     assert firsts == [f"Message {number}" for number in range(MESSAGES)]
 
+    alone = await messages.evaluate_all("all => all.map(one => getComputedStyle(one).contain)")
+    assert set(alone) == {"content"}, "a message that changes or comes into sight draws the others, too"
     await demo.page.evaluate("document.getElementById('scroll').scrollTop = 0")
     await expect(messages.first).to_be_in_viewport()
     down = await scrolled(demo, "down", 400)
@@ -111,5 +118,5 @@ async def scrolled(demo: Demo, name: str, step: int) -> float:
         f"\n{name}: {len(frames)} frames, median {statistics.median(frames):.0f} ms, worst {frames[-1]:.0f} ms, "
         f"{late} over 50 ms; long tasks of the page: {[round(task) for task in tasks]}"
     )
-    assert statistics.median(frames) < 50, "the page cannot keep up with scrolling"
+    assert not found["changes"], "scrolling makes the page work on its messages"
     return found["top"]

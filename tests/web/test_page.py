@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -115,6 +116,43 @@ async def test_list(open_demo: OpenDemo, server: Server) -> None:
     assert httpx2.get(address).status_code == 404
     await demo.page.get_by_role("searchbox", name="Search").fill("address")
     await expect(demo.page.locator("#list")).to_have_text("Nothing found")
+
+
+async def test_markdown_export(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, a conversation cannot be taken along as text, or not all of it."""
+    demo = await open_demo(made(server.url, "How do you ship?", RICH, title="Ways to ship"))
+    await expect(demo.answers).to_have_count(1)
+    async with demo.page.expect_download() as downloading:
+        await menu(demo, "Export as Markdown")
+    download = await downloading.value
+    assert download.suggested_filename == "Ways-to-ship.md"
+    text = await asyncio.to_thread((await download.path()).read_text)
+    assert "How do you ship?" in text
+    said = [line.removeprefix(">").removeprefix(" ") for line in text.splitlines()]  # each message is a quotation
+    assert RICH.strip() in "\n".join(said)
+
+
+async def test_choosing_a_model(open_demo: OpenDemo) -> None:
+    """If this fails, the model that a person chose is not the one that is asked, or is forgotten by a reload."""
+    demo = await open_demo()
+    two = [{"id": id, "object": "model", "created": 0, "owned_by": "frontdesk"} for id in ("first", "second")]
+    listed = {"object": "list", "data": two}
+    await demo.page.route("**/v1/models", lambda route: route.fulfill(json=listed))
+    refusal = {"error": {"code": "model_not_found", "message": "there is no such model"}}
+    await demo.page.route("**/v1/responses", lambda route: route.fulfill(status=404, json=refusal))
+    demo.forgiven = ["status of 404"]
+    await demo.page.reload()
+    await expect(demo.page.locator("#served")).to_have_text("first")
+    await demo.page.get_by_role("button", name="Settings").click()
+    await demo.page.get_by_label("Model").select_option("second")
+    await demo.page.get_by_role("button", name="Save").click()
+    for _ in range(2):
+        await expect(demo.page.locator("#served")).to_have_text("second")
+        async with demo.page.expect_request("**/v1/responses") as asking:
+            await demo.send("When are you open?")
+        assert (await asking.value).post_data_json["model"] == "second"
+        await expect(demo.answers.last).to_contain_text("no such model")
+        await demo.page.reload()
 
 
 async def menu(demo: Demo, entry: str) -> None:

@@ -162,7 +162,7 @@ async def test_enter_that_belongs_to_an_input_method_sends_nothing(open_demo: Op
 @BOTH
 async def test_waiting_line(start_server: Callable[..., Server], open_demo: OpenDemo, transport: str) -> None:
     """If this fails, whoever waits behind others sees a page that seems to be broken."""
-    server = start_server(slots="1", ping_seconds="0.1")
+    server = start_server(slots="1")
     first = await open_demo(url=server.url, script=long_answers(3000))
     await first.send(OPENING)
     await first.grown(20)
@@ -193,4 +193,4 @@ async def test_a_server_that_wants_a_key(start_server: Callable[..., Server], op
         await demo.settle(answers)
         assert "10:00 to 16:00" in await demo.answer()
     await demo.page.locator("#meter").click()
-    await expect(demo.page.locator("#meter-panel")).to_contain_text("of 100,000 tokens were left")
+    await expect(demo.page.locator("#meter-panel")).to_contain_text("of 100,000 tokens are left")

@@ -302,6 +302,13 @@ async def test_sample_shop(open_widget: OpenWidget, site: Site, server: Server, 
     await embedded.settle(1)
     assert "10:00 to 16:00" in await embedded.answer()
     await expect(embedded.page.locator("#setup")).to_be_hidden()
+    mirrored = await open_widget(url=f"{shop}?server={server.url}&widget={widget_id}&dir=rtl")
+    ends = await mirrored.page.locator(".hero p").evaluate(
+        "line => [0, line.firstChild.length - 1].map(at => { const range = new Range();"
+        "range.setStart(line.firstChild, at); range.setEnd(line.firstChild, at + 1);"
+        "return range.getBoundingClientRect().left; })"
+    )
+    assert ends[0] < ends[1], "an English sentence begins with its full stop"
     for query in ("", f"?widget={widget_id}", "?server=javascript:alert(1)&widget=" + widget_id):
         explained = await open_widget(url=shop + query)
         await expect(explained.page.locator("#setup")).to_contain_text(f"widgets create shop --origin {site.url}")

@@ -98,7 +98,8 @@ def widgets(database: str, *arguments: str) -> str:
     """What `frontdesk widgets …` prints, as an operator runs it."""
     command = [sys.executable, "-m", "frontdesk", "widgets", *arguments, "--database", database]
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT / "backend")]))
-    made = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | {"PYTHONPATH": path})
+    environment = os.environ | {"PYTHONPATH": path, "XDG_STATE_HOME": os.path.dirname(database)}
+    made = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert made.returncode == 0, made.stdout + made.stderr
     return made.stdout.strip()
 

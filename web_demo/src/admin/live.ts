@@ -7,12 +7,14 @@ import type { LiveReply, Readiness, Slot } from "./types.js";
 import { element } from "../text/element.js";
 
 const COLUMNS = 8;
+const PAYER = /^(?:key |visitor vis_)([0-9a-f]{12})(?:_([0-9a-f]{6}))?/;
 
 export class Live {
   readonly #rows = byId("live-rows");
   readonly #kv = byId("tile-kv");
 
-  show(readiness: Readiness, replies: LiveReply[]): void {
+  /** `names` are those of the keys, by their ids. */
+  show(readiness: Readiness, replies: LiveReply[], names: Record<string, string>): void {
     const counted = (state: LiveReply["state"]): number => replies.filter((reply) => reply.state === state).length;
     const reading = counted("prefill");
     tell("streaming", count(counted("streaming")), reading ? `${count(reading)} reading the prompt` : "replies");
@@ -23,7 +25,7 @@ export class Live {
       ...(cells ? [bar("KV cache, tokens", used, cells)] : []),
       element("p", "note", `${count(readiness.restarts ?? 0)} engine restarts, ${count(readiness.preempted ?? 0)} preempted`),
     );
-    const rows = replies.toSorted(byPlace).map(replyRow);
+    const rows = replies.toSorted(byPlace).map((reply) => replyRow(reply, names));
     this.#rows.replaceChildren(...(rows.length ? rows : [emptyRow(COLUMNS, "Nobody is being answered.")]));
   }
 
@@ -52,11 +54,11 @@ function byPlace(one: LiveReply, other: LiveReply): number {
   return order[one.state] - order[other.state] || (one.place ?? 0) - (other.place ?? 0) || other.age - one.age;
 }
 
-function replyRow(reply: LiveReply): HTMLElement {
+function replyRow(reply: LiveReply, names: Record<string, string>): HTMLElement {
   const writing = reply.ttft === null ? 0 : reply.age - reply.ttft;
   return row(
     stateChip(reply),
-    reply.payer,
+    payerOf(reply, names),
     reply.model,
     count(reply.prompt_tokens),
     count(reply.tokens),
@@ -64,6 +66,14 @@ function replyRow(reply: LiveReply): HTMLElement {
     reply.ttft === null ? "–" : seconds(reply.ttft),
     seconds(reply.age),
   );
+}
+
+/** The key that pays, by its name; a visitor's id begins with that of the key that vouches for them. */
+function payerOf({ payer }: LiveReply, names: Record<string, string>): string {
+  const [, key = "", visitor] = PAYER.exec(payer) ?? [];
+  const name = names[key] ?? "";
+  if (!name) return payer;
+  return visitor ? `${name}, visitor ${visitor}` : name;
 }
 
 function stateChip({ state, place }: LiveReply): HTMLElement {

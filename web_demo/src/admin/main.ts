@@ -48,7 +48,7 @@ const watch = new Watch(
 
 async function readNow(): Promise<void> {
   const [readiness, replies] = await Promise.all([api.readiness(), api.live()]);
-  live.show(readiness, replies.data);
+  live.show(readiness, replies.data, names);
 }
 
 async function readHour(): Promise<void> {

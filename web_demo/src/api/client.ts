@@ -4,14 +4,14 @@
 
 import { ApiError, ConnectionLost, isAbort } from "./errors.js";
 
-/** Tokens that the tightest budget of this key had left when it was last asked for something that costs tokens. */
+/** Tokens that the tightest budget of this key had left when an answer last said so. */
 export interface Budget {
   left: number;
   limit: number;
 }
 
 export class Client {
-  /** Null where there is no budget, or nothing was asked yet. */
+  /** Null where there is no budget, or no answer has said yet. */
   budget: Budget | null = null;
 
   /** `base` is the server's address without a path. `key` is asked before each request: it may change. */

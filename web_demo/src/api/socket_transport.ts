@@ -128,7 +128,8 @@ export class SocketTransport implements Transport {
     if (event.response) lane.response = event.response.id;
     if (event.delta) lane.begun = true;
     // Inside a stream an error is flat over HTTP; readers get it like that.
-    lane.reader.event(said ? { ...event, code: said.code ?? "unknown", message: said.message ?? "" } : event);
+    const flat = said ? { ...event, code: said.code ?? "unknown", message: said.message ?? "" } : event;
+    lane.reader.event(flat, text);
     if (ENDS.has(event.type)) lane.resolve();
   }
 }

@@ -33,7 +33,7 @@ async function read(answer: globalThis.Response, reader: Reader): Promise<void> 
   try {
     for await (const { data, comment } of frames(answer.body)) {
       if (comment) reportWaiting(comment, reader);
-      else if (data !== "[DONE]") reader.event(JSON.parse(data) as StreamEvent);
+      else if (data !== "[DONE]") reader.event(JSON.parse(data) as StreamEvent, data);
     }
   } catch (error) {
     if (isAbort(error)) throw error;

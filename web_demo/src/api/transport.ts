@@ -7,7 +7,8 @@
 import type { StreamEvent, TurnRequest } from "./types.js";
 
 export interface Reader {
-  event(event: StreamEvent): void;
+  /** `raw` is the event as it came, before it was parsed. */
+  event(event: StreamEvent, raw: string): void;
   /** Nothing comes yet. `place` is the number in the waiting line; 0: the prompt is being read. */
   waiting(place: number): void;
 }

@@ -25,6 +25,7 @@ export type TurnState =
   | "failed";
 
 const SAVE_MS = 200;
+const LEAST_MS = 250; // events come in batches: over less than this, a rate says only how they were packed
 const OVER = new Set<TurnState>(["completed", "incomplete", "cancelled", "failed"]);
 
 export class Turn implements Reader {
@@ -36,12 +37,12 @@ export class Turn implements Reader {
   error: Error | null = null;
   /** Whether `leave` ended it. */
   left = false;
-  /** Called after every change; `event` is the one that made it, if any. */
-  changed: (event?: StreamEvent) => void = () => undefined;
+  /** Called after every change; `event` is the one that made it, if any, and `raw` the same as it came. */
+  changed: (event?: StreamEvent, raw?: string) => void = () => undefined;
 
   #stopping = false;
   #saved = 0;
-  #ended: number | null = null;
+  #latest: number | null = null; // when the last text came
   readonly #abort = new AbortController();
   readonly #backoff = new Backoff();
 
@@ -56,11 +57,11 @@ export class Turn implements Reader {
     return OVER.has(this.state);
   }
 
-  /** Tokens a second since the first one; null before there is a rate. */
+  /** Tokens a second from the first to the last one; null while there is too little between the two to tell. */
   get speed(): number | null {
     const { first, tokens } = this.pending;
-    const seconds = first === null ? 0 : ((this.#ended ?? Date.now()) - first) / 1000;
-    return tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : null;
+    const took = first === null || this.#latest === null ? 0 : this.#latest - first;
+    return tokens > 1 && took >= LEAST_MS ? (tokens - 1) / (took / 1000) : null;
   }
 
   /** Seconds until the first token; null before it. */
@@ -93,7 +94,7 @@ export class Turn implements Reader {
     this.#abort.abort();
   }
 
-  event(event: StreamEvent): void {
+  event(event: StreamEvent, raw: string): void {
     if (this.over || event.sequence_number <= this.pending.last) return;
     this.pending.last = event.sequence_number;
     this.#backoff.reset();
@@ -115,7 +116,7 @@ export class Turn implements Reader {
         break;
     }
     if (!this.over && Date.now() - this.#saved > SAVE_MS) this.#save();
-    this.changed(event);
+    this.changed(event, raw);
   }
 
   waiting(place: number): void {
@@ -162,7 +163,8 @@ export class Turn implements Reader {
 
   #grow(delta: string): void {
     this.state = "streaming";
-    this.pending.first ??= Date.now();
+    this.#latest = Date.now();
+    this.pending.first ??= this.#latest;
     this.pending.tokens += 1;
     this.pending.text += delta;
   }
@@ -180,7 +182,6 @@ export class Turn implements Reader {
   }
 
   #end(state: TurnState, error: Error | null = null): void {
-    this.#ended = Date.now();
     this.state = state;
     this.error = error;
     if (state === "failed") this.store.put({ ...this.pending, failed: error?.message ?? "the reply failed" });

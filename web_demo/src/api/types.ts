@@ -32,7 +32,7 @@ export interface Item {
   encrypted_content?: string;
 }
 
-/** What of the conversation the model was shown. All counts are tokens; `parts` adds up to `prompt_tokens`. */
+/** What of the conversation the model was shown. Numbers are tokens, lists are ids; `prompt_tokens` is all `parts`. */
 export interface Context {
   window: number;
   reserve: number;
@@ -41,6 +41,8 @@ export interface Context {
   kept: string[];
   dropped: string[];
   summarised: string[];
+  dropped_tokens: number; // what the dropped ones would have taken
+  summarised_tokens: number; // what the summary stands for
   cut: number;
 }
 

@@ -12,7 +12,7 @@ import type { Conversation, Item, TurnRequest } from "../api/types.js";
 import type { Message } from "./message.js";
 import { choices, requestFields, transport } from "./preferences.js";
 import type { Surroundings } from "./surroundings.js";
-import { factsOf, reasonOf, statusOf } from "./wording.js";
+import { factsOf, reasonOf, statusOf, whyUnread } from "./wording.js";
 
 const RECENT = 6; // newest items that are looked at when a turn is over
 
@@ -21,8 +21,10 @@ export class Chat {
   #addressed: string | null = null; // id of the conversation that is open or being opened; null for a new one
   #opening: Promise<void> | null = null; // what is being opened
   #oldest = ""; // id of the oldest item on the page
+  #missed = false; // another tab got on with what is being opened here
   #visit = 0; // counts what was opened, so that a slow answer cannot replace a newer one
   #editing: Message | null = null;
+  #editingIn: string | null = null; // id of the conversation that it is in
   #sending: { stopped: boolean } | null = null; // a message is on its way, but there is no turn yet
   readonly #turns = new Map<string, Turn>();
 
@@ -43,13 +45,16 @@ export class Chat {
   async open(id: string | null): Promise<void> {
     const visit = ++this.#visit;
     this.#addressed = id;
-    this.edit(null);
+    this.#missed = false;
+    if (id !== this.#editingIn) this.edit(null);
     for (const turn of this.#turns.values()) this.#unfollow(turn);
     if (id === null) return this.#openNew();
     const opening = this.#load(id, visit);
     this.#opening = opening;
     await opening;
-    if (visit === this.#visit) this.#opening = null;
+    if (visit !== this.#visit) return;
+    this.#opening = null;
+    if (this.#missed && !this.#turns.has(id)) return this.open(id);
     if (id === this.#conversation?.id && !this.#speaks(id)) await this.#refreshContext(id);
   }
 
@@ -62,8 +67,10 @@ export class Chat {
       this.#show(conversation, items.data, items.has_more);
       if (pending) this.#pickUp(pending, items.data);
     } catch (error) {
-      if (error instanceof ApiError && error.status === 404) this.forget(id);
+      const gone = error instanceof ApiError && error.status === 404;
+      if (gone) this.forget(id);
       if (visit !== this.#visit) return;
+      if (!gone) return this.#showFailed(id, error);
       this.#openNew();
       this.page.failed(error);
     }
@@ -117,7 +124,9 @@ export class Chat {
     } catch (error) {
       return this.page.failed(error);
     }
+    const focused = answer.root.contains(document.activeElement);
     this.page.log.remove(answer);
+    if (focused) this.page.composer.focus(); // the button is gone
     this.#begin(id, requestFields(choices()), tail);
   }
 
@@ -127,6 +136,7 @@ export class Chat {
     if (message && !message.id) return;
     if (message || this.#editing) composer.text = message?.text ?? "";
     this.#editing = message;
+    this.#editingIn = message && (this.#conversation?.id ?? null);
     composer.editing = message !== null;
     if (message) composer.focus();
   }
@@ -168,8 +178,22 @@ export class Chat {
     this.page.opened(null);
   }
 
+  /** It may still be there: its address stays, and it can be tried again. */
+  #showFailed(id: string, error: unknown): void {
+    this.#conversation = null;
+    this.page.composer.busy = false;
+    this.page.earlier(false);
+    this.page.context(null);
+    this.page.notOpened(id, error);
+    this.page.log.showFailed(whyUnread(error), () => {
+      this.page.composer.focus(); // the button goes away
+      void this.open(id);
+    });
+    this.page.announcer.say(whyUnread(error));
+  }
+
   #show(conversation: Conversation, newestFirst: Item[], more: boolean): void {
-    this.edit(null); // of the conversation that was on view until now
+    if (conversation.id !== this.#editingIn) this.edit(null); // of the one that was on view until now
     this.#conversation = conversation;
     this.#oldest = newestFirst.at(-1)?.id ?? "";
     this.page.log.clear();
@@ -204,6 +228,7 @@ export class Chat {
     if (addressed !== this.#addressed || edited !== this.#editing || this.#speaks(addressed)) return null;
     this.page.composer.busy = true;
     const open = this.#conversation;
+    if (!open && addressed) return null; // it could not be opened
     const place = open && edited?.id ? await this.#fork(open, edited.id) : (open ?? (await this.#create(text)));
     if (place) this.page.began(place);
     return place?.id ?? null;
@@ -217,7 +242,8 @@ export class Chat {
       void this.open(fork.id);
       while (this.#opening) await this.#opening;
     }
-    if (this.#conversation?.id !== fork.id) return this.#discard(fork);
+    if (this.#addressed !== fork.id) return this.#discard(fork);
+    if (!this.#conversation) return null; // it could not be opened yet
     composer.busy = true;
     return this.#conversation;
   }
@@ -267,7 +293,7 @@ export class Chat {
 
   /** The turn goes on without being shown. */
   #unfollow(turn: Turn): void {
-    turn.changed = (event) => event && this.page.event(event);
+    turn.changed = (_, raw) => raw && this.page.event(raw);
   }
 
   /** Shows a running turn in the open conversation. */
@@ -280,8 +306,8 @@ export class Chat {
     const name = way.name === "sse" ? "SSE" : "WebSocket";
     let shownToEnd = false;
     let told = turn.state;
-    turn.changed = (event) => {
-      if (event) this.page.event(event);
+    turn.changed = (event, raw) => {
+      if (raw) this.page.event(raw);
       if (shownToEnd) return;
       shownToEnd = turn.over;
       reply.show(turn.pending.text);
@@ -331,8 +357,9 @@ export class Chat {
 
   /** The same question once more, as the settings are now, unless it turns out that the server had heard it. */
   async #askAgain(pending: Pending): Promise<void> {
-    const { log, pendings } = this.page;
+    const { composer, log, pendings } = this.page;
     const { conversation, request, response, tail } = pending;
+    composer.focus(); // the button goes away
     const record = pendings.get(conversation);
     pendings.remove(pending);
     await this.open(conversation);
@@ -357,7 +384,9 @@ export class Chat {
 
   /** Another tab began, went on with or ended a turn. */
   #otherTab(id: string, pending: Pending | null): void {
-    if (id !== this.#conversation?.id || this.#turns.has(id)) return;
-    if (pending === null || pending.response !== null) void this.open(id);
+    if (id !== this.#addressed || this.#turns.has(id)) return;
+    if (pending !== null && pending.response === null) return;
+    if (this.#opening) this.#missed = true; // opening it anew with each event would never come to an end
+    else void this.open(id);
   }
 }

@@ -27,7 +27,10 @@ export class Composer {
       this.#submit();
     });
     this.#stop.addEventListener("click", stop);
-    byId("editing-cancel").addEventListener("click", cancelEditing);
+    byId("editing-cancel").addEventListener("click", () => {
+      cancelEditing();
+      this.focus(); // the button is gone
+    });
     this.#fit();
   }
 

@@ -1,6 +1,5 @@
-// The drawer with the raw events, as they came. Costs nothing while it is closed but the memory of the last events.
+// The drawer with the events, each as it came. Costs nothing while it is closed but the memory of the last events.
 
-import type { StreamEvent } from "../api/types.js";
 import { byId, onClick } from "./dom.js";
 
 const KEPT = 500;
@@ -13,21 +12,30 @@ export class Inspect {
   #frame = 0;
 
   constructor() {
-    onClick("inspect-open", () => this.#open(true));
-    onClick("inspect-close", () => this.#open(false));
+    onClick("inspect-open", () => this.show(true));
+    onClick("inspect-close", () => this.show(false));
+    this.#root.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || event.isComposing) return;
+      event.stopPropagation(); // outside it stops an answer
+      this.show(false);
+    });
     onClick("inspect-clear", () => {
       this.#lines = [];
       this.#draw();
     });
   }
 
-  add(event: StreamEvent): void {
-    this.#lines.push(JSON.stringify(event));
+  get open(): boolean {
+    return !this.#root.hidden;
+  }
+
+  add(raw: string): void {
+    this.#lines.push(raw);
     if (this.#lines.length > KEPT) this.#lines.shift();
     if (!this.#root.hidden) this.#frame ||= requestAnimationFrame(() => this.#draw());
   }
 
-  #open(open: boolean): void {
+  show(open: boolean): void {
     this.#root.hidden = !open;
     byId("menu").hidePopover();
     if (open) {

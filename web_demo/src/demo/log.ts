@@ -3,6 +3,7 @@
 import type { Context, Item } from "../api/types.js";
 import { textOf } from "../api/types.js";
 import { Following } from "../text/following.js";
+import { element } from "../text/element.js";
 import { byId } from "./dom.js";
 import { Message, type MessageActions } from "./message.js";
 
@@ -18,6 +19,7 @@ export class Log {
   readonly #end = new Following(this.#scroll, this.#root, this.#jump);
 
   constructor(actions: Omit<MessageActions, "grew">) {
+    this.#jump.addEventListener("click", () => this.focus());
     this.#actions = { ...actions, grew: () => this.#end.follow() };
   }
 
@@ -30,6 +32,7 @@ export class Log {
   }
 
   clear(): void {
+    this.#keepFocus();
     this.#messages = [];
     this.#dropped = this.#summarised = new Set();
     this.#root.replaceChildren();
@@ -41,6 +44,15 @@ export class Log {
   showEmpty(): void {
     this.clear();
     this.#empty.hidden = false;
+  }
+
+  /** What is here could not be read. */
+  showFailed(reason: string, again: () => void): void {
+    this.clear();
+    const button = element("button", "plain", "Try again");
+    button.type = "button";
+    button.addEventListener("click", again, { once: true });
+    this.#root.append(element("div", "failure", element("p", "error", reason), button));
   }
 
   /** Items at the end, the oldest first. */
@@ -90,8 +102,19 @@ export class Log {
     this.keepPlace(() => this.#messages.forEach((message) => this.#tag(message)));
   }
 
+  /** To be read with the keyboard. */
+  focus(): void {
+    this.#scroll.focus({ preventScroll: true });
+  }
+
   toEnd(): void {
     this.#end.toEnd();
+  }
+
+  /** Whoever is at a button that goes away stays where the messages are. */
+  #keepFocus(): void {
+    const at = document.activeElement;
+    if (at !== this.#scroll && this.#scroll.contains(at)) this.focus();
   }
 
   #insert(message: Message): void {

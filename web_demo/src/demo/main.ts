@@ -25,6 +25,7 @@ import { element } from "../text/element.js";
 
 const CONVERSATION = /^#(conv_[0-9a-f]{32})$/;
 const NOTICE_MS = 8000;
+let noticeTimer: ReturnType<typeof setTimeout> | undefined;
 
 const client = new Client(location.origin, key);
 const conversations = new Conversations(client);
@@ -35,6 +36,7 @@ const meter = new Meter();
 const inspect = new Inspect();
 const log = new Log({
   announce: (text) => announcer.say(text),
+  failed,
   edit: (message) => chat.edit(message),
   again: (message) => void chat.again(message),
   rate: (message, wanted) => ratings.give(message, wanted),
@@ -58,28 +60,42 @@ const chat = new Chat({
   log,
   composer,
   opened,
+  notOpened,
   began: (conversation) => sidebar.put(conversation),
   context: (context) => meter.show(context, client.budget),
   earlier,
-  event: (event) => inspect.add(event),
+  event: (raw) => inspect.add(raw),
   failed,
 });
 
 function opened(conversation: Conversation | null): void {
   const title = conversation ? titleOf(conversation) : "New conversation";
-  byId("title").textContent = title;
   document.title = conversation ? `${title} · Frontdesk` : "Frontdesk";
-  sidebar.current = conversation?.id ?? null;
-  void ratings.open(conversation?.id ?? null);
+  name(title, conversation?.id ?? null, conversation !== null);
+}
+
+/** Nothing can be done with a conversation that could not be read. */
+function notOpened(id: string, error: unknown): void {
+  document.title = "Frontdesk";
+  name("Conversation", id, false);
+  if (error instanceof ApiError && error.status === 401) void askForKey();
+}
+
+/** What is on view, in the head, in the list and in the address; `there`: it can be renamed, deleted and so on. */
+function name(title: string, id: string | null, there: boolean): void {
+  byId("title").textContent = title;
+  sidebar.current = id;
+  void ratings.open(there ? id : null);
   for (const button of document.querySelectorAll<HTMLButtonElement>("[data-needs-conversation]")) {
-    button.disabled = !conversation;
+    button.disabled = !there;
   }
-  const address = conversation ? `#${conversation.id}` : location.pathname;
-  if (location.hash !== (conversation ? address : "")) history.pushState(null, "", address);
+  const address = id ? `#${id}` : location.pathname;
+  if (location.hash !== (id ? address : "")) history.pushState(null, "", address);
 }
 
 /** Older messages came onto the page, or may be had. */
 function earlier(more: boolean): void {
+  if (!more && document.activeElement === byId("earlier")) log.focus(); // the button goes away
   byId("earlier").hidden = !more;
   ratings.mark();
 }
@@ -100,7 +116,8 @@ function failed(error: unknown): void {
   const notice = byId("notice");
   notice.replaceChildren(element("span", "", reasonOf(error)));
   notice.hidden = false;
-  setTimeout(() => (notice.hidden = true), NOTICE_MS);
+  clearTimeout(noticeTimer);
+  noticeTimer = setTimeout(() => (notice.hidden = true), NOTICE_MS);
 }
 
 async function askForKey(): Promise<void> {
@@ -171,7 +188,10 @@ document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") void sidebar.refresh();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !event.isComposing && !somethingOpen()) chat.stop();
+  if (event.key === "Escape" && !event.isComposing && !somethingOpen()) {
+    if (inspect.open && !composer.busy) inspect.show(false);
+    else chat.stop();
+  }
   if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey) {
     event.preventDefault();
     void beginNew();

@@ -2,12 +2,13 @@
 
 import { copy, dressCode } from "../text/code.js";
 import { GrowingText } from "../text/growing.js";
-import { iconButton } from "./dom.js";
+import { iconButton, iconOf } from "./dom.js";
 import { RatingBar, type Shown } from "./rating.js";
 import { element } from "../text/element.js";
 
 export interface MessageActions {
   announce(text: string): void;
+  failed(error: Error): void;
   /** The text was updated, so the page is longer now. */
   grew(): void;
   edit(message: Message): void;
@@ -17,6 +18,7 @@ export interface MessageActions {
 
 type Role = "user" | "assistant" | "note";
 
+const COPIED_MS = 2000;
 const NAMES: Record<Role, string> = { user: "You", assistant: "Answer", note: "Note" };
 
 export class Message {
@@ -113,7 +115,8 @@ export class Message {
 
   #possible(): HTMLElement[] {
     if (this.role === "note") return [];
-    const buttons = [iconButton("copy", "Copy", () => void this.#copy())];
+    const copying = iconButton("copy", "Copy", () => void this.#copy(copying));
+    const buttons = [copying];
     if (this.role === "assistant") {
       buttons.push(iconButton("again", "Answer again", () => this.actions.again(this)), ...(this.#rating?.buttons ?? []));
     } else buttons.push(iconButton("edit", "Edit", () => this.actions.edit(this)));
@@ -124,7 +127,14 @@ export class Message {
     for (const button of this.#rating?.buttons ?? []) button.hidden = this.#id === null;
   }
 
-  async #copy(): Promise<void> {
-    this.actions.announce((await copy(this.#text)) ? "Copied" : "The browser does not allow copying");
+  async #copy(button: HTMLButtonElement): Promise<void> {
+    if (!(await copy(this.#text))) return this.actions.failed(new Error("the browser does not allow copying"));
+    this.actions.announce("Copied");
+    button.replaceChildren(iconOf("check"));
+    button.title = "Copied";
+    setTimeout(() => {
+      button.replaceChildren(iconOf("copy"));
+      button.title = "Copy";
+    }, COPIED_MS);
   }
 }

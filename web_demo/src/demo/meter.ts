@@ -27,22 +27,23 @@ export class Meter {
     this.#text.textContent = `${used.toLocaleString()} / ${window.toLocaleString()}`;
     this.#button.ariaLabel = `Context: ${this.#text.textContent} tokens`;
     this.#bar.replaceChildren(
-      ...PARTS.map(([name]) => segment(name, context.parts[name] ?? 0, window)),
-      segment("reserve", Math.min(reserve, window - used), window),
+      ...PARTS.flatMap(([name]) => segment(name, context.parts[name] ?? 0, window)),
+      ...segment("reserve", Math.min(reserve, window - used), window),
     );
-    this.#panel.replaceChildren(element("h2", "", "What the model sees"), table(context), note(context));
+    this.#panel.replaceChildren(element("h2", "", "What the model sees, in tokens"), table(context), note(context));
     if (budget) this.#panel.append(element("p", "note", budgetLine(budget)));
   }
 }
 
 function budgetLine({ left, limit }: Budget): string {
-  return `Budget: ${left.toLocaleString()} of ${limit.toLocaleString()} tokens were left at your last message.`;
+  return `Budget: ${left.toLocaleString()} of ${limit.toLocaleString()} tokens are left.`;
 }
 
-function segment(name: string, tokens: number, window: number): HTMLElement {
+function segment(name: string, tokens: number, window: number): HTMLElement[] {
+  if (tokens <= 0) return [];
   const made = element("span", `part-${name}`);
   made.style.width = `${(100 * tokens) / window}%`;
-  return made;
+  return [made];
 }
 
 function table(context: Context): HTMLElement {
@@ -51,7 +52,11 @@ function table(context: Context): HTMLElement {
   );
   const free = Math.max(0, context.window - context.prompt_tokens - context.reserve);
   rows.push(row("Kept free for the answer", context.reserve, "reserve"), row("Free", free, "free"));
-  return element("table", "", element("tbody", "", ...rows, row("Window", context.window, "")));
+  rows.push(row("Window", context.window, ""));
+  const outside: HTMLElement[] = [];
+  if (context.summarised.length) outside.push(row("Not sent: summarised", context.summarised_tokens, ""));
+  if (context.dropped.length) outside.push(row("Not sent: left out", context.dropped_tokens, ""));
+  return element("table", "", element("tbody", "", ...rows), element("tbody", "", ...outside));
 }
 
 function row(label: string, tokens: number, name: string): HTMLElement {
@@ -61,9 +66,10 @@ function row(label: string, tokens: number, name: string): HTMLElement {
 }
 
 function note(context: Context): HTMLElement {
-  const facts = [`${context.kept.length} messages are sent`];
-  if (context.dropped.length) facts.push(`${context.dropped.length} left out`);
-  if (context.summarised.length) facts.push(`${context.summarised.length} summarised`);
-  if (context.cut) facts.push(`${context.cut} tokens cut out of the newest`);
-  return element("p", "note", `${facts.join(", ")}. All counts are tokens.`);
+  const { length } = context.kept;
+  const facts = [length === 1 ? "1 message is sent" : `${length.toLocaleString()} messages are sent`];
+  if (context.summarised.length) facts.push(`${context.summarised.length.toLocaleString()} summarised`);
+  if (context.dropped.length) facts.push(`${context.dropped.length.toLocaleString()} left out`);
+  if (context.cut) facts.push(`${context.cut.toLocaleString()} tokens cut out of the newest`);
+  return element("p", "note", `${facts.join(", ")}.`);
 }

@@ -60,7 +60,9 @@ export class RatingBar {
     const form = element("form", "", input, element("button", "plain", "Send"));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.give({ rating, comment: input.value.trim() || null });
+      const comment = input.value.trim() || null;
+      this.give({ rating, comment });
+      this.line.querySelector<HTMLElement>(comment ? "button" : "input")?.focus(); // the form was made anew
     });
     this.line.replaceChildren(form);
     return input;

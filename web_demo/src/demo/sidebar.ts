@@ -106,6 +106,7 @@ export class Sidebar {
     const wanted = this.#search.value.trim().toLowerCase();
     const found = this.#known.filter((conversation) => titleOf(conversation).toLowerCase().includes(wanted));
     const rows: HTMLElement[] = [];
+    const atMore = document.activeElement === this.#list.querySelector("button");
     let group = "";
     for (const conversation of found) {
       const next = groupOf(conversation.created_at * 1000);
@@ -118,6 +119,7 @@ export class Sidebar {
     }
     if (this.#after && !wanted) rows.push(element("li", "", this.#moreButton()));
     this.#list.replaceChildren(...rows);
+    if (atMore) (this.#list.querySelector("button") ?? this.#search).focus();
   }
 
   #row(conversation: Conversation): HTMLElement {

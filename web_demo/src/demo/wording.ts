@@ -38,6 +38,11 @@ export function reasonOf(error: unknown): string {
   return sentence(error instanceof Error ? error.message : String(error));
 }
 
+/** Why something could not be read: the server need not have heard anybody for that. */
+export function whyUnread(error: unknown): string {
+  return error instanceof ConnectionLost ? "The server cannot be reached." : reasonOf(error);
+}
+
 function waitHint(error: ApiError): string {
   return error.retryAfter === null ? "" : ` Try again in ${Math.ceil(error.retryAfter)} s.`;
 }

@@ -1,8 +1,10 @@
 // What a screen reader is told. Never single tokens: whole sentences, a few at a time, in a live region of its own.
 
-const SENTENCE_END = /[.!?:…。！？]["')\]]*\s|\n/g;
+import { spoken } from "./markdown.js";
+
+// What opens and closes bold text and code; the end of a sentence, which the number of a list's entry is not.
+const MARK_OR_END = /(\*\*|```)|(?<=(?<!^ *\d+)[.!?:…。！？]["')\]*_]*)\s|\n/gm;
 const PAUSE_MS = 1500;
-const MARKS = /[*_`#>|]+/g;
 
 export class Announcer {
   #said = 0; // characters of the growing text that were told
@@ -14,11 +16,11 @@ export class Announcer {
 
   say(text: string): void {
     const line = document.createElement("p");
-    line.textContent = text.replace(MARKS, "").trim();
+    line.textContent = text.trim();
     if (line.textContent) this.region.replaceChildren(line);
   }
 
-  /** A new text begins to grow; `said` characters of it were told before. */
+  /** A new text begins to grow, in markdown; `said` characters of it were told before. */
   begin(said = 0): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -31,7 +33,7 @@ export class Announcer {
     this.#text = text;
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      this.#tell(lastEnd(this.#text));
+      this.#tell(this.#said + lastEnd(this.#text.slice(this.#said)));
     }, PAUSE_MS);
   }
 
@@ -45,13 +47,18 @@ export class Announcer {
 
   #tell(end: number): void {
     if (end <= this.#said) return;
-    this.say(this.#text.slice(this.#said, end));
+    this.say(spoken(this.#text.slice(this.#said, end)));
     this.#said = end;
   }
 }
 
+/** Where the last whole sentence ends, but for those in bold text or code that is not closed yet. */
 function lastEnd(text: string): number {
+  const open = new Set<string>();
   let end = 0;
-  for (const match of text.matchAll(SENTENCE_END)) end = match.index + match[0].length;
+  for (const { 0: found, 1: mark, index } of text.matchAll(MARK_OR_END)) {
+    if (!mark && open.size === 0) end = index + found.length;
+    else if (mark && !open.delete(mark)) open.add(mark);
+  }
   return end;
 }

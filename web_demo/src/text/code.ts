@@ -59,8 +59,23 @@ export async function copy(text: string): Promise<boolean> {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return false;
+    return copyAsBefore(text);
   }
+}
+
+/** Pages that came over plain HTTP from another machine have no `navigator.clipboard`. */
+function copyAsBefore(text: string): boolean {
+  let taken = false;
+  const put = (event: ClipboardEvent): void => {
+    event.clipboardData?.setData("text/plain", text);
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    taken = true;
+  };
+  addEventListener("copy", put, { capture: true });
+  const worked = document.execCommand("copy");
+  removeEventListener("copy", put, { capture: true });
+  return worked && taken;
 }
 
 function coloured(text: string, language: string): Node[] {

@@ -122,6 +122,29 @@ export function rendered({ source, links }: Block): Node {
   }
 }
 
+/** A text as it is said: without the marks of markdown, and with everything that only looks like one. */
+export function spoken(text: string): string {
+  try {
+    return new CarefulLexer(options()).lex(text).map(said).join("\n");
+  } catch {
+    return text;
+  }
+}
+
+function said(token: Token): string {
+  if (token.type === "list") {
+    const { items, start } = token as Tokens.List;
+    const number = (at: number): string => (start === "" ? "" : `${start + at}. `);
+    return items.map(({ tokens }, at) => number(at) + tokens.map(said).join("")).join("\n");
+  }
+  if (token.type === "table") {
+    const { header, rows } = token as Tokens.Table;
+    return [header, ...rows].map((row) => row.map(({ tokens }) => tokens.map(said).join("")).join(", ")).join("\n");
+  }
+  const { raw, text, tokens } = token as Tokens.Generic;
+  return tokens ? tokens.map(said).join("") : (text ?? raw);
+}
+
 function escaped(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }

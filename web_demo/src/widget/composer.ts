@@ -1,6 +1,6 @@
 // Where the visitor writes: grows with the text, sends on Enter, and turns into a stop button while an answer comes.
 
-import { iconButton, part } from "./dom.js";
+import { direct, iconButton, isFocused, part } from "./dom.js";
 import type { Words } from "./words.js";
 import { element } from "../text/element.js";
 
@@ -21,7 +21,6 @@ export class Composer {
     this.#input.placeholder = words.placeholder;
     this.#input.ariaLabel = words.message;
     this.#input.enterKeyHint = "send";
-    this.#input.dir = "auto";
     this.#send = iconButton("send", "send", words.send, () => this.#submit());
     this.#send.setAttribute("part", "send");
     this.#stop = iconButton("send", "stop", words.stop, stop);
@@ -39,8 +38,7 @@ export class Composer {
 
   /** An answer comes: it can be stopped, and nothing sent. */
   set busy(value: boolean) {
-    const { activeElement } = this.root.getRootNode() as ShadowRoot | Document;
-    const focused = activeElement === this.#send || activeElement === this.#stop;
+    const focused = isFocused(this.#send) || isFocused(this.#stop);
     this.#busy = value;
     this.#send.hidden = value;
     this.#stop.hidden = !value;
@@ -65,6 +63,7 @@ export class Composer {
   /** As high as the text, once it is on view. */
   fit(): void {
     this.#send.disabled = !this.#input.value.trim();
+    direct(this.#input);
     this.#input.style.height = "auto";
     if (this.#input.scrollHeight) this.#input.style.height = `${this.#input.scrollHeight}px`;
   }

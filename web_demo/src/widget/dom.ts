@@ -48,6 +48,16 @@ export function button(className: string, act: () => void, ...children: (Node | 
   return made;
 }
 
+/** Whether the focus is in this element. */
+export function isFocused(place: Element): boolean {
+  return place.contains((place.getRootNode() as ShadowRoot | Document).activeElement);
+}
+
+/** Text runs in its own direction. While there is none, in the panel's: `dir="auto"` means from the left then. */
+export function direct(field: HTMLInputElement | HTMLTextAreaElement): void {
+  field.dir = field.value ? "auto" : "";
+}
+
 /** A button that shows an icon; `label` is its name for everybody who does not see it. */
 export function iconButton(className: string, name: IconName, label: string, act: () => void): HTMLButtonElement {
   const made = button(className, act, icon(name));

@@ -1,7 +1,7 @@
 // Asking for a person: a short form, and a line that says what became of the request. Knows the one route that it is for.
 
 import type { Client } from "../api/client.js";
-import { button, part } from "./dom.js";
+import { button, direct, part } from "./dom.js";
 import type { Words } from "./words.js";
 import { element } from "../text/element.js";
 
@@ -45,10 +45,8 @@ export class HandoffForm {
     this.#contact.maxLength = LONGEST_CONTACT;
     this.#contact.placeholder = words.contactHint;
     this.#contact.required = true; // nobody can answer a request without it
-    this.#contact.dir = "auto";
     this.#message.maxLength = LONGEST_MESSAGE;
     this.#message.rows = 4;
-    this.#message.dir = "auto";
     this.#error.role = "alert";
     this.#send = element("button", "primary", words.request);
     this.#send.type = "submit";
@@ -63,6 +61,7 @@ export class HandoffForm {
       element("div", "buttons", button("plain", cancel, words.cancel), this.#send),
     );
     this.root.hidden = true;
+    this.root.addEventListener("input", () => this.#direct());
     this.root.addEventListener("submit", (event) => {
       event.preventDefault();
       this.busy = true;
@@ -75,6 +74,7 @@ export class HandoffForm {
       this.#contact.value = handoff.contact ?? "";
       this.#message.value = handoff.message ?? "";
     }
+    this.#direct();
     this.error = "";
     this.root.hidden = false;
     this.focus();
@@ -94,5 +94,10 @@ export class HandoffForm {
 
   set error(text: string) {
     this.#error.textContent = text;
+  }
+
+  #direct(): void {
+    direct(this.#contact);
+    direct(this.#message);
   }
 }

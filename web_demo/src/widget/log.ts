@@ -5,7 +5,7 @@
 import type { Item } from "../api/types.js";
 import { textOf } from "../api/types.js";
 import { Following } from "../text/following.js";
-import { button, iconButton, part } from "./dom.js";
+import { button, iconButton, isFocused, part } from "./dom.js";
 import { Message, type Role } from "./message.js";
 import type { Words } from "./words.js";
 import { element } from "../text/element.js";
@@ -38,7 +38,10 @@ export class Log {
     this.scroll.role = "region";
     this.scroll.ariaLabel = words.messages;
     this.scroll.append(this.#earlier, this.#list, this.#suggestions);
-    this.jump = iconButton("jump", "down", words.newest, () => this.#end.toEnd());
+    this.jump = iconButton("jump", "down", words.newest, () => {
+      this.focus(); // the button goes
+      this.#end.toEnd();
+    });
     this.jump.hidden = true;
     this.#end = new Following(this.scroll, this.#list, this.jump);
   }
@@ -123,7 +126,13 @@ export class Log {
 
   /** Whether the server has messages before the oldest on view. */
   set more(value: boolean) {
+    if (!value && isFocused(this.#earlier)) this.focus();
     this.#earlier.hidden = !value;
+  }
+
+  /** To be read with the keyboard. */
+  focus(): void {
+    this.scroll.focus({ preventScroll: true });
   }
 
   toEnd(): void {

@@ -2,7 +2,7 @@
 // not above it: focus is not kept inside, and the page stays usable. Knows what it looks like, not what anything means.
 
 import { Composer } from "./composer.js";
-import { button, icon, iconButton, part } from "./dom.js";
+import { button, icon, iconButton, isFocused, part } from "./dom.js";
 import { HandoffForm, type Handoff } from "./handoff.js";
 import { Log } from "./log.js";
 import type { Words } from "./words.js";
@@ -83,9 +83,11 @@ export class Panel {
 
   /** What is wrong with all of it, and what to do about it; "" for nothing. */
   notice(text: string, again?: () => void): void {
-    this.#notice.hidden = !text;
+    const focused = isFocused(this.#notice);
     const retry = again ? [button("plain", again, this.words.again)] : [];
     this.#notice.replaceChildren(element("span", "", text), ...retry);
+    this.#notice.hidden = !text;
+    if (focused) (retry[0] ?? this).focus(); // its button went
   }
 
   /** The request for a person; null where there is none. */
@@ -106,7 +108,8 @@ export class Panel {
   formSent(refusal: string): void {
     this.#form.busy = false;
     this.#form.error = refusal;
-    if (!refusal) this.#showForm(false);
+    if (refusal) this.#form.focus();
+    else this.#showForm(false);
   }
 
   /** A suggested question: its button goes, so focus must not go with it. */

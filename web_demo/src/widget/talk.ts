@@ -114,13 +114,13 @@ export class Talk {
   /** Begins another conversation. An answer that is still being written is written to its end. */
   async anew(): Promise<void> {
     this.#leave();
+    this.around.panel.focus(); // the button goes
     try {
       await this.around.session.begin();
     } catch (error) {
       return this.#fail(error);
     }
     await this.#again();
-    this.around.panel.focus();
   }
 
   async showEarlier(): Promise<void> {
@@ -302,6 +302,7 @@ export class Talk {
   /** The same question once more, unless it turns out that the server had heard it. */
   async #askAgain(pending: Pending): Promise<void> {
     if (this.#turn) return;
+    this.around.panel.focus(); // the button goes
     const { conversation, response } = pending;
     const record = this.#pendings.get(conversation);
     this.#pendings.remove(pending);
