@@ -1,7 +1,20 @@
 """Where servers that look like OpenAI's break the real client packages: one test for each such trap that is known.
 
 Plain streaming, sockets and frameworks are in `test_clients`; what the state of conversations asks of the package is in
-`test_conversations`.
+`test_conversations`. Traps of retries are in `test_sdk_retries`, those beside a running stream in `test_sdk_streams`:
+
+| trap | test there |
+|---|---|
+| it asks again by itself, without an Idempotency-Key | `test_what_a_retry_of_a_running_reply_costs` |
+| with a key of the caller's, after the reply's end | `test_a_retry_after_a_lost_answer_finds_the_first` |
+| it asks again what no retry can cure, unless it is told not to | `test_what_no_retry_can_cure_is_not_tried_again` |
+| it sleeps as `Retry-After` says | `test_a_full_line_is_tried_again` |
+| it gives up at once when that is over 120 s | `test_a_day_s_budget_is_not_waited_for` |
+| comments in a Chat stream (of the other streams: below) | `test_the_package_reads_a_chat_past_keep_alives` |
+| HEAD on an address that streams | `test_head_on_a_running_stream` |
+| the sync client resumes with a decoder of its own | `test_the_sync_client_comes_back` |
+| a ping in the middle of a reply | `test_pings_are_answered_while_a_reply_streams` |
+| an exception of the server's closes without a frame | `test_a_bug_of_the_server_closes_with_1011` |
 """
 
 from __future__ import annotations
@@ -10,10 +23,7 @@ import asyncio
 import json
 import re
 import signal
-import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +31,7 @@ import httpx2
 import openai
 import pytest
 from openai.lib.responses_websocket import AsyncResponsesWebSocketSession, ResponsesWebSocketLimits
-from tests.acceptance.asking import MODEL, Shop, conversation, create_key, loose_client
+from tests.acceptance.asking import MODEL, Shop, conversation, loose_client
 from tests.conftest import Server
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -265,58 +275,6 @@ async def test_embeddings_are_refused_in_json(loose: Any) -> None:
         await loose.embeddings.create(model=MODEL, input="Hello")
     assert refused.value.response.headers["content-type"].startswith("application/json")
     assert "/v1/embeddings" in refused.value.message
-
-
-# --- retries --------------------------------------------------------------------------------------------------------
-
-
-def counting_client(server: Server, key: str = "none") -> tuple[openai.OpenAI, list[httpx2.Response]]:
-    """A client with the package's own retries, and every answer that it got."""
-    answers: list[httpx2.Response] = []
-    http = httpx2.Client(event_hooks={"response": [answers.append]})
-    return openai.OpenAI(base_url=server.url + "/v1", api_key=key, http_client=http, timeout=30), answers
-
-
-def test_a_full_line_is_tried_again(start_server: Callable[..., Server]) -> None:
-    """The package retries 429 by itself and waits as `Retry-After` says: then the caller must never see a refusal."""
-    server = start_server(max_waiting="1")
-    client, answers = counting_client(server)
-    with client:
-        create: Any = client.chat.completions.create
-        endless = {"max_tokens": 1500, "extra_body": {"ignore_eos": True}}
-        busy = create(model=MODEL, messages=MESSAGES, stream=True, **endless)
-        reader = threading.Timer(0.8, busy.close)
-        reader.start()
-        made = client.responses.create(model=MODEL, input="Hello", max_output_tokens=4)
-        reader.join()
-    assert made.output_text
-    assert [answer.status_code for answer in answers] == [200, 429, 200]
-    assert int(answers[1].headers["retry-after"]) >= 1
-
-
-@pytest.mark.parametrize("reason", ["budget", "conflict"])
-def test_what_no_retry_can_cure_is_not_tried_again(shop: Shop, reason: str) -> None:
-    """The package retries 409 and 429 unless `x-should-retry` says no: an empty budget would be asked thrice."""
-    key = create_key(shop.server, "poor", "--tokens-total", "5") if reason == "budget" else shop.alice
-    client, answers = counting_client(shop.server, key)
-    headers = {"idempotency-key": f"trap-{time.time_ns()}"}
-    with client, suppress(openai.APIStatusError):
-        client.responses.create(model=MODEL, input="Hello", max_output_tokens=4, extra_headers=headers)
-        client.responses.create(model=MODEL, input="Goodbye", max_output_tokens=4, extra_headers=headers)
-    assert [answer.status_code for answer in answers] == ([429] if reason == "budget" else [200, 409])
-    assert answers[-1].headers["x-should-retry"] == "false"
-
-
-def test_a_retry_after_a_lost_answer_finds_the_first(server: Server) -> None:
-    """The package sends a POST again when its answer was lost, with the same headers: with an Idempotency-Key of the
-    caller it must not be computed twice."""
-    client, _ = counting_client(server)
-    headers = {"idempotency-key": f"lost-{time.time_ns()}", "x-stainless-retry-count": "1"}
-    with client:
-        first = client.responses.create(model=MODEL, input="Hello", max_output_tokens=4, extra_headers=headers)
-        second = client.responses.create(model=MODEL, input="Hello", max_output_tokens=4, extra_headers=headers)
-    assert first.to_dict() == second.to_dict()
-    assert first._request_id != second._request_id, "each answer has its own id in the logs"
 
 
 # --- the WebSocket --------------------------------------------------------------------------------------------------
