@@ -9,7 +9,7 @@ from typing import Any
 from openai.types.responses import ResponsesServerEvent
 from pydantic import TypeAdapter
 
-from frontdesk.errors import EngineDied, ModelNotFound
+from frontdesk.errors import BudgetExceeded, EngineDied, ModelNotFound
 from frontdesk.generation import Delta, Event, Failed, Finished, Started, Turn, Usage
 from frontdesk.messages import Message
 from frontdesk.wire import _socket_memory, responses_socket
@@ -352,6 +352,18 @@ def test_turn_that_could_not_start() -> None:
     assert json.loads(frame)["error"]["type"] == "not_found_error"
     assert (json.loads(frame)["status"], json.loads(frame)["stream_id"]) == (404, "L")
     start(socket.done(begun.turn))
+
+
+def test_a_refusal_says_when_to_come_back() -> None:
+    """If this fails, a client on the WebSocket cannot know when its budget refills, as one over HTTP does."""
+    socket = ResponsesSocket()
+    begun = start(socket.receive(create(input="a")))
+    refusal = BudgetExceeded("no tokens left", retry_after=7.0, budget="tokens per minute", limit=5, remaining=0)
+    (frame,) = socket.refused(begun.turn, refusal, 429, {"retry-after": "7", "x-ratelimit-remaining-tokens": "0"})
+    event = SERVER_EVENT.validate_python(json.loads(frame))
+    assert event.status == 429
+    assert event.error.headers == {"retry-after": "7", "x-ratelimit-remaining-tokens": "0"}
+    assert json.loads(frame)["error"]["remaining"] == 0
 
 
 def test_bad_messages_cost_an_error_event() -> None:

@@ -21,7 +21,7 @@ from frontdesk.chat.service import ChatService
 from frontdesk.errors import FrontdeskError
 from frontdesk.server.access import Identify
 from frontdesk.server.body import THREAD_BYTES
-from frontdesk.server.errors import status_of
+from frontdesk.server.errors import headers_of, status_of
 from frontdesk.server.lifetime import Lifetime
 from frontdesk.telemetry.logs import where
 from frontdesk.telemetry.problems import Problems, asking
@@ -110,7 +110,7 @@ class Connection:
             reply = await self._reply(command)
         except FrontdeskError as error:
             self._problems.refused(asking.get(), error)
-            await self._send(self._protocol.refused(turn, error, status_of(error)))
+            await self._send(self._protocol.refused(turn, error, status_of(error), headers_of(error)))
         else:
             reply.readers.came()
             try:

@@ -7,6 +7,7 @@ gets it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -95,10 +96,20 @@ def event_frame(data: JSON, event: Event, lane: str | None) -> str:
     return frame(data, lane)
 
 
-def error_frame(error: FrontdeskError, *, status: int | None = None, lane: str | None = None) -> str:
-    """An error event in the WebSocket's nested shape; 429 for too many of anything, else 400, unless told otherwise."""
+def error_frame(
+    error: FrontdeskError,
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    lane: str | None = None,
+) -> str:
+    """An error event in the WebSocket's nested shape; 429 for too many of anything, else 400, unless told otherwise.
+    `headers` are those that HTTP would have sent, such as when to come back."""
     fallback = 429 if error.code in _TOO_MANY else 400
-    return frame({"type": "error", "status": status or fallback, **error_body(error)}, lane)
+    body = error_body(error)
+    if headers:
+        body["error"]["headers"] = dict(headers)
+    return frame({"type": "error", "status": status or fallback, **body}, lane)
 
 
 def place_frame(response: str, place: int, lane: str | None) -> str:

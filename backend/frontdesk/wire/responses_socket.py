@@ -15,7 +15,7 @@ its input; any other `previous_response_id` is for the service to find. Knows no
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -189,11 +189,13 @@ class ResponsesSocket:
         running.kept = identity.store
         return [Cancel(turn)] if running.cancelled else []
 
-    def refused(self, turn: int, error: FrontdeskError, status: int = 400) -> list[str]:
-        """The turn could not be started; `status` is what HTTP would have answered."""
+    def refused(
+        self, turn: int, error: FrontdeskError, status: int = 400, headers: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """The turn could not be started; `status` and `headers` are what HTTP would have answered."""
         running = self._running[turn]
         running.ended = True
-        return [error_frame(error, status=status, lane=running.lane)]
+        return [error_frame(error, status=status, headers=headers, lane=running.lane)]
 
     def events(self, turn: int, events: Sequence[Event]) -> list[str]:
         """Frames for the next events of the turn's reply, which begin with its first. After the last: call `done`."""
