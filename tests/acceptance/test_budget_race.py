@@ -194,7 +194,7 @@ async def test_a_failed_reply_gives_back_what_it_did_not_take(start_server: Call
     """Breaks if a reply that killed its engine until it was given up stays reserved, or is charged for an answer."""
     server = start_server(auth="on", chunk="16", chunk_busy="16")
     async with metered(server, 20_000) as (client, left):
-        long = conversation(3, 250)  # computing it takes so long that each life of the engine is met in the middle of it
+        long = conversation(3, 250)  # so long that each life of the engine is met in the middle of it
         task = asyncio.create_task(client.responses.create(**OPTIONS | {"input": long}))
         while not task.done():
             await asyncio.to_thread(_kill_working_engine, server)

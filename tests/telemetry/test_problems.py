@@ -47,7 +47,8 @@ def test_what_a_message_quotes_is_taken_out(said: str, repr_of: bool) -> None:
     quoted = repr(secret) if repr_of else f"'{secret.replace(chr(39), '’')}'"
     message = f"there is no model {quoted} here; see 'model'"
     cleaned = without_words(message)
-    assert cleaned.startswith("there is no model '…'") and "my word is" not in cleaned
+    assert cleaned.startswith("there is no model '…'")
+    assert "my word is" not in cleaned
     # A backslash before the closing quote reads as an escape of it: then too much goes, which is the safe side.
     assert cleaned.endswith(" here; see 'model'") or (said.endswith("\\") and not repr_of)
 

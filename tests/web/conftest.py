@@ -65,9 +65,9 @@ def site() -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def widget_id(server: Server, site: Site) -> str:
-    """A widget of the shared server, for the pages of `site`."""
+    """A widget of the shared server, for the pages of `site`. One a module: a widget takes 30 new visitors a minute."""
     return create_widget(server, site.url)
 
 

@@ -59,6 +59,8 @@ class Script:
         self.asked = asyncio.Event()  # the page has sent a message
         self.said: list[str] = []  # every event, as it was sent
         self._text = ""
+        self._socket: WebSocketRoute | None = None
+        self._lane = ""
 
     async def on(self, page: Page) -> Script:
         await page.route_web_socket("**/v1/responses", self._connected)
@@ -86,6 +88,7 @@ class Script:
     def _say(self, type: str, **fields: Any) -> None:
         event = {"type": type, "sequence_number": len(self.said), "stream_id": self._lane, **fields}
         self.said.append(json.dumps(event))  # with spaces, unlike what a browser makes of it
+        assert self._socket
         self._socket.send(self.said[-1])
 
     def _response(self, status: str, tokens: int = 0) -> dict[str, Any]:

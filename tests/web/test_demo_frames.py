@@ -88,7 +88,7 @@ async def test_screen_readers_hear_an_answer_grow(open_demo: OpenDemo) -> None:
 async def test_the_drawer_shows_events_as_they_came(open_demo: OpenDemo) -> None:
     """If this fails, who looks for a fault of the server sees what the page made of an event, not the event."""
     demo, script = await scripted(open_demo)
-    await demo.page.get_by_role("button", name="More").click()
+    await demo.page.get_by_role("button", name="More", exact=True).click()
     await demo.page.get_by_role("button", name="Inspect events").click()
     script.text("Open. ")
     script.end(2)
@@ -103,7 +103,7 @@ async def test_escape_closes_the_drawer(open_demo: OpenDemo) -> None:
     demo, script = await scripted(open_demo)
     drawer = demo.page.locator("#inspect")
     for focused in ("drawer", "message field"):
-        await demo.page.get_by_role("button", name="More").click()
+        await demo.page.get_by_role("button", name="More", exact=True).click()
         await demo.page.get_by_role("button", name="Inspect events").click()
         if focused == "message field":
             script.text("Open.")

@@ -28,7 +28,7 @@ async def tab_to(demo: Demo, place: Locator, key: str = "Tab") -> None:
 async def test_keyboard_only(open_demo: OpenDemo, server: Server) -> None:
     """If this fails, somebody who cannot point cannot choose a transport, ask, edit, rate, read the meter, rename, or
     go to another conversation."""
-    other = made(server.url, "Where are you?", "In Thornby.", title="Address")
+    other = made(server.url, "Where are you?", "In Thornby.", title="Whereabouts")
     demo = await open_demo()
     page = demo.page
     await expect(demo.input).to_be_focused()
@@ -57,14 +57,14 @@ async def test_keyboard_only(open_demo: OpenDemo, server: Server) -> None:
     await page.keyboard.press("Escape")
     await expect(page.locator("#meter-panel")).to_be_hidden()
 
-    await tab_to(demo, page.get_by_role("button", name="More"))
+    await tab_to(demo, page.get_by_role("button", name="More", exact=True))
     await page.keyboard.press("Enter")
     await tab_to(demo, page.locator("#rename"))
     await page.keyboard.press("Enter")
     await page.keyboard.type("Hours")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Hours")
-    await expect(page.get_by_role("button", name="More")).to_be_focused()
+    await expect(page.get_by_role("button", name="More", exact=True)).to_be_focused()
 
     conversation = demo.conversation
     await tab_to(demo, page.get_by_role("button", name="Edit"))

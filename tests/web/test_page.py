@@ -150,13 +150,15 @@ async def test_choosing_a_model(open_demo: OpenDemo) -> None:
         await expect(demo.page.locator("#served")).to_have_text("second")
         async with demo.page.expect_request("**/v1/responses") as asking:
             await demo.send("When are you open?")
-        assert (await asking.value).post_data_json["model"] == "second"
+        asked = (await asking.value).post_data_json
+        assert asked
+        assert asked["model"] == "second"
         await expect(demo.answers.last).to_contain_text("no such model")
         await demo.page.reload()
 
 
 async def menu(demo: Demo, entry: str) -> None:
-    await demo.page.get_by_role("button", name="More").click()
+    await demo.page.get_by_role("button", name="More", exact=True).click()
     await demo.page.locator("#menu").get_by_role("button", name=entry).click()
 
 

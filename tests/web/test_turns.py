@@ -134,7 +134,7 @@ async def test_settings_reach_the_model(open_demo: OpenDemo) -> None:
     await demo.page.get_by_label("Instructions").fill("You are a front desk. Facts: Opening hours: always closed.")
     await demo.page.get_by_label("Most tokens").fill("3")
     await demo.page.get_by_role("button", name="Save").click()
-    await demo.page.get_by_role("button", name="More").click()
+    await demo.page.get_by_role("button", name="More", exact=True).click()
     await demo.page.get_by_role("button", name="Inspect events").click()
     await demo.send(OPENING)
     await demo.settle(1)

@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Route, expect
 from tests.acceptance.crashes import Phoenix
 from tests.web.demo import letters
-from tests.web.widget import Site, Widget, create_widget, long_answers
+from tests.web.widget import Site, Widget, create_widget, long_answers, until
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -302,7 +302,8 @@ async def test_a_new_conversation_leaves_no_text_behind(open_widget: OpenWidget)
     await widget.grown(1)
     await widget.panel.get_by_role("button", name="New conversation").click()
     await expect(widget.questions).to_have_count(0)
-    await widget.page.wait_for_timeout(500)
+    await until(widget.page, f"!JSON.stringify(localStorage).includes({OPENING!r})")
+    await widget.page.wait_for_timeout(500)  # the answer is still being written elsewhere, and must not come back
     kept = await widget.page.evaluate("({...localStorage})")
     assert not {name: text for name, text in kept.items() if OPENING in text}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from playwright.async_api import Locator, expect
 from tests.web.test_widget_page import say
-from tests.web.widget import Site, create_widget
+from tests.web.widget import Site, create_widget, until
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -32,7 +32,7 @@ async def test_trying_again_after_a_notice(open_widget: OpenWidget) -> None:
         "notice => new MutationObserver(() => window.told = true).observe(notice, {childList: true})"
     )
     await again.press("Enter")
-    await widget.page.wait_for_function("window.told")  # it failed once more: that is another button
+    await until(widget.page, "window.told === true")  # it failed once more: that is another button
     await expect(again).to_be_focused()
     await widget.page.context.set_offline(False)
     await expect(widget.notice).to_be_hidden(timeout=15_000)

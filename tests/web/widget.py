@@ -115,6 +115,14 @@ def create_widget(server: Server, origin: str, *flags: str) -> str:
     return id
 
 
+async def until(page: Page, expression: str) -> None:
+    """Wait until this is true on the page. Playwright's own way needs `unsafe-eval`, which these pages forbid."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while not await page.evaluate(expression):
+        assert time.monotonic() < deadline, f"never true: {expression}"
+        await page.wait_for_timeout(50)
+
+
 class Widget(Chat):
     """One tab. `problems` are errors of the console, policy violations included, and of scripts."""
 

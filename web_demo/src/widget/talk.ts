@@ -50,6 +50,7 @@ export class Talk {
   #loading: Promise<void> | null = null;
   #loaded = 0; // when the conversation was read last
   #failed = false;
+  #beginning = false; // another conversation: the one before must not be read again meanwhile
   #left = 0; // how often
   #unwanted = false; // what was sent was stopped before its turn could begin
   #retry = new AbortController(); // of the next attempt to load
@@ -80,7 +81,7 @@ export class Talk {
 
   /** The visitor looks at the panel now, or no longer. */
   looked(): void {
-    if (this.around.panel.open && !this.#conversation) void this.load();
+    if (this.around.panel.open && !this.#conversation && !this.#beginning) void this.load();
     this.#count();
   }
 
@@ -114,11 +115,14 @@ export class Talk {
   /** Begins another conversation. An answer that is still being written is written to its end. */
   async anew(): Promise<void> {
     this.#leave();
+    this.#beginning = true;
     this.around.panel.focus(); // the button goes
     try {
       await this.around.session.begin();
     } catch (error) {
       return this.#fail(error);
+    } finally {
+      this.#beginning = false;
     }
     await this.#again();
   }
