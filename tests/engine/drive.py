@@ -150,7 +150,8 @@ class House:
         return line
 
     def _check_shares(self, batch: Batch, streams: list[Sequence], heard: set[int]) -> None:
-        prompts = sum(len(c.tokens) for c in batch.chunks if c.sequence not in streams)
+        # Guesses are no part of a prompt: they come along where somebody who stepped back lacks but one token again.
+        prompts = sum(len(c.tokens) - c.drafts for c in batch.chunks if c.sequence not in streams)
         decoding = [c for c in batch.chunks if c.sequence in streams]
         assert prompts <= (self.plan.busy if decoding else self.plan.chunk), "the prompt's chunk is over its budget"
         for stream in streams:

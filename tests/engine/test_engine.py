@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.engine.drive import House, Plan
 from tests.engine.oracle import SAMPLING, VOCAB, alone
@@ -70,8 +70,13 @@ def plans(draw: st.DrawFn) -> Plan:
     )
 
 
+TWICE = Arrival(step=0, family=0, shared=40, own=(2, 0), max_tokens=30, stops=(), emitted=0, tenant=1, abort_after=None)
+
+
 @settings(max_examples=200, deadline=None)
 @given(plan=plans(), arrivals=st.lists(ARRIVALS, min_size=1, max_size=12), faults=FAULTS)
+@example(Plan(2, 0, 100, 100, 3, 1, False, 0, None), [TWICE, TWICE], {29: OutOfCells})  # who comes back is guessed for
+@example(Plan(2, 0, 100, 100, 3, 1, False, 0, None), [TWICE, TWICE], {30: OutOfCells})
 def test_everybody_gets_what_they_would_get_alone(plan: Plan, arrivals: list[Arrival], faults: dict[int, Any]) -> None:
     """A reply would depend on the other users: wrong text, no end, a stranger's prefix, or cells lost for good."""
     house = House(plan)
