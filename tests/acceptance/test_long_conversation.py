@@ -51,7 +51,8 @@ async def test_what_is_pinned_is_not_summed_up(start_server: Callable[..., Serve
     turns = long.turns
     assert all(turn.prompt <= turn.limit < 1024 for turn in turns)
     assert all({*long.pinned} <= {*turn.kept} for turn in turns)
-    assert turns[-1].summarised > 20
+    assert turns[-1].left > 20
+    assert turns[-1].summarised > 0  # how many of them depends on how much idle time there was
     assert turns[-1].parts["summary"] > 0
     assert [item.type for item in items].count("compaction") == 1
     assert NAME in long.recalled[-1].text
