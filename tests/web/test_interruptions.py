@@ -106,7 +106,6 @@ async def test_a_second_tab_that_loads_slowly(open_demo: OpenDemo) -> None:
     await second.page.evaluate("window.five")
     assert held.count == 1
     held.free.set()
-    await second.grown(1)
     await expect(second.answers).to_have_count(2)
     await expect(second.input).to_have_value("Hello, who is there?")
     await expect(second.page.locator("#editing")).to_be_visible()
