@@ -67,15 +67,21 @@ async def test_the_server_is_killed(open_demo: OpenDemo, tmp_path: Path, transpo
         await nothing_lost_or_doubled(demo)
 
 
-async def test_two_tabs(open_demo: OpenDemo) -> None:
-    """If this fails, a second tab shows an old conversation, or the two fight over the answer."""
-    first = await open_demo(script=long_answers(TOKENS))
+async def second_tab(first: Demo) -> Demo:
+    """Another tab with the same conversation, in which something was said already."""
     await first.send("Hello!")
     await first.page.keyboard.press("Escape")
     await first.settle(1)
     second = Demo(await first.page.context.new_page(), first.url)
     await second.open(first.conversation)
     await second.settle(1)
+    return second
+
+
+async def test_two_tabs(open_demo: OpenDemo) -> None:
+    """If this fails, a second tab shows an old conversation, or the two fight over the answer."""
+    first = await open_demo(script=long_answers(TOKENS))
+    second = await second_tab(first)
     await first.send(QUESTION)
     await expect(second.answers).to_have_count(2, timeout=30_000)
     await first.settle(2)
@@ -89,12 +95,7 @@ async def test_a_second_tab_that_loads_slowly(open_demo: OpenDemo) -> None:
     """If this fails, a second tab begins to load anew with every event of the first, shows nothing before the answer's
     end, and throws away what is being edited in it."""
     first = await open_demo(script=long_answers(LONG))
-    await first.send("Hello!")
-    await first.page.keyboard.press("Escape")
-    await first.settle(1)
-    second = Demo(await first.page.context.new_page(), first.url)
-    await second.open(first.conversation)
-    await second.settle(1)
+    second = await second_tab(first)
     message = second.page.locator(".message.user")
     await message.hover()
     await message.get_by_role("button", name="Edit").click()
