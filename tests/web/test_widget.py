@@ -140,9 +140,11 @@ async def test_stop_and_begin_anew(open_widget: OpenWidget) -> None:
     await widget.panel.get_by_role("button", name="New conversation").click()
     await expect(widget.questions).to_have_count(0)
     await expect(widget.greeting).to_have_text("Hello! How can I help you?")
-    after = await widget.record()
-    assert after["visitor"] == before["visitor"]
-    assert after["conversation"] != before["conversation"]
+    await widget.page.wait_for_function(  # the view is empty before the server has begun another
+        "([id, old]) => JSON.parse(localStorage.getItem('frontdesk.' + id)).conversation !== old",
+        arg=[widget.id, before["conversation"]],
+    )
+    assert (await widget.record())["visitor"] == before["visitor"]
 
 
 async def test_offline(open_widget: OpenWidget) -> None:
