@@ -31,7 +31,8 @@ class NoPeer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all servers are given. `ctx`: tokens that each of `slots` conversations may hold."""
+    """What all servers are given. `ctx`: tokens that each of `slots` conversations may hold. `threads`: 0 lets each
+    choose for itself."""
 
     model: Path
     slots: int
@@ -41,6 +42,10 @@ class Setup:
     @property
     def cells(self) -> int:
         return self.slots * self.ctx
+
+    def with_threads(self, *flags: str) -> list[str]:
+        """Each of these flags with the number of threads; nothing where the server is to choose."""
+        return [word for flag in flags for word in (flag, str(self.threads))] if self.threads else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ def frontdesk(flags: tuple[str, ...] = (), program: tuple[str, ...] = ("-m", "fr
         return [
             *(sys.executable, *program, "serve", "--model", str(setup.model), "--port", str(port)),
             *("--slots", str(setup.slots), "--ctx", str(setup.ctx), "--kv-tokens", str(setup.cells)),
-            *("--threads", str(setup.threads), "--database", str(folder / "frontdesk.db"), "--log-level", "error"),
+            *("--database", str(folder / "frontdesk.db"), "--log-level", "error", *setup.with_threads("--threads")),
             *flags,
         ]
 
@@ -92,7 +97,7 @@ def llama_server(home: Path, name: str = "llama-server -np N", flags: tuple[str,
     def command(setup: Setup, port: int, folder: Path) -> list[str]:
         return [
             *(str(program), "-m", str(setup.model), "--port", str(port), "-np", str(setup.slots)),
-            *("-c", str(setup.cells), "-t", str(setup.threads), "-tb", str(setup.threads), "--no-webui"),
+            *("-c", str(setup.cells), "--no-webui", *setup.with_threads("-t", "-tb")),
             *flags,
         ]
 
@@ -106,8 +111,8 @@ def classic_server(home: Path) -> Peer:
     def command(setup: Setup, port: int, folder: Path) -> list[str]:
         return [
             *(str(python), "-m", "llama_cpp.server", "--model", str(setup.model), "--port", str(port)),
-            *("--n_ctx", str(setup.ctx), "--n_threads", str(setup.threads), "--n_threads_batch", str(setup.threads)),
-            *("--interrupt_requests", "false"),
+            *("--n_ctx", str(setup.ctx), "--interrupt_requests", "false"),
+            *setup.with_threads("--n_threads", "--n_threads_batch"),
         ]
 
     return Peer("llama_cpp.server", command, (python,))
@@ -123,8 +128,7 @@ def example_server(home: Path) -> Peer:
             "alias": "model",
             "n_ctx": setup.cells,
             "n_seq_max": setup.slots,
-            "threads": setup.threads,
-            "threads_batch": setup.threads,
+            **({"threads": setup.threads, "threads_batch": setup.threads} if setup.threads else {}),
         }
         config = {"server": {"host": "127.0.0.1", "port": port}, "model": model}
         (folder / "server.json").write_text(json.dumps(config))
@@ -204,8 +208,9 @@ def _free_port() -> int:
 
 @contextmanager
 def burning(count: int) -> Iterator[None]:
-    """So many processes that want a whole core each."""
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    """So many processes that want a whole core each. They end with this one, however it ends."""
+    code = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))"
+    busy = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(count)]
     try:
         yield
     finally:
@@ -222,7 +227,7 @@ def ceiling(home: Path, setup: Setup, prompt: int, new: int, streams: int) -> di
         raise NoPeer(f"{program} is missing; run bench/build_peers.sh")
     command = [
         *(str(program), "-m", str(setup.model), "-c", str(setup.cells), "-npp", str(prompt), "-ntg", str(new)),
-        *("-npl", str(streams), "-t", str(setup.threads), "-tb", str(setup.threads), "--output-format", "jsonl"),
+        *("-npl", str(streams), "--output-format", "jsonl", *setup.with_threads("-t", "-tb")),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]

@@ -233,7 +233,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--streams", default="1,2,4,8,16", help="numbers of streams of raw")
     parser.add_argument("--repeat", type=int, default=5, help="rounds of each case")
     parser.add_argument("--tries", type=int, default=3, help="rounds of each of llama-server's flags")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="compute threads of each")
+    parser.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="compute threads of each; 0: as each chooses"
+    )
     parser.add_argument("--cores", help="pin servers and client to these, as 0,1; unset: all that this process may use")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: to see that everything works")
     parser.add_argument("--out", type=Path, help="report; unset: bench/results/DATE-peers.md, with --quick nowhere")
@@ -280,7 +282,7 @@ def main() -> None:
         "machine": before,
         "load average": f"{statistics.median(r.load_before for r in results):.1f} median before the cases; "
         f"now {os.getloadavg()[0]:.1f}",
-        "threads": str(wanted.threads),
+        "threads": str(wanted.threads or "as each chooses"),
         "took": f"{(perf_counter() - began) / 60:.0f} minutes",
     }
     text = markdown(command, facts, results, quick=wanted.quick)

@@ -13,7 +13,8 @@ from typing import Final, Protocol
 CONTEXT: Final = 3  # tokens that must have stood there before
 WEIGHT: Final = 0.2  # of the latest guess in the running rate
 FIRST_RATE: Final = 0.4
-LENGTHS: Final = (1, 3)  # tokens of a guess: with its own row, 1 + 3 fill a group of four
+LENGTHS: Final = (1, 3, 7, 15)  # tokens of a guess: with its own row they fill groups of four, as kernels like it
+MOST_ROWS: Final = 64  # of a step with guesses: the logits of each take 600 kB with a vocabulary of 152,000
 GAIN: Final = 1.05  # a step must promise this many times the tokens of a plain one for its time
 
 
@@ -69,7 +70,7 @@ def plan_drafts(limits: list[tuple[Guesser, int, int]], costs: StepCosts, *, mos
             choices = _by_rate(limits, length)
         for drafts in choices:
             rows = streams + sum(drafts)
-            if rows > most_rows or rows == streams:
+            if rows > min(most_rows, MOST_ROWS) or rows == streams:
                 continue
             gains = (
                 expected(guesser.rate, min(count, guess))

@@ -25,7 +25,7 @@ from frontdesk.fleet.registry import ModelCard
 from frontdesk.store.locks import FileLock
 from frontdesk.worker.machine import processor, usable_cores
 
-FORM: Final = 2  # of the files; older ones are measured anew
+FORM: Final = 3  # of the files; older ones are measured anew
 SAMPLE: Final = 2**20  # bytes at each end of a model file that tell it from others of its size
 PATIENCE: Final = 300.0  # seconds for another process that measures the same
 POLL_SECONDS: Final = 0.2

@@ -35,8 +35,8 @@ CHUNKS: Final = (64, 128, 256, 512)
 LEAST_CHUNK: Final = 128  # without streams
 FULL: Final = 16  # streams
 ODD: Final = (3, 7, 11, 15)  # streams that leave one row of a group of four free
-GUESSED: Final = 4  # tokens of a step with guesses
-GUESSES_PAY: Final = 1.7  # times a plain step, up to which a step with guesses is worth trying
+GUESSED: Final = (4, 8, 16)  # tokens of a step with guesses
+GUESSES_PAY: Final = 2.0  # times the tokens for the same time, if all guesses are right: less is not worth trying
 USUAL_SPIN: Final = 10_000
 SPINS: Final = (0, 1_000, 300_000)  # libgomp itself takes about the last
 RESIDENT: Final = (1024, 512, 256)  # tokens of a conversation in the trials of the KV cache; what time allows
@@ -92,9 +92,10 @@ def padding_pays(timed: Timed, threads: int) -> bool | None:
 
 
 def guessing_pays(timed: Timed, threads: int) -> bool | None:
-    """Is a step with guesses not much longer than one without? `None` if that was not measured."""
-    one, several = timed.seconds("decode", 1, threads), timed.seconds("verify", GUESSED, threads)
-    return several <= GUESSES_PAY * one if one and several else None
+    """Can a step with guesses bring a token in much less time than one without? `None` if that was not measured."""
+    one = timed.seconds("decode", 1, threads)
+    steps = {size: seconds for size in GUESSED if (seconds := timed.seconds("verify", size, threads))}
+    return any(size * one >= GUESSES_PAY * seconds for size, seconds in steps.items()) if one and steps else None
 
 
 @dataclass(slots=True)
@@ -189,7 +190,8 @@ class Tuning:
             self._choose("threads", {count: cost(timed, SAMPLE, count) for count in self.threads}, self.threads[0])
 
     async def _ask_steps(self, lab: Lab) -> None:
-        shapes = (*(Shape("decode", size) for size in range(1, FULL + 1)), Shape("verify", GUESSED))
+        decodes = (Shape("decode", size) for size in range(1, FULL + 1))
+        shapes = (*decodes, *(Shape("verify", size) for size in GUESSED))
         timed = await self._time(lab, "steps of 1 to 16 streams", self._trial(shapes, 5, 0.2))
         self._note(timed)
         found = {"pad_rows": padding_pays(timed, self._threads), "speculate": guessing_pays(timed, self._threads)}
