@@ -163,6 +163,16 @@ def test_a_reply_that_nobody_asked_for_is_no_request() -> None:
         budgets.reserve([mine], 1, DAY, requests=0)
 
 
+def test_who_needs_no_request_is_not_refused_one() -> None:
+    """In the minute of a restart the ledger counts summaries as requests: with more of them than the budget has, no
+    summary would be made, though none of them needs a request."""
+    mine = key(requests_per_minute=1)
+    budgets = Budgets()
+    budgets.load(mine, (90, 3), (90, 3), (90, 3), DAY)
+    budgets.reserve([mine], 10, DAY, requests=0)
+    assert refusal(budgets, [mine], 10, DAY).details["budget"] == "key.requests_per_minute"
+
+
 def test_a_restart_adopts_what_is_open_without_refusing() -> None:
     """A reply that goes on after a crash would fail because its own tokens are in its way."""
     account = key(tokens_per_minute=100, tokens_total=1000)

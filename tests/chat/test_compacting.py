@@ -7,13 +7,14 @@ from itertools import count
 from typing import Any
 
 import pytest
-from tests.chat.lives import DANA, Open, answered, asks, conversation
+from tests.chat.lives import CONVERSATION, DANA, Open, answered, asks, conversation
 from tests.chat.talks import item
 
 from frontdesk.chat.service import ChatService
 from frontdesk.chat.summarising import Summariser
-from frontdesk.errors import BudgetExceeded
-from frontdesk.principal import Limits
+from frontdesk.errors import BudgetExceeded, NotFound
+from frontdesk.generation import Usage
+from frontdesk.principal import Limits, Principal
 from frontdesk.wire.openai_responses import OpenAIResponses
 
 
@@ -92,3 +93,68 @@ async def test_a_conversation_keeps_its_compaction(open_service: Open) -> None:
     items = await service.store.conversations.all_items("dana", id)
     assert items[0] == summary
     assert summary.covers == tuple(one.id for one in items[1:])
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that always has something to say."""
+    numbers = count()
+
+    async def ask(summariser: Summariser, *arguments: Any) -> tuple[str, Usage]:
+        return f"They talked, part {next(numbers)}.", Usage()
+
+    monkeypatch.setattr(Summariser, "_ask", ask)
+
+
+async def short_talk(service: ChatService) -> str:
+    id = await conversation(service)
+    said = [item(f"msg_{i:032x}", "assistant" if i % 2 else "user", f"Line {i}.") for i in range(4)]
+    await service.store.conversations.add_items("dana", id, said)
+    return id
+
+
+@pytest.mark.usefixtures("told")
+async def test_a_conversation_keeps_its_part_of_a_compaction(open_service: Open) -> None:
+    """With a message beside it that is not in the conversation, this would keep nothing of what was paid for."""
+    service = await open_service()
+    call = OpenAIResponses().parse({"conversation": await short_talk(service), "input": "Thanks"})
+    compaction = await service.compact(call, DANA)
+    kept, *items = await service.store.conversations.all_items("dana", CONVERSATION)
+    assert (kept.kind, kept.covers) == ("summary", tuple(one.id for one in items))
+    (summary,) = compaction.items
+    assert len(summary.covers) == len(items) + 1
+    assert summary.message.content.startswith(kept.message.content)
+
+
+@pytest.mark.usefixtures("told")
+async def test_a_conversation_keeps_no_summary_of_another(open_service: Open) -> None:
+    """Every later turn would be told as said in the conversation what was said elsewhere."""
+    service = await open_service()
+    elsewhere = {"type": "compaction", "encrypted_content": "Dana moved to Rome."}
+    call = OpenAIResponses().parse({"conversation": await short_talk(service), "input": [elsewhere]})
+    (summary,) = (await service.compact(call, DANA)).items
+    assert summary.message.content.startswith("Dana moved to Rome.")
+    items = await service.store.conversations.all_items("dana", CONVERSATION)
+    assert [one.kind for one in items] == ["message"] * 4
+
+
+async def test_nobody_stops_the_summary_of_another(open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever knows the id of somebody's conversation could keep its summary from being made."""
+    service = await open_service()
+    id = await long_talk(service, policy="summarise")
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def ask(summariser: Summariser, *arguments: Any) -> tuple[str, Usage]:
+        asked.set()
+        await go.wait()
+        return "They talked.", Usage()
+
+    monkeypatch.setattr(Summariser, "_ask", ask)
+    await answered(service, asks(conversation=id, max_output_tokens=5))
+    await asyncio.wait_for(asked.wait(), 30)
+    (idle,) = service._summariser._busy.values()
+    with pytest.raises(NotFound):
+        await service.compact(OpenAIResponses().parse({"conversation": id}), Principal(owner="eve"))
+    go.set()
+    await asyncio.wait([idle])
+    assert not idle.cancelled()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,12 +13,14 @@ from starlette.applications import Starlette
 from tests.chat.lives import DANA, Open, answered, asks, conversation, end_life, ended
 
 from frontdesk.chat.reply import Reply
-from frontdesk.errors import EngineNotReady, ModelNotFound
+from frontdesk.errors import EngineNotReady, ModelNotFound, NotFound
 from frontdesk.generation import Finished
-from frontdesk.principal import Limits
+from frontdesk.principal import Limits, Principal
 from frontdesk.server.generate import Limits as RequestLimits
 from frontdesk.server.responses import Responses
+from frontdesk.server.websocket import Connection
 from frontdesk.wire.openai_responses import response_object_of
+from frontdesk.wire.responses_socket import Resume
 
 LIMITS = Limits(tokens_total=2000)
 
@@ -68,6 +71,25 @@ async def test_its_stream_is_told_anew_but_not_gone_on_with(open_service: Open) 
                 await client.get(stream)
 
 
+async def test_a_socket_is_told_it_anew_too(open_service: Open) -> None:
+    """On the WebSocket every answer of the former model would be gone, though over HTTP it can be read."""
+    service = await open_service()
+    reply = await answered(service, asks())
+    await end_life(service)
+    service = await open_service(model="another")
+
+    async def identify() -> Principal:
+        return DANA
+
+    socket: Any = SimpleNamespace(state=SimpleNamespace(identify=identify))
+    unused: Any = None
+    connection = Connection(socket, service, unused, unused)
+    again = await connection._reply(Resume(1, reply.id, anew=True))
+    assert again.log.text() == reply.log.text()
+    with pytest.raises(ModelNotFound):
+        await connection._reply(Resume(1, reply.id, anew=False))
+
+
 async def test_a_reply_of_another_model_is_cancelled(open_service: Open) -> None:
     """It would be in progress for ever, its tokens never be charged, or be charged twice."""
     service = await open_service(conversation_limits=LIMITS)
@@ -91,6 +113,36 @@ async def test_a_reply_of_another_model_is_cancelled(open_service: Open) -> None
     assert await service.store.ledger.used("conversation", id, 0) == (used, 1)
     later = await answered(service, asks("Hi", conversation=id, max_output_tokens=5))
     assert int(later.headers["x-ratelimit-remaining-tokens"]) == 2000 - used - later.usage.prompt - 5
+
+
+@pytest.mark.parametrize("what", ["response", "conversation"])
+async def test_what_is_deleted_while_it_waits_is_paid_for(open_service: Open, what: str) -> None:
+    """Tokens that were generated and seen would be in no ledger, and the budget have them twice."""
+    service = await open_service(conversation_limits=LIMITS)
+    id = await conversation(service)
+    (reply,) = await service.start(asks(conversation=id, max_output_tokens=400), DANA)
+    async for _ in reply.log.read():
+        if reply.log.text():
+            break
+    await end_life(service)
+    service = await open_service(model="another", conversation_limits=LIMITS)
+    kept = sum(len(entry.tokens) for entry in await service.store.journal.read(reply.id))
+    if what == "response":
+        await service.delete(DANA, reply.id)
+        later = await answered(service, asks("Hi", conversation=id, max_output_tokens=5))
+        left = 2000 - reply.usage.prompt - kept - later.usage.prompt - 5
+        assert int(later.headers["x-ratelimit-remaining-tokens"]) == left
+    else:
+        await service.stop_conversation(DANA, id)
+        await service.store.conversations.delete(DANA.owner, id)
+    with pytest.raises(NotFound):
+        await service.open(DANA, reply.id, anew=True)
+    used = {row["model"]: row for row in await service.store.ledger.sums(owner=DANA.owner, by=["model"])}
+    assert kept > 0
+    assert used[reply.order.backend.card.name] == {
+        "model": reply.order.backend.card.name, "prompt": reply.usage.prompt, "cached": reply.usage.cached,
+        "completion": kept, "requests": 1,
+    }  # fmt: skip
 
 
 async def test_it_goes_on_when_its_model_is_back(open_service: Open) -> None:

@@ -30,6 +30,7 @@ from frontdesk.errors import (
 from frontdesk.generation import Failed
 from frontdesk.messages import Item, Message, item_id
 from frontdesk.principal import Limits
+from frontdesk.server.retention import retention
 from frontdesk.store.database import Operation, Result
 from frontdesk.store.records import Ending
 from frontdesk.store.store import Store
@@ -89,7 +90,7 @@ async def test_what_was_never_shown_is_not_shown_later(open_service: Open) -> No
     the tokens behind them were committed."""
     service = await open_service()
     Commits(service.store, lambda n: n == 5)
-    (reply,) = await service.start(asks(), DANA)
+    (reply,) = await service.start(asks(max_output_tokens=300), DANA)  # too many for four commits
     assert isinstance(await asyncio.wait_for(reply.log.wait_end(), 20), Failed)
     while reply.id in service._running:  # pyright: ignore[reportPrivateUsage]  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -102,13 +103,13 @@ async def test_a_reply_goes_on_from_before_a_gap(open_service: Open) -> None:
     """Tokens that the database refused would be missing in the middle, for the model and in the text."""
     service = await open_service()
     Commits(service.store, lambda n: n == 5 or n > 6)
-    (reply,) = await service.start(asks(), DANA)
+    (reply,) = await service.start(asks(max_output_tokens=300), DANA)  # too many for four commits
     assert isinstance(await asyncio.wait_for(reply.log.wait_end(), 20), Failed)
     await end_life(service)
     service = await open_service()
     again = await service.open(DANA, reply.id)
     await ended(again)
-    whole = await answered(service, asks())
+    whole = await answered(service, asks(max_output_tokens=300))
     assert again.log.text() == whole.log.text()
     assert (await service.open(DANA, reply.id)).log.events == again.log.events
 
@@ -164,7 +165,7 @@ async def test_a_start_during_the_shutdown_is_left_to_the_next_life(open_service
         await service.pool.close()
     commits.go.set()
     (reply,) = await start
-    await asyncio.wait_for(end_life(service), 10)
+    await asyncio.wait_for(end_life(service), 60)
     service = await open_service()
     await ended(await service.open(DANA, reply.id))
 
@@ -175,7 +176,7 @@ async def test_what_is_not_kept_ends_with_the_engine(open_service: Open) -> None
     backend = service.pool.pick(None)
     await backend.engine.close()
     (reply,) = await service.start(asks(store=False), DANA)
-    last = await asyncio.wait_for(reply.log.wait_end(), 5)
+    last = await asyncio.wait_for(reply.log.wait_end(), 30)
     assert isinstance(last, Failed)
     assert isinstance(last.error, EngineNotReady)
 
@@ -264,5 +265,8 @@ async def test_a_chat_is_not_kept_longer_than_its_key(open_service: Open) -> Non
     body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
     chats = [await answered(service, OpenAIChat().parse(body), idempotency="k") for _ in range(2)]
     response = await answered(service, asks(), idempotency="another")
+    async with retention(service.store, None), asyncio.timeout(30):
+        while await service.store.responses.get("dana", chats[0].id):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     kept = [await service.store.responses.get("dana", reply.id) for reply in (*chats, response)]
     assert [record is not None for record in kept] == [False, False, True]

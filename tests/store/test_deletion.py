@@ -112,6 +112,18 @@ async def test_what_was_kept_for_its_name_goes_with_it(store: Store) -> None:
     assert (await rows(store))["idempotency"] == 2
 
 
+async def test_a_name_that_is_used_again_leaves_nothing_behind(store: Store) -> None:
+    """A chat that had not ended when its name expired, and somebody took the name again, would stay for ever."""
+    name = Idempotency("order-7", b"hash", time.time() - 1)
+    replies = [response(parameters=b"chat") for _ in range(3)]
+    for reply in replies:
+        assert await store.responses.begin(reply, idempotency=name) is None
+    for reply in replies:
+        await making.end(store, ending(reply))
+    assert await store.idempotency.forget(bool) == 3
+    assert [await store.responses.get(OWNER, reply.id) for reply in replies] == [None] * 3
+
+
 async def test_an_item_is_taken_out(store: Store) -> None:
     """The wrong item would go, or its place be given to a new one."""
     record, items = conversation(), [said("one"), said("two"), said("three")]

@@ -289,6 +289,7 @@ def test_resume_sends_the_rest() -> None:
         command = one(again.receive(read(json.dumps({"type": "response.resume", **asked}))))
         assert isinstance(command, Resume)
         assert command.response_id == id.removeprefix("resp_")
+        assert command.anew == (after < 0)
         assert again.started(command.turn, kept.call, Identity(command.response_id, "m", 1, store=True)) == []
         rest = play(again, command.turn)
         assert rest == [{**frame, "stream_id": "R"} for frame in whole[after + 1 :]]

@@ -94,7 +94,7 @@ class Budgets:
 
         Of several budgets that refuse, the error names the one that refills last.
         """
-        needs = {"tokens": tokens, "requests": requests}
+        needs = {"tokens": tokens, "requests": requests or -math.inf}  # who needs none is not refused for lack of them
         refusals = [
             _refusal(account, budget, left, tokens, now)
             for account, budget, left in self._lefts(accounts, now)

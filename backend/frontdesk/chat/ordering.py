@@ -25,6 +25,17 @@ def tenant_number(tenant: str) -> int:
     return int.from_bytes(hashlib.blake2b(tenant.encode(), digest_size=8).digest()) >> 1
 
 
+def limit_of(call: Call, prompt: Prompt, reserve: int, left: int | None) -> int:
+    """Tokens that one reply may have. A request that names no limit gets `reserve`, or what is `left` of its budgets
+    behind the prompt: the rest of a window would be held for nothing."""
+    if not call.generation.generate:
+        return 0
+    if call.generation.max_tokens is not None:
+        return min(call.generation.max_tokens, prompt.room)
+    wanted = min(prompt.room, reserve)
+    return wanted if left is None else max(1, min(wanted, left - len(prompt.tokens)))
+
+
 def order_for(call: Call, index: int, principal: Principal, prompt: Prompt, limit: int, *, idempotent: bool) -> Order:
     """The order of reply `index` of the call's `n`. `limit` is the most tokens that it may have; an `idempotent` one is
     stored whatever its format, so that it is found again."""

@@ -23,15 +23,14 @@ from frontdesk.chat.keeping import (
     Journalled,
     Passing,
     is_response,
-    kept_for_its_key,
     order_of,
     outcome_of,
     record_of,
     spent,
 )
 from frontdesk.chat.metering import Metering
-from frontdesk.chat.ordering import fingerprint, order_for, stamped
-from frontdesk.chat.prompting import Prompt, Prompting
+from frontdesk.chat.ordering import fingerprint, limit_of, order_for, stamped
+from frontdesk.chat.prompting import Prompting
 from frontdesk.chat.prompts import Personas
 from frontdesk.chat.readers import Readers
 from frontdesk.chat.reply import Order, Reply
@@ -136,7 +135,6 @@ class ChatService:
             idempotency, fingerprint(call), expires=time.time() + 3600 * self._rules.idempotency_hours
         )
         async with self._one_at_a_time(principal, idempotency):
-            await self.store.idempotency.forget(kept_for_its_key)
             if (known := await self.store.idempotency.find(principal.owner, key)) is not None:
                 return [await self._find(principal, known, anew=True)]
             return await self._start(call, principal, key)
@@ -184,7 +182,8 @@ class ChatService:
             paying = Paying(history.conversation, history.limits) if history else Paying()
         accounts = await self._spending.accounts(principal, paying)
         self._check_line(backend, call.n)  # others may have come meanwhile
-        limit = self._limit(call, prompt, accounts)
+        reserve = self._rules.answer_reserve if accounts else prompt.room
+        limit = limit_of(call, prompt, reserve, self._spending.remaining(accounts))
         most = [limit + len(prompt.tokens), *[limit] * (call.n - 1)]  # the replies share the prompt
         holds = self._spending.hold_each(accounts, most, paying.requests)
         headers = self._spending.headers(accounts) if accounts else {}
@@ -205,17 +204,6 @@ class ChatService:
             reply.headers = headers
         self._watch(replies, holds)
         return replies
-
-    def _limit(self, call: Call, prompt: Prompt, accounts: Sequence[BudgetAccount]) -> int:
-        """Tokens that one reply may have. Where a budget is drawn on, a request that names no limit gets the reserve
-        for answers, or what the budget has left: the rest of a window would be held for nothing."""
-        if not call.generation.generate:
-            return 0
-        if call.generation.max_tokens is not None or not accounts:
-            return min(call.generation.max_tokens or prompt.room, prompt.room)
-        left = self._spending.remaining(accounts)
-        wanted = min(prompt.room, self._rules.answer_reserve)
-        return wanted if left is None else max(1, min(wanted, left - len(prompt.tokens)))
 
     async def _keep(self, reply: Reply, turn: Turn | None, key: Idempotency | None) -> None:
         record = record_of(reply.order, turn.previous if turn else None)
@@ -279,17 +267,24 @@ class ChatService:
     async def delete(self, principal: Principal, id: str) -> None:
         """Stop a response and forget it. What it said in a conversation stays there. Raises `NotFound`."""
         await self._record(principal, id)
-        if reply := self._running.get(id):
-            reply.cancel()
-            await reply.log.wait_end()
+        await self._stop(principal, id)
         if not await self.store.responses.delete(principal.owner, id):
             raise _not_found(id)
 
     async def stop_conversation(self, principal: Principal, conversation: str) -> None:
         """Stop what is being said in a conversation of the caller's, and wait for its end: it is to be deleted."""
-        for reply in list(self._running.values()):
-            order = reply.order
-            if (order.principal.owner, order.conversation) == (principal.owner, conversation):
+        for record in await self.store.responses.unfinished(conversation):
+            if record.owner == principal.owner:
+                await self._stop(principal, record.id)
+
+    async def _stop(self, principal: Principal, id: str) -> None:
+        """Before it is deleted, a reply is charged what it has used, also one that waits for its model."""
+        async with self._one_at_a_time(principal, id):
+            record = await self.store.responses.get(principal.owner, id)
+            reply = self._running.get(id)
+            if record and not (reply or record.ended or self._serves(record)):
+                reply = await self._given_up(record, deleted=True)
+            if reply:
                 reply.cancel()
                 await reply.log.wait_end()
 
@@ -395,9 +390,11 @@ class ChatService:
             self._talking.give_back(order.principal.owner, order.conversation)
             raise
 
-    async def _given_up(self, record: ResponseRecord) -> Reply:
+    async def _given_up(self, record: ResponseRecord, *, deleted: bool = False) -> Reply:
         """An unfinished reply of another model, to be cancelled: it costs its tokens, and nobody can read them."""
         order = order_of(record, self.pool.pick(None))
+        if deleted:  # then it adds nothing to its conversation, so no turn of it is in the way
+            order = replace(order, conversation=None, paying=order.conversation or order.paying)
         kept = await self.store.journal.resume(record.id)
         accounts = await self._accounts_of(order)
         self._talking.take(order.principal.owner, order.conversation)

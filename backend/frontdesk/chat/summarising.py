@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import structlog
 from pydantic import BaseModel
 
-from frontdesk.chat.history import Histories
+from frontdesk.chat.history import Histories, History
 from frontdesk.chat.prompting import Prompting
 from frontdesk.chat.prompts import Personas
 from frontdesk.chat.reply import Reply
@@ -80,28 +80,30 @@ class Summariser:
             task.add_done_callback(lambda _: self._busy.pop(conversation, None))
 
     async def compact(self, call: Call, principal: Principal) -> Compaction:
-        """Sum up all of a conversation and of the call's input. Unless the call says `store: false`, the conversation
-        keeps the summary of what was said in it. Counts as one request. When the budget ends on the way, or the model
-        has nothing to say, the rest stays as it is.
+        """Sum up all of a conversation and of the call's input. The conversation keeps the summary of what was said in
+        it, unless the call says `store: false` or brings a summary to go on from. Counts as one request. When the
+        budget ends on the way, or the model has nothing to say, the rest stays as it is.
 
         Raises `RequestRefused`, `Unavailable`, `EngineFailed`.
         """
         assert call.turn is not None
+        history = await self._histories.of(call.turn, principal)  # before anything is done to it: is it the caller's?
         keeper = call.turn.conversation if call.turn.store else None
         with self._alone(keeper):
-            return await self._compacted(call, call.turn, principal, keeper)
+            return await self._compacted(call.generation.model, history, call.turn.input, principal, keeper)
 
-    async def _compacted(self, call: Call, turn: Turn, principal: Principal, keeper: str | None) -> Compaction:
-        history = await self._histories.of(turn, principal)
-        backend = self._pool.pick(call.generation.model)
-        items = (*history.items, *turn.input)
+    async def _compacted(
+        self, model: str | None, history: History, input: tuple[Item, ...], principal: Principal, keeper: str | None
+    ) -> Compaction:
+        backend = self._pool.pick(model)
+        items = (*history.items, *input)
         given = [item for item in items if item.kind == "summary"]
         summary, usage = history.summary or (given[-1] if given else None), Usage()
-        everything = {item.id for item in items}
-        model = call.generation.model
+        if summary is not history.summary:
+            keeper = None  # it goes on from what was not said in the conversation
         paying = Paying(history.conversation, history.limits)
         for _ in range(MOST_ROUNDS):
-            task = await self._task(backend, items, everything, summary, history.pinned, model)
+            task = await self._next(backend, history, input, summary, model)
             if task is None:
                 break
             try:
@@ -123,6 +125,17 @@ class Summariser:
         stay = [item for item in items if item.id in pinned]
         rest = [item for item in items if item.kind != "summary" and item.id not in pinned | {*summary.covers}]
         return Compaction(secrets.token_hex(16), int(time.time()), (*stay, summary, *rest), usage)
+
+    async def _next(
+        self, backend: Backend, history: History, input: tuple[Item, ...], old: Item | None, model: str | None
+    ) -> SummaryTask | None:
+        """First what stands in the conversation, then what comes beside it: a summary of both together could not be
+        kept by the conversation."""
+        for items in (history.items, (*history.items, *input)) if input else (history.items,):
+            everything = {item.id for item in items}
+            if task := await self._task(backend, items, everything, old, history.pinned, model):
+                return task
+        return None
 
     @contextmanager
     def _alone(self, conversation: str | None) -> Iterator[None]:

@@ -132,7 +132,7 @@ class Connection:
     async def _reply(self, command: Start | Resume) -> Reply:
         principal = await self._identify()
         if isinstance(command, Resume):
-            return await self._service.open(principal, command.response_id)
+            return await self._service.open(principal, command.response_id, anew=command.anew)
         (reply,) = await self._service.start(command.call, principal)
         return reply
 

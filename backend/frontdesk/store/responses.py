@@ -61,11 +61,12 @@ class Responses:
 
         return await self._database.read(get)
 
-    async def unfinished(self) -> list[ResponseRecord]:
-        """Those of every owner that have not ended, oldest first."""
+    async def unfinished(self, conversation: str | None = None) -> list[ResponseRecord]:
+        """Those of every owner that have not ended, oldest first: all, or a conversation's."""
+        mine = [] if conversation is None else [responses.c.conversation == conversation]
 
         def read(connection: sa.Connection) -> list[ResponseRecord]:
-            found = sa.select(*RESPONSE_COLUMNS).where(_OPEN).order_by(responses.c.number)
+            found = sa.select(*RESPONSE_COLUMNS).where(_OPEN, *mine).order_by(responses.c.number)
             return [response_record(row) for row in connection.execute(found).mappings()]
 
         return await self._database.read(read)
@@ -146,10 +147,11 @@ def _find(connection: sa.Connection, owner: str, wanted: Idempotency) -> str | N
 
 
 def _remember(connection: sa.Connection, record: ResponseRecord, name: Idempotency) -> None:
-    """In place of one that has expired."""
-    connection.execute(
-        sa.delete(idempotency).where(idempotency.c.owner == record.owner, idempotency.c.key == name.key)
-    )
+    """In place of one that has expired. That one gets a name that no request can have, so that `forget` still finds
+    its response."""
+    expired = sa.update(idempotency).where(idempotency.c.owner == record.owner, idempotency.c.key == name.key)
+    unused = idempotency.c.key.concat(" ").concat(idempotency.c.response)
+    connection.execute(expired.values(key=unused))
     row = {
         "owner": record.owner, "key": name.key, "fingerprint": name.fingerprint, "expires": name.expires,
         "response": record.id,

@@ -60,10 +60,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Open the kept reply `response_id` (without prefix), then call `started` or `refused`."""
+    """Open the kept reply `response_id` (without prefix), then call `started` or `refused`. `anew`: the client has none
+    of its events."""
 
     turn: int
     response_id: str
+    anew: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +270,7 @@ class ResponsesSocket:
 
     def _command(self, turn: _Turn) -> Command:
         if turn.resumes is not None:
-            return Resume(turn.number, turn.resumes)
+            return Resume(turn.number, turn.resumes, anew=turn.after < 0)
         assert turn.call is not None
         assert turn.call.turn is not None
         # Looked up only now: a waiting turn may follow the one that was running when it came.
