@@ -22,10 +22,15 @@ from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A machine that does other things too may take long over one example, or over drawing it.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parents[1]
 URL = re.compile(r"http://[\w.\[\]:]+:\d+")
-START_SECONDS = 60
+START_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -58,21 +63,32 @@ class Server:
 
     def ready(self) -> dict[str, Any]:
         """Body of /readyz, which counts open, running and waiting requests."""
-        return httpx2.get(self.url + "/readyz", timeout=5).json()
+        return httpx2.get(self.url + "/readyz", timeout=30, verify=False).json()
 
-    def wait_for(self, count: str, least: int, seconds: float = 10.0) -> None:
+    def wait_for(self, count: str, least: int, seconds: float = 60.0) -> None:
         """Wait until a count of /readyz ("open", "running", "waiting") is at least `least`."""
         deadline = time.monotonic() + seconds
         while (body := self.ready()).get(count, 0) < least:
             assert time.monotonic() < deadline, f"{count} did not reach {least} in {seconds} s: {body}"
             time.sleep(0.002)
 
-    def wait_idle(self, seconds: float = 5.0) -> None:
+    def wait_idle(self, seconds: float = 30.0) -> None:
         """Wait until no request is open. Fails when one stays."""
         deadline = time.monotonic() + seconds
         while (body := self.ready())["open"]:
             assert time.monotonic() < deadline, f"requests are still open after {seconds} s: {body}"
             time.sleep(0.02)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The engine stands still meanwhile: no reply goes on or ends by itself, however fast the machine is."""
+        pid = self.engine_pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
         """Send a signal and wait for the end; the exit code."""
@@ -134,10 +150,18 @@ def _printed_url(process: subprocess.Popen[bytes], log: Path) -> str:
 
 def _wait_until_ready(server: Server) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while server.ready()["status"] != "ready":
+    while not _is_ready(server):
         assert server.process.poll() is None, f"the server ended:\n{server.log.read_text(errors='replace')}"
         assert time.monotonic() < deadline, "the model did not load in time"
         time.sleep(0.05)
+
+
+def _is_ready(server: Server) -> bool:
+    try:
+        return server.ready()["status"] == "ready"
+    except httpx2.TransportError:
+        server.process.wait(10)  # it has just ended: its log says why
+        return False
 
 
 @pytest.fixture(scope="session", autouse=True)

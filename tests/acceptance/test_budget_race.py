@@ -98,7 +98,8 @@ async def test_a_key_buys_exactly_what_it_may(guarded: Guarded, period: str) -> 
 async def test_requests_a_minute(guarded: Guarded) -> None:
     """Breaks if a rate is counted after the fact: a rush would pass as a whole."""
     key = create_key(guarded.server, "rate", "--requests-per-minute", str(FITS))
-    await asyncio.sleep(max(0.0, time.time() % 60 - 45))  # not across the turn of a minute
+    if time.time() % 60 > 45:
+        await asyncio.sleep(16)  # a minute of the budget is one of the clock
     async with loose_client(guarded.server, key) as client:
         answered, refused = await rush(client)
     assert (len(answered), len(refused)) == (FITS, RUSH - FITS)
@@ -178,7 +179,7 @@ async def test_a_reader_who_hangs_up_pays_for_what_he_got(guarded: Guarded) -> N
     """Breaks if a chat stream that its client dropped is charged in full, or not at all."""
     async with metered(guarded.server, 20_000) as (client, left):
         stream = await client.chat.completions.create(
-            model=MODEL, messages=conversation(1, 0), max_tokens=1500, stream=True, extra_body={"ignore_eos": True}
+            model=MODEL, messages=conversation(1, 0), max_tokens=2500, stream=True, extra_body={"ignore_eos": True}
         )
         async for chunk in stream:
             if chunk.choices and chunk.choices[0].delta.content:
@@ -187,9 +188,10 @@ async def test_a_reader_who_hangs_up_pays_for_what_he_got(guarded: Guarded) -> N
         await asyncio.to_thread(guarded.server.wait_idle)
         by_headers, by_ledger = await left()
     assert by_headers == by_ledger
-    assert 0 < 20_000 - by_ledger - guarded.price < 1500
+    assert 0 < 20_000 - by_ledger - guarded.price < 2500
 
 
+@pytest.mark.timeout(900)  # on a machine that does other things too
 async def test_a_failed_reply_gives_back_what_it_did_not_take(start_server: Callable[..., Server]) -> None:
     """Breaks if a reply that killed its engine until it was given up stays reserved, or is charged for an answer."""
     server = start_server(auth="on", chunk="16", chunk_busy="16")

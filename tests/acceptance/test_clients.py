@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import openai
 import pytest
 from tests.conftest import Server
@@ -11,6 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 MODEL = "frontdesk-small"
 QUESTION = "When are you open?"
+LONG = {"max_tokens": 200, "extra_body": {"ignore_eos": True}}  # a short answer may come in one piece
 
 
 @pytest.fixture
@@ -20,16 +23,12 @@ def sync_client(server: Server) -> openai.OpenAI:
 
 def test_openai_streams_chat_completions(sync_client: openai.OpenAI) -> None:
     """Breaks if chunks, their order or the usage chunk are not what the OpenAI package reads."""
-    chunks = list(
-        sync_client.chat.completions.create(
-            model=MODEL,
-            messages=[{"role": "user", "content": QUESTION}],
-            stream=True,
-            stream_options={"include_usage": True},
-        )
+    asked: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": QUESTION}], **LONG}
+    chunks: list[Any] = list(
+        sync_client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
     )
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-    whole = sync_client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": QUESTION}])
+    whole = sync_client.chat.completions.create(**asked)
     assert text
     assert text == whole.choices[0].message.content
     assert len(chunks) > 4, "the answer came in one piece"
@@ -112,7 +111,8 @@ async def test_langchain_streams(server: Server) -> None:
     from langchain_openai import ChatOpenAI
     from pydantic import SecretStr
 
-    chat = ChatOpenAI(model=MODEL, base_url=server.url + "/v1", api_key=SecretStr("none"), max_retries=0)
+    url, key = server.url + "/v1", SecretStr("none")
+    chat = ChatOpenAI(model=MODEL, base_url=url, api_key=key, max_retries=0, **LONG)
     pieces = [piece.text async for piece in chat.astream(QUESTION)]
     assert len(pieces) > 3
     assert "".join(pieces).strip()

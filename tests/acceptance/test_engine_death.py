@@ -13,9 +13,11 @@ from tests.acceptance.asking import MODEL, async_client, conversation
 from tests.conftest import Server
 
 
-async def reply(client: openai.AsyncOpenAI, index: int, seen: asyncio.Event) -> tuple[str, str, list[int], int]:
+async def reply(
+    client: openai.AsyncOpenAI, index: int, seen: asyncio.Event, lines: int = 6
+) -> tuple[str, str, list[int], int]:
     """Stream one Responses reply: joined deltas, final text, sequence numbers, output tokens."""
-    messages = conversation(index, 6)
+    messages = conversation(index, lines)
     text, numbers, final = "", [], None
     stream: Any = await client.responses.create(  # pyright: ignore[reportCallIssue]
         model=MODEL,
@@ -60,9 +62,9 @@ async def test_kill_9_before_the_first_token(start_server: Callable[..., Server]
     """Breaks if a request that was still waiting or in prefill is lost with the engine."""
     server = start_server(chunk="16", chunk_busy="16")
     async with async_client(server) as client:
-        tasks = [asyncio.create_task(reply(client, i, asyncio.Event())) for i in range(4)]
+        tasks = [asyncio.create_task(reply(client, i, asyncio.Event(), lines=100)) for i in range(4)]
         await asyncio.to_thread(server.wait_for, "open", 4)
         os.kill(server.engine_pid, signal.SIGKILL)
         answers = await asyncio.gather(*tasks)
-        again = [await reply(client, i, asyncio.Event()) for i in range(4)]
+        again = [await reply(client, i, asyncio.Event(), lines=100) for i in range(4)]
     assert answers == again

@@ -27,6 +27,7 @@ def phoenix(tmp_path: Path, postgres: PostgresServer) -> Iterator[Phoenix]:
         yield running
 
 
+@pytest.mark.timeout(900)  # on a machine that does other things too
 async def test_kills_on_postgresql(phoenix: Phoenix) -> None:
     """Breaks if a reply loses, repeats or changes a token on PostgreSQL when its engine or its server is killed."""
     outcome = Outcome()

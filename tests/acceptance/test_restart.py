@@ -20,7 +20,7 @@ async def test_a_conversation_returns_after_a_restart(tmp_path: Path) -> None:
                     turns += [{"role": "assistant", "content": answers[0].text}, *conversation(2, 0)]
                 answers.append(await ask(client, turns))
             server.process.terminate()
-            await asyncio.to_thread(server.process.wait, 30)
+            await asyncio.to_thread(server.process.wait, 60)
         assert len(list((tmp_path / "parked").glob("*.kv"))) == 1
     assert answers[0].cached_tokens == 0
     assert answers[1].cached_tokens >= answers[0].prompt_tokens

@@ -79,9 +79,10 @@ async def test_the_package_reads_a_chat_past_keep_alives(start_server: Callable[
             return [chunk async for chunk in stream]
 
         reading = asyncio.create_task(read())
-        while b": queued" not in transport.bytes:
-            assert not reading.done(), "it did not wait in line: nothing was shown"
-            await asyncio.sleep(0.02)
+        with server.held():  # the one before does not end by itself
+            while b": queued" not in transport.bytes:
+                assert not reading.done(), "it did not wait in line: nothing was shown"
+                await asyncio.sleep(0.02)
         await before.close()
         chunks = await reading
         whole = await other.chat.completions.create(**asked)
@@ -104,17 +105,18 @@ def test_head_on_a_running_stream(start_server: Callable[..., Server]) -> None:
         events = iter(stream)
         seen = [next(events) for _ in range(5)]
         id = seen[0].response.id
-        for path in (f"/v1/responses/{id}?stream=true", f"/v1/responses/{id}/events"):
-            line.request("HEAD", path)
-            used = line.sock
-            answer = line.getresponse()
-            assert (answer.status, answer.read()) == (200, b"")
-            assert answer.headers["content-type"].startswith("text/event-stream")
-            line.request("GET", f"/v1/responses/{id}")
-            answer = line.getresponse()
-            assert json.loads(answer.read())["status"] == "in_progress"
-            assert line.sock is used, "the connection was not kept"
-        client.responses.cancel(id)
+        with server.held():
+            for path in (f"/v1/responses/{id}?stream=true", f"/v1/responses/{id}/events"):
+                line.request("HEAD", path)
+                used = line.sock
+                answer = line.getresponse()
+                assert (answer.status, answer.read()) == (200, b"")
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                line.request("GET", f"/v1/responses/{id}")
+                answer = line.getresponse()
+                assert json.loads(answer.read())["status"] == "in_progress"
+                assert line.sock is used, "the connection was not kept"
+            client.responses.cancel(id)
         seen += events
         kept = client.responses.retrieve(id)
     line.close()

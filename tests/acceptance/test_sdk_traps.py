@@ -120,7 +120,7 @@ async def test_a_failure_in_mid_stream_is_an_exception(start_server: Callable[..
     server = start_server(drain_seconds="0.2")
     async with loose_client(server) as client:
         stream = await client.chat.completions.create(
-            model=MODEL, messages=MESSAGES, stream=True, max_tokens=1800, extra_body={"ignore_eos": True}
+            model=MODEL, messages=MESSAGES, stream=True, max_tokens=2500, extra_body={"ignore_eos": True}
         )
         chunks = aiter(stream)
         await anext(chunks)
@@ -158,7 +158,7 @@ async def test_the_helper_on_endings_that_are_not_completed(server: Server) -> N
 async def test_a_cancelled_reply_ends_with_an_event_that_is_known(loose: Any) -> None:
     """There is no `response.cancelled` event: the package would hand on an object of no type."""
     kinds, status = [], ""
-    async for event in await loose.responses.create(**SHORT | {"max_output_tokens": 1500}, input="Hello", stream=True):
+    async for event in await loose.responses.create(**SHORT | {"max_output_tokens": 2500}, input="Hello", stream=True):
         kinds.append(event.type)
         if event.type == "response.created":
             await loose.responses.cancel(event.response.id)

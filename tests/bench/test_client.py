@@ -108,7 +108,7 @@ async def test_a_socket_that_breaks_costs_one_reply(how: str) -> None:
 
     async with serve(answer, "127.0.0.1", 0) as listening:
         port = next(iter(listening.sockets)).getsockname()[1]
-        talk = Target(f"http://127.0.0.1:{port}", transport="ws", timeout=0.5).talk("")
+        talk = Target(f"http://127.0.0.1:{port}", transport="ws", timeout=2.0).talk("")
         lost, next_one = Reply(asked=1), Reply(asked=1)
         await talk.ask(lost, "A")
         await talk.ask(next_one, "B")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,18 @@ async def end_life(service: ChatService) -> None:
     await service.pool.close()
     await service.close()
     await service.store.close()
+
+
+@contextmanager
+def held(service: ChatService) -> Iterator[None]:
+    """The engine stands still meanwhile: no reply goes on or ends by itself, however fast the machine is."""
+    pid = service.pool.pick(None).engine.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def asks(text: str = "Hello", **fields: Any) -> Call:

@@ -227,13 +227,13 @@ async def test_a_reply_survives_its_engine_and_a_shutdown_fails_it() -> None:
     """Usage would count the tokens of both engines, and a reader would wait for ever at the end of the server."""
     service = await open_service()
     engine = service.pool.pick(None).engine
-    [reply] = await start(service, request(100))
+    [reply] = await start(service, request(400))
     killed = False
     async for _ in reply.log.read():
         if counted(reply) >= 10 and engine.pid and not killed:
             killed = True
             os.kill(engine.pid, signal.SIGKILL)
-    assert (await finished(reply)).usage.completion == 100
+    assert (await finished(reply)).usage.completion == 400
     assert engine.restarts == 1
     [open_reply] = await start(service, request(None))
     await service.pool.close()

@@ -247,9 +247,9 @@ def test_threads_do_not_share_limits(tokenizer: Tokenizer) -> None:
         except TemplateFailed as error:
             failures.append(error)
 
+    fast, done = ChatTemplate(CHATML, tokenizer), 0
     thread = threading.Thread(target=run)
     thread.start()
-    fast, done = ChatTemplate(CHATML, tokenizer), 0
     while thread.is_alive():
         fast.render([Message("user", "hi")])
         done += 1

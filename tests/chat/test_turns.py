@@ -126,7 +126,7 @@ def test_reasoning_is_taken_out(text: str, left: str) -> None:
 
 def test_many_tags_take_no_time() -> None:
     """A client could stall the server with a megabyte of opening tags."""
-    began = time.perf_counter()
+    began = time.thread_time()
     without_reasoning("<think>" * 150_000)
     without_reasoning("<think></think>" * 60_000)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1

@@ -63,7 +63,7 @@ def test_the_json_is_complete(server: Server) -> None:
     assert found["slo"]["share"] == 1.0
     assert found["peak_streams"] in (1, 2)
     told = found["tokens"] / found["tokens_per_second"]
-    assert found["seconds"] == pytest.approx(told, abs=0.001)  # both are rounded
+    assert found["seconds"] == pytest.approx(told, rel=0.01, abs=0.001)  # both are rounded
     (group,) = found["groups"]
     assert set(group["ttft_ms"]) == set(group["itl_ms"]) == DURATIONS
     assert 0 < group["ttft_ms"]["p50"] <= group["ttft_ms"]["p95"] <= group["ttft_ms"]["max"]

@@ -101,7 +101,7 @@ def test_a_running_server_hears_of_keys(start_server: Callable[..., Server], tmp
     assert frontdesk("keys", "revoke", key, database=server.database, folder=tmp_path).returncode == 0
     began = time.monotonic()
     while (answer := httpx2.get(url, headers=headers)).status_code == 200:
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
         time.sleep(0.05)
     assert answer.json()["error"]["code"] == "revoked_api_key"
 

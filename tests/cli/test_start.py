@@ -19,7 +19,7 @@ def frontdesk(*arguments: str, folder: Path, **variables: str) -> subprocess.Com
     command = [sys.executable, "-m", "frontdesk", *arguments]
     environment = {**ENVIRONMENT, "COLUMNS": "100", **variables}
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, env=environment, stdin=subprocess.DEVNULL, timeout=60
+        command, capture_output=True, text=True, cwd=folder, env=environment, stdin=subprocess.DEVNULL, timeout=150
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,11 +78,20 @@ def test_a_server_uses_what_was_measured(tmp_path: Path, start_server: Callable[
     assert measured.returncode == 0, measured.stderr
     (file,) = (Path(home) / "frontdesk" / "tuned").glob("tuned-by-hand-*.json")
     file.write_text(json.dumps({**json.loads(file.read_text()), "threads": 1, "kv_layout": "streams"}))
-    tuned = start_server("--model", str(model), "--slots", "5", "--ctx", "512")
-    assert "replies at once on 1 thread" in tuned.log.read_text()
-    assert "a stream for each slot" in tuned.log.read_text()
-    off = start_server("--model", str(model), "--slots", "5", "--ctx", "512", "--tune", "off")
-    assert "unified" in off.log.read_text()
+    tuned = said(start_server("--model", str(model), "--slots", "5", "--ctx", "512"))
+    assert "replies at once on 1 thread" in tuned
+    assert "a stream for each slot" in tuned
+    off = said(start_server("--model", str(model), "--slots", "5", "--ctx", "512", "--tune", "off"))
+    assert "unified" in off
+
+
+def said(server: Server) -> str:
+    """All that a server says when it starts: its last line comes a moment after it is ready."""
+    deadline = time.monotonic() + 30
+    while "Ctrl-C stops" not in (text := server.log.read_text()):
+        assert time.monotonic() < deadline, text
+        time.sleep(0.02)
+    return text
 
 
 def test_quantize(tmp_path: Path) -> None:

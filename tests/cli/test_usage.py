@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,7 +116,10 @@ def test_what_a_server_used_is_seen_beside_it(start_server: Callable[..., Server
     ]
     client.close()
     told = [answer.usage for answer in answers if answer.usage]
-    (row,) = sums("--by", "model", database=server.database)
+    deadline = time.monotonic() + 30
+    while (row := sums("--by", "model", database=server.database)[0])["requests"] < len(told):
+        assert time.monotonic() < deadline, "a reply that is not stored is missing"
+        time.sleep(0.05)
     assert row["model"] == "frontdesk-small"
     assert row["requests"] == len(told) == 2
     assert row["total_tokens"] == sum(usage.total_tokens for usage in told)

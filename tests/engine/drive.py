@@ -15,7 +15,7 @@ from frontdesk.engine.core import Engine, Interrupted, OutOfCells
 from frontdesk.engine.kv_cache import KVCache
 from frontdesk.engine.parked import ParkedPrefixes, decode
 from frontdesk.engine.request import SequenceOutput, Submit
-from frontdesk.engine.scheduler import Scheduler
+from frontdesk.engine.scheduler import Scheduler, least_piece, most_rows
 from frontdesk.engine.sequence import Sequence
 
 
@@ -60,7 +60,7 @@ class House:
         cells = plan.cells if plan.unified else plan.window * plan.slots
         self.cache = KVCache(slots, cells, unified=plan.unified, parked=ParkedPrefixes(plan.parked, 7, 3))
         memory = Memory([{} for _ in range(slots)], cells if plan.unified else plan.window, plan.unified)
-        self.oracle = Oracle(memory, plan.slots + max(plan.chunk, plan.busy))
+        self.oracle = Oracle(memory, most_rows(plan.slots, plan.chunk, plan.busy))
         costs = None if plan.factor == -1 else Costs(plan.factor)
         self.scheduler = Scheduler(self.cache, slots=plan.slots, chunk=plan.chunk, chunk_busy=plan.busy, costs=costs)
         self.engine = Engine(self.scheduler, self.oracle, plan.window)
@@ -153,7 +153,8 @@ class House:
         # Guesses are no part of a prompt: they come along where somebody who stepped back lacks but one token again.
         prompts = sum(len(c.tokens) - c.drafts for c in batch.chunks if c.sequence not in streams)
         decoding = [c for c in batch.chunks if c.sequence in streams]
-        assert prompts <= (self.plan.busy if decoding else self.plan.chunk), "the prompt's chunk is over its budget"
+        chunk = self.plan.busy if decoding else self.plan.chunk
+        assert prompts <= chunk + least_piece(chunk), "the prompt's chunk is over its budget"
         for stream in streams:
             stepped_back = stream in self.scheduler.waiting
             assert stream.id in heard or stepped_back or not stream.max_tokens, "a running stream got no token"

@@ -30,7 +30,7 @@ __all__ = ["browser"]
 
 EXAMPLES = ROOT / "examples"
 INSTALLED = ".frontdesk-lock"  # the lock file that node_modules was made from
-NOTICE_SECONDS = 10.0  # a server takes notice within about one
+NOTICE_SECONDS = 30.0  # a server takes notice within about one
 NPM = ("npm", "ci", "--no-audit", "--no-fund", "--silent")
 
 MakeWidget = Callable[..., str]

@@ -15,6 +15,7 @@ import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, expect
 from tests.acceptance.crashes import Phoenix
 from tests.web.demo import letters
+from tests.web.engine import strides
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -65,13 +66,13 @@ class Chat:
         await self.page.keyboard.type(text)
         await self.page.keyboard.press("Enter")
 
-    async def grown(self, characters: int) -> None:
-        """Wait until the newest message has so many characters."""
-        for _ in range(PATIENCE // 20):
-            if len(await self.bubbles.last.inner_text()) >= characters:
-                return
-            await self.page.wait_for_timeout(20)
-        raise AssertionError(f"the answer did not reach {characters} characters")
+    async def grown(self, characters: int, held: Server) -> None:
+        """Let a server that is held write until the newest message has so many characters."""
+
+        async def long_enough() -> bool:
+            return len(await self.bubbles.last.inner_text()) >= characters
+
+        await strides(held, long_enough)
 
     async def ended(self) -> None:
         """Wait until another message can be sent."""
@@ -148,11 +149,12 @@ async def test_stop(open_chat: OpenChat, server: Server) -> None:
     """If this fails, a stopped answer is computed on, and the next message finds its conversation locked."""
     chat = await open_chat(server)
     await chat.lengthen(3000)
-    await chat.send(QUESTION)
-    await chat.grown(200)
-    await chat.page.locator(".input-button").last.click()
-    await chat.ended()
-    server.wait_idle()
+    with server.held():
+        await chat.send(QUESTION)
+        await chat.grown(200, server)
+        await chat.page.locator(".input-button").last.click()
+        await chat.ended()
+        server.wait_idle()
     assert chat.stored()[-1]["status"] == "incomplete"
     assert len(chat.stored_text()) < 10_000
     await chat.page.unroute("**/v1/responses")
@@ -168,9 +170,10 @@ async def test_the_server_is_killed(open_chat: OpenChat, tmp_path: Path) -> None
     with Phoenix(tmp_path) as phoenix:
         chat = await open_chat(phoenix.server)
         await chat.lengthen(1000)
-        await chat.send(QUESTION)
-        await chat.grown(200)
-        await asyncio.to_thread(phoenix.kill, "server")
+        with phoenix.server.held():
+            await chat.send(QUESTION)
+            await chat.grown(200, phoenix.server)
+            await asyncio.to_thread(phoenix.kill, "server")
         await chat.ended()
         assert chat.stored()[-1]["status"] == "incomplete"  # it reached its 1,000 tokens
         seen = letters(await chat.bubbles.last.inner_text())

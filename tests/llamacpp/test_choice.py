@@ -78,13 +78,20 @@ def test_rows_fill_up_groups_where_that_is_faster() -> None:
         assert fill(Padding(), rows, 200, staircase).count(extra) >= 150
 
 
+def test_one_of_five_may_pay_too() -> None:
+    """Breaks if five to seven replies take longer than eight: measured on two cores with a Q4_0 model, in ms."""
+    steps = {5: 45.9, 6: 51.6, 7: 58.5, 8: 37.8, 9: 53.2, 10: 58.2, 12: 49.2, 13: 68.3, 16: 55.2}
+    for rows in (5, 6, 9, 10, 13):
+        assert fill(Padding(), rows, 200, lambda rows: steps[rows]).count(-rows % 4) >= 150
+
+
 def test_rows_do_not_fill_up_where_that_is_slower() -> None:
     """Breaks if a machine without such kernels computes rows for nothing."""
-    for rows in (3, 7, 14, 15):
+    for rows in (3, 5, 6, 7, 14, 15):
         assert fill(Padding(), rows, 500, lambda rows: rows).count(0) >= 500 - 6 * TRIAL
 
 
 def test_other_numbers_of_rows_are_left_alone() -> None:
-    """Breaks if rows are tried where they never paid on any machine."""
-    for rows in (1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 16, 17):
+    """Breaks if rows are tried where they never paid on any machine, or where none are missing."""
+    for rows in (1, 2, 4, 8, 12, 16):
         assert set(fill(Padding(), rows, 100, staircase)) == {0}

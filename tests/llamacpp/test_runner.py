@@ -20,7 +20,7 @@ from frontdesk.engine.core import Engine, Interrupted, OutOfCells
 from frontdesk.engine.kv_cache import KVCache
 from frontdesk.engine.parked import ParkedPrefixes
 from frontdesk.engine.request import SamplingParams, Submit
-from frontdesk.engine.scheduler import Scheduler
+from frontdesk.engine.scheduler import Scheduler, most_rows
 from frontdesk.engine.sequence import Sequence
 from frontdesk.engine.speculative import StepCosts
 from frontdesk.llamacpp.choice import Padding
@@ -57,7 +57,7 @@ class Lab:
         plan = ContextPlan(
             cells=total,
             sequences=slots,
-            rows=slots + chunk,
+            rows=most_rows(slots, chunk, chunk),
             threads=threads,
             threads_least=threads,
             kv_type="f16",

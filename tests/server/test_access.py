@@ -56,6 +56,10 @@ class House:
     def post(self, path: str, who: str, body: object) -> httpx2.Response:
         return httpx2.post(self.server.url + path, headers=bearer(self.credentials[who]), json=body, timeout=30)
 
+    def written(self) -> None:
+        """What ended before is in the ledger then: all writes stand in one line."""
+        assert self.post("/v1/conversations", "all", {}).status_code == 200
+
     def visitor(self, **body: object) -> dict[str, Any]:
         answer = self.post("/v1/visitors", "visitors", body)
         assert answer.status_code == 200, answer.text
@@ -354,6 +358,7 @@ async def test_a_crowd_spends_exactly_the_budget(house: House) -> None:
             *(client.post("/v1/chat/completions", json=body, headers=headers) for _ in range(100))
         )
     assert sorted(answer.status_code for answer in answers) == [200] * 10 + [429] * 90
+    house.written()
     store = await open_store(house.server.database, exclusive=False)
     assert await store.ledger.used("visitor", issued["visitor"]["id"], 0) == (10 * cost, 10)
     await store.close()
@@ -366,6 +371,7 @@ def test_usage_is_the_callers_own(house: House) -> None:
             model="frontdesk-small", messages=[{"role": "user", "content": "Hi"}], max_tokens=3
         )
     assert answer.usage
+    house.written()
     own = house.get("/v1/usage?by=key,model&since=1h", "default").json()
     assert own["object"] == "list"
     assert own["data"] == [

@@ -95,7 +95,7 @@ async def test_life_of_a_conversation(house: House) -> None:
     async with house.client() as client:
         made = await client.conversations.create(metadata={"shop": "7"}, items=[user("Hi")])
         assert re.fullmatch("conv_[0-9a-f]{32}", made.id)
-        assert abs(made.created_at - time.time()) < 5
+        assert abs(made.created_at - time.time()) < 60
         assert (await client.conversations.retrieve(made.id)) == made
         changed = await client.conversations.update(made.id, metadata={"shop": "8", "open": "yes"})
         assert changed.metadata == {"shop": "8", "open": "yes"}
@@ -383,14 +383,15 @@ def test_conversation_with_answers(server: Server) -> None:
 
 def test_deleting_stops_what_is_being_said(server: Server) -> None:
     """If this fails, an answer goes on in a conversation that is gone, or can still be read afterwards."""
-    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0) as client:
+    server.wait_idle()
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0) as client, server.held():
         made = client.conversations.create()
         running = client.responses.create(
             input="Talk.", conversation=made.id, background=True, extra_body={"ignore_eos": True}
         )
         assert running.status == "in_progress"
         client.conversations.delete(made.id)
-        server.wait_idle(1.0)
+        server.wait_idle()
         with pytest.raises(openai.NotFoundError):
             client.responses.retrieve(running.id)
 

@@ -6,12 +6,13 @@ Raw sockets, since no well-behaved client can do this. The server runs with shor
 from __future__ import annotations
 
 import re
+import select
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.conftest import Server
 
+SOON = 8.0  # seconds: long for a busy machine, shorter than the deadlines that hold unless they are set
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -32,7 +34,7 @@ def strict(launch: Callable[..., AbstractContextManager[Server]]) -> Iterator[Se
 
 @pytest.fixture
 def connection(strict: Server) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=30) as connection:
         yield connection
 
 
@@ -56,18 +58,19 @@ def seconds_to_end(connection: socket.socket) -> tuple[float, bytes]:
 def test_a_silent_connection_is_closed(connection: socket.socket) -> None:
     """If this fails, connections that say nothing use up all file descriptors."""
     seconds, data = seconds_to_end(connection)
-    assert seconds < 2
+    assert seconds < SOON
     assert data == b""
 
 
 def test_half_a_head_is_answered_with_408(connection: socket.socket) -> None:
     """If this fails, slowloris works: one byte now and then holds a connection for ever."""
+    began = time.monotonic()
     connection.sendall(HEAD)
-    for _ in range(3):
-        time.sleep(0.1)
-        connection.sendall(b"X-A: b\r\n")
-    seconds, data = seconds_to_end(connection)
-    assert seconds < 2
+    with suppress(BrokenPipeError, ConnectionResetError):
+        while not select.select([connection], [], [], 0.05)[0]:
+            assert time.monotonic() - began < SOON
+            connection.sendall(b"X-A: b\r\n")
+    data = read_all(connection)
     assert data.startswith(b"HTTP/1.1 408")
     assert b'"request_timeout"' in data
 
@@ -84,7 +87,7 @@ def test_half_a_body_is_answered_with_408(connection: socket.socket) -> None:
     """If this fails, slow POSTs hold a connection and a task for ever."""
     connection.sendall(HEAD + b'Content-Length: 500\r\n\r\n{"messages"')
     seconds, data = seconds_to_end(connection)
-    assert seconds < 2.5
+    assert seconds < SOON
     assert data.startswith(b"HTTP/1.1 408")
 
 
@@ -98,7 +101,7 @@ def test_the_second_request_has_deadlines_too(connection: socket.socket) -> None
     time.sleep(1.0)  # an idle connection may stay
     connection.sendall(b"GET /livez HTT")
     seconds, data = seconds_to_end(connection)
-    assert seconds < 2
+    assert seconds < SOON
     assert data.startswith(b"HTTP/1.1 408")
 
 
@@ -135,8 +138,7 @@ def test_endless_trailers_are_cut(connection: socket.socket) -> None:
 
 def test_too_many_connections_get_503_and_the_server_recovers(strict: Server) -> None:
     """If this fails, a crowd ends in resets or hangs instead of an answer that says when to come back."""
-    crowd = [socket.create_connection(("127.0.0.1", strict.port), timeout=5) for _ in range(25)]
-    time.sleep(0.1)
+    crowd = [socket.create_connection(("127.0.0.1", strict.port), timeout=30) for _ in range(25)]
     try:
         crowd[-1].sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = read_all(crowd[-1])
@@ -145,8 +147,9 @@ def test_too_many_connections_get_503_and_the_server_recovers(strict: Server) ->
     finally:
         for connection in crowd:
             connection.close()
-    time.sleep(0.2)
-    assert httpx2.get(strict.url + "/livez").status_code == 200
+    deadline = time.monotonic() + 20
+    while httpx2.get(strict.url + "/livez").status_code != 200:
+        assert time.monotonic() < deadline
 
 
 def test_what_follows_a_request_does_not_cut_its_stream(strict: Server) -> None:
@@ -171,7 +174,7 @@ def test_few_file_descriptors(tmp_path: Path) -> None:
     crowd: list[socket.socket] = []
     try:
         port = printed_port(tmp_path / "log")
-        crowd = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(60)]
+        crowd = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(60)]
         crowd[-1].sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert read_all(crowd[-1]).startswith(b"HTTP/1.1 503")
     finally:
@@ -182,22 +185,22 @@ def test_few_file_descriptors(tmp_path: Path) -> None:
 
 
 def printed_port(log: Path) -> int:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (found := re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text())):
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
     return int(found[1])
 
 
-def test_slow_clients_do_not_slow_others(strict: Server) -> None:
+def test_slow_clients_do_not_slow_others(server: Server) -> None:
     """If this fails, ten bad clients are enough to stop the service for everybody."""
-    bad = [socket.create_connection(("127.0.0.1", strict.port)) for _ in range(10)]
+    bad = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(10)]
     for connection in bad:
         connection.sendall(HEAD)
-    began = time.monotonic()
-    for _ in range(10):
-        assert httpx2.get(strict.url + "/livez").status_code == 200
-    assert time.monotonic() - began < 1
+    with httpx2.Client(base_url=server.url, timeout=30) as client:
+        for _ in range(10):
+            assert client.get("/livez").status_code == 200
+    assert not select.select(bad, [], [], 0)[0], "the others had to wait until these were sent away, after ten seconds"
     for connection in bad:
         connection.close()
 

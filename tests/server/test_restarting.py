@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 CHAT: dict[str, Any] = {
     "messages": [{"role": "user", "content": "Tell me all you know."}],
-    "max_tokens": 1500,
+    "max_tokens": 2500,
     "ignore_eos": True,
     "stream": True,
 }
-RESPONSE: dict[str, Any] = {"input": "Tell me all you know.", "max_output_tokens": 1500, "ignore_eos": True}
+RESPONSE: dict[str, Any] = {"input": "Tell me all you know.", "max_output_tokens": 2500, "ignore_eos": True}
 KEY = {"idempotency-key": "the-same"}
 
 
@@ -50,7 +50,7 @@ def test_a_keyed_stream_says_that_it_was_cut(start_server: Callable[..., Server]
     assert cut[-1]
     assert cut[-1]["error"]["code"] == "engine_not_ready"
     assert "Idempotency-Key" in cut[-1]["error"]["message"]
-    server.process.wait(30)
+    server.process.wait(60)
     whole = told(start_server(database=database), lambda: None)
     assert whole[-1] is None
     assert text(whole).startswith(text(cut))
@@ -74,7 +74,7 @@ def test_who_waits_for_a_whole_response_is_told_where_it_will_be(
     assert "retry-after" not in answer.headers
     path = re.search(r"/v1/responses/resp_[0-9a-f]{32}", answer.json()["error"]["message"])
     assert path
-    server.process.wait(30)
+    server.process.wait(60)
     again = start_server(database=database)
-    again.wait_idle(30)
-    assert httpx2.get(again.url + path[0], timeout=10).json()["usage"]["output_tokens"] == 1500
+    again.wait_idle(60)
+    assert httpx2.get(again.url + path[0], timeout=30).json()["usage"]["output_tokens"] == 2500

@@ -66,14 +66,15 @@ def test_new_requests_are_refused_while_it_ends(start_server: Callable[..., Serv
         began: list[int] = []
         running = pool.submit(stream, server, {**LONG, "max_tokens": 600}, lambda: began.append(1))
         wait(lambda: bool(began))
-        server.process.send_signal(signal.SIGTERM)
-        wait(lambda: httpx2.get(server.url + "/readyz").status_code == 503)
-        refused = httpx2.post(server.url + CHAT, json=LONG)
+        with server.held():  # the answer is not over, and the server not gone, before the others have asked
+            server.process.send_signal(signal.SIGTERM)
+            wait(lambda: stopping(server))
+            refused = httpx2.post(server.url + CHAT, json=LONG)
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) >= 1
         assert refused.json()["error"]["code"] == "engine_not_ready"
         assert running.result()[-1] == "data: [DONE]"
-    assert server.process.wait(20) == 0
+    assert server.process.wait(60) == 0
 
 
 def test_what_takes_too_long_ends_with_an_error(start_server: Callable[..., Server]) -> None:
@@ -82,12 +83,12 @@ def test_what_takes_too_long_ends_with_an_error(start_server: Callable[..., Serv
     with ThreadPoolExecutor(1) as pool:
         began: list[int] = []
         running = pool.submit(
-            stream, server, {**LONG, "n": 8, "temperature": 1, "max_tokens": 1500}, lambda: began.append(1)
+            stream, server, {**LONG, "n": 8, "temperature": 1, "max_tokens": 3000}, lambda: began.append(1)
         )
         wait(lambda: bool(began))
         before = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 10
         lines = running.result()
     assert "error" in chunks(lines)[-1]
     assert "data: [DONE]" not in lines
@@ -98,36 +99,36 @@ def test_a_second_signal_ends_the_waiting(start_server: Callable[..., Server]) -
     server = start_server(drain_seconds="60")
     with ThreadPoolExecutor(1) as pool:
         began: list[int] = []
-        pool.submit(stream, server, {**LONG, "n": 8, "temperature": 1, "max_tokens": 1500}, lambda: began.append(1))
+        pool.submit(stream, server, {**LONG, "n": 8, "temperature": 1, "max_tokens": 3000}, lambda: began.append(1))
         wait(lambda: bool(began))
         server.process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
+        wait(lambda: stopping(server))  # two signals at once may be one
         before = time.monotonic()
         server.stop(signal.SIGINT)
-        assert time.monotonic() - before < 3
+        assert time.monotonic() - before < 10
 
 
 def test_a_socket_finishes_its_turn_and_closes_with_1012(start_server: Callable[..., Server]) -> None:
     """If this fails, SDKs see a protocol error instead of "come back", or an answer is cut."""
-    server = start_server()
+    server = start_server(drain_seconds="60")
     url = server.ws_url + "/v1/responses"
     with connect(url, proxy=None) as idle, connect(url, proxy=None) as busy:
         event = {"type": "response.create", "input": "Talk.", "ignore_eos": True, "max_output_tokens": 400}
         busy.send(json.dumps(event))
-        busy.recv(10)
+        busy.recv(30)
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(ConnectionClosed) as closed:
-            idle.recv(5)
+            idle.recv(30)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
         events: list[dict[str, object]] = []
         while not events or events[-1]["type"] != "response.incomplete":
-            events.append(json.loads(busy.recv(10)))
+            events.append(json.loads(busy.recv(30)))
         with pytest.raises(ConnectionClosed) as closed:
-            busy.recv(10)
+            busy.recv(30)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
-    assert server.process.wait(20) == 0
+    assert server.process.wait(60) == 0
 
 
 def test_the_engine_goes_with_the_server(start_server: Callable[..., Server]) -> None:
@@ -136,7 +137,7 @@ def test_the_engine_goes_with_the_server(start_server: Callable[..., Server]) ->
     engine = server.engine_pid
     server.process.kill()
     server.process.wait()
-    wait(lambda: not Path(f"/proc/{engine}").exists(), seconds=10)
+    wait(lambda: not Path(f"/proc/{engine}").exists(), seconds=30)
 
 
 def run_serve(*flags: str) -> subprocess.CompletedProcess[str]:
@@ -174,7 +175,11 @@ def test_a_port_that_is_taken() -> None:
     assert "Traceback" not in ended.stderr
 
 
-def wait(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def stopping(server: Server) -> bool:
+    return httpx2.get(server.url + "/readyz", timeout=30).status_code == 503
+
+
+def wait(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

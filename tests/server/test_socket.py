@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,7 @@ def to_the_close(socket: ClientConnection) -> Iterator[str | bytes]:
 
 def test_lanes_answer_beside_each_other(server: Server) -> None:
     """If this fails, a page with several conversations needs a connection for each, or mixes their answers up."""
-    long = {"ignore_eos": True, "max_output_tokens": 40, "store": False}
+    long = {"ignore_eos": True, "max_output_tokens": 100, "store": False}
     questions = {f"lane {i}": f"Question number {i}: do you ship to Norway?" for i in range(6)}
     with dial(server) as socket:
         alone = {lane: text(turn(socket, input=question, **long)) for lane, question in questions.items()}
@@ -98,11 +99,15 @@ def test_lanes_answer_beside_each_other(server: Server) -> None:
 def test_more_lanes_than_may_run(server: Server) -> None:
     """If this fails, the seventeenth conversation of a page is lost, or the thirty-third breaks the others."""
     lanes = {str(i) for i in range(32)}
+    read: dict[str, list[Event]] = {}
     with dial(server) as socket:
-        for lane in sorted(lanes):
-            send(socket, input="Hi", stream_id=lane, max_output_tokens=12, ignore_eos=True, store=False)
-        send(socket, input="Hi", stream_id="one too many")
-        read: dict[str, list[Event]] = {}
+        with server.held():  # no lane is over before the one too many has come
+            for lane in sorted(lanes):
+                send(socket, input="Hi", stream_id=lane, max_output_tokens=12, ignore_eos=True, store=False)
+            send(socket, input="Hi", stream_id="one too many")
+            while "one too many" not in read:
+                event = json.loads(socket.recv(60))
+                read.setdefault(event["stream_id"], []).append(event)
         while sum(turn[-1]["type"] in LAST for turn in read.values()) < 33:
             event = json.loads(socket.recv(60))
             read.setdefault(event["stream_id"], []).append(event)
@@ -172,12 +177,15 @@ def test_resume_of_what_is_not_there(server: Server) -> None:
 
 def test_an_unkept_turn_ends_with_its_socket(server: Server) -> None:
     """If this fails, replies that nobody can ever read go on for minutes."""
-    with dial(server) as socket:
-        for lane in ("a", "b"):
-            send(socket, input="Talk.", ignore_eos=True, store=False, stream_id=lane)
-        for _ in range(12):
-            socket.recv(30)
-    server.wait_idle(1.0)
+    server.wait_idle()
+    with ExitStack() as stack:
+        with dial(server) as socket:
+            for lane in ("a", "b"):
+                send(socket, input="Talk.", ignore_eos=True, store=False, stream_id=lane)
+            for _ in range(12):
+                socket.recv(30)
+            stack.enter_context(server.held())
+        server.wait_idle()
 
 
 def test_unkept_turns_follow_each_other_and_kept_ones(server: Server) -> None:
@@ -202,21 +210,25 @@ def test_cancel_of_one_lane(server: Server) -> None:
     """If this fails, the stop button of one conversation stops another."""
     with dial(server) as socket:
         for lane in ("stop", "go on"):
-            send(socket, input="Talk.", ignore_eos=True, max_output_tokens=150, stream_id=lane, store=False)
+            send(socket, input="Talk.", ignore_eos=True, max_output_tokens=400, stream_id=lane, store=False)
         while json.loads(socket.recv(30))["type"] != "response.output_text.delta":
             pass
-        socket.send(json.dumps({"type": "response.cancel", "stream_id": "stop"}))
-        read = of_lanes(socket, {"stop", "go on"})
-    ends = {lane: events[-1]["response"] for lane, events in read.items()}
-    assert (ends["stop"]["status"], ends["go on"]["status"]) == ("cancelled", "incomplete")
-    assert ends["stop"]["usage"]["output_tokens"] < ends["go on"]["usage"]["output_tokens"] == 150
+        with server.held():  # neither comes to its end by itself before one is stopped
+            socket.send(json.dumps({"type": "response.cancel", "stream_id": "stop"}))
+            while (last := json.loads(socket.recv(30)))["type"] not in LAST:
+                pass
+        assert last["stream_id"] == "stop"
+        (*_, end) = of_lanes(socket, {"go on"})["go on"]
+    stopped, whole = last["response"], end["response"]
+    assert (stopped["status"], whole["status"]) == ("cancelled", "incomplete")
+    assert stopped["usage"]["output_tokens"] < whole["usage"]["output_tokens"] == 400
 
 
 def test_place_in_the_waiting_line(start_server: Callable[..., Server]) -> None:
     """If this fails, a page that waits on a socket behind others cannot say so."""
     server = start_server(slots="1")
     with dial(server) as first, dial(server) as second:
-        send(first, input="Talk.", ignore_eos=True, max_output_tokens=2000, store=False)
+        send(first, input="Talk.", ignore_eos=True, max_output_tokens=3000, store=False)
         while json.loads(first.recv(30))["type"] != "response.output_text.delta":
             pass
         send(second, input="Hello?", max_output_tokens=4, store=False, stream_id="L")
@@ -235,13 +247,13 @@ def test_a_restart_in_the_middle_of_a_turn(start_server: Callable[..., Server], 
     database = str(tmp_path / "kept.db")
     server = start_server(database=database, drain_seconds="0")
     with dial(server) as socket:
-        send(socket, input="Tell me all.", ignore_eos=True, max_output_tokens=600)
+        send(socket, input="Tell me all.", ignore_eos=True, max_output_tokens=2000)
         seen = [json.loads(socket.recv(30)) for _ in range(20)]
         server.process.terminate()
         seen += [json.loads(message) for message in to_the_close(socket)]
     assert socket.close_code == 1012
     assert seen[-1]["type"] not in LAST
-    server.process.wait(30)
+    server.process.wait(60)
     again = start_server(database=database)
     with dial(again) as socket:
         resume = {"response_id": seen[0]["response"]["id"], "starting_after": seen[-1]["sequence_number"]}
@@ -249,7 +261,7 @@ def test_a_restart_in_the_middle_of_a_turn(start_server: Callable[..., Server], 
         rest = list(events(socket))
     whole = seen + rest
     assert [event["sequence_number"] for event in whole] == list(range(len(whole)))
-    assert whole[-1]["response"]["usage"]["output_tokens"] == 600
+    assert whole[-1]["response"]["usage"]["output_tokens"] == 2000
     assert whole[-1]["response"]["output"][0]["content"][0]["text"] == text(whole)
 
 

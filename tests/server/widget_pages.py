@@ -75,7 +75,7 @@ def make_page(server: Server, *flags: str, origin: str = SHOP) -> Page:
     """A new widget for pages of one origin, and such a page, once the server has heard of it."""
     made = frontdesk(server, "widgets", "create", "Shop", "--origin", origin, *flags)
     assert made.returncode == 0, made.stderr
-    asked, deadline = {"origin": origin, "access-control-request-method": "POST"}, time.monotonic() + 3
+    asked, deadline = {"origin": origin, "access-control-request-method": "POST"}, time.monotonic() + 20
     while httpx2.options(server.url + SESSIONS, headers=asked).status_code != 200:
         assert time.monotonic() < deadline, "a running server takes notice within about a second"
         time.sleep(0.05)

@@ -175,7 +175,7 @@ async def test_a_process_that_does_not_stop_writing(
     file_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Waiting for another process would stand still the whole server, or never end."""
-    monkeypatch.setattr(sqlite, "PATIENCE", 0.3)
+    monkeypatch.setattr(sqlite, "PATIENCE", 2.0)
     record = response()
     await file_store.responses.begin(record)
     other = FileLock(tmp_path / "test.db.writing")

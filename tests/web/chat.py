@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from playwright.async_api import Locator, Page, expect
+from tests.web.engine import strides
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 PATIENCE = 60_000  # milliseconds that a slow machine gets for one answer
 
@@ -24,11 +30,17 @@ class Chat:
         await expect(self.finished).to_have_count(answers, timeout=PATIENCE)
         await expect(self.answers).to_have_count(answers)
 
-    async def grown(self, characters: int) -> None:
-        """Wait until the newest answer has so many characters, and still grows."""
+    async def grown(self, characters: int, held: Server | None = None) -> None:
+        """Wait until the newest answer has so many characters, and is not over. A server that is held writes them."""
         body = self.answers.last.locator(".body")
+
+        async def long_enough() -> bool:
+            return bool(await body.count()) and len(await body.inner_text()) >= characters
+
+        if held:
+            await strides(held, long_enough)
         for _ in range(PATIENCE // 20):
-            if await body.count() and len(await body.inner_text()) >= characters:
+            if await long_enough():
                 break
             await self.page.wait_for_timeout(20)
         else:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 from tests.web.demo import Demo
 from tests.web.widget import Site, Widget, create_widget, running_site
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.conftest import Server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+expect.set_options(timeout=15_000)  # milliseconds: on a busy machine even what takes no time does
 OpenDemo = Callable[..., Awaitable[Demo]]
 OpenWidget = Callable[..., Awaitable[Widget]]
 

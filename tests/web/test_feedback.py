@@ -26,7 +26,7 @@ def kept(demo: Demo) -> list[tuple[str, str, str | None]]:
 
 async def settled(demo: Demo, expected: list[tuple[str, str, str | None]]) -> None:
     """Wait until the server keeps exactly this."""
-    for _ in range(100):
+    for _ in range(400):
         if kept(demo) == expected:
             return
         await demo.page.wait_for_timeout(50)

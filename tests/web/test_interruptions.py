@@ -10,19 +10,18 @@ import pytest
 from playwright.async_api import expect
 from tests.acceptance.crashes import Phoenix
 from tests.web.demo import Demo, letters, long_answers
+from tests.web.engine import strides
 from tests.web.test_places import Held
 
 if TYPE_CHECKING:
+    from tests.conftest import Server
     from tests.web.conftest import OpenDemo
 
 BOTH = pytest.mark.parametrize("transport", ["sse", "websocket"])
 TOKENS = 1000
 LONG = 2500  # tokens of an answer that goes on while a second tab loads
-HEAR_FIVE = """
-let left = 5;
-window.five = new Promise(heard => addEventListener('storage', () => { if (!(left -= 1)) heard(); }));
-0;  // not the promise, which would be waited for
-"""
+HEAR_FIVE = "window.left = 5; addEventListener('storage', () => window.left -= 1)"
+KEPT_LONGER = "id => JSON.parse(localStorage.getItem('frontdesk.turn.' + id)).text.length >= 600"
 QUESTION = "Tell me everything about the shop."
 
 
@@ -39,14 +38,16 @@ async def nothing_lost_or_doubled(demo: Demo) -> None:
 
 
 @BOTH
-async def test_reload(open_demo: OpenDemo, transport: str) -> None:
+async def test_reload(open_demo: OpenDemo, server: Server, transport: str) -> None:
     """If this fails, a reload in the middle of an answer loses it, or shows a part of it twice."""
     demo = await open_demo(script=long_answers(TOKENS))
     await demo.choose(transport)
-    await demo.send(QUESTION)
-    await demo.grown(200)
-    await demo.page.reload()
-    await demo.grown(400)
+    with server.held():
+        await demo.send(QUESTION)
+        await demo.grown(200, server)
+        await demo.page.reload()
+        await demo.grown(100)
+        await demo.grown(400, server)
     await demo.settle(1)
     await nothing_lost_or_doubled(demo)
 
@@ -58,10 +59,11 @@ async def test_the_server_is_killed(open_demo: OpenDemo, tmp_path: Path, transpo
         demo = await open_demo(url=phoenix.url, script=long_answers(TOKENS))
         demo.forgiven = ["net::ERR_", "status of 503", "Unexpected response code"]
         await demo.choose(transport)
-        await demo.send(QUESTION)
-        await demo.grown(200)
-        killing = asyncio.create_task(asyncio.to_thread(phoenix.kill, "server"))
-        await expect(demo.answers.last).to_contain_text("Reconnecting", timeout=30_000)
+        with phoenix.server.held():
+            await demo.send(QUESTION)
+            await demo.grown(200, phoenix.server)
+            killing = asyncio.create_task(asyncio.to_thread(phoenix.kill, "server"))
+            await expect(demo.answers.last).to_contain_text("Reconnecting", timeout=30_000)
         await killing
         await demo.settle(1)
         await nothing_lost_or_doubled(demo)
@@ -91,7 +93,7 @@ async def test_two_tabs(open_demo: OpenDemo) -> None:
     assert not second.problems
 
 
-async def test_a_second_tab_that_loads_slowly(open_demo: OpenDemo) -> None:
+async def test_a_second_tab_that_loads_slowly(open_demo: OpenDemo, server: Server) -> None:
     """If this fails, a second tab begins to load anew with every event of the first, shows nothing before the answer's
     end, and throws away what is being edited in it."""
     first = await open_demo(script=long_answers(LONG))
@@ -102,9 +104,10 @@ async def test_a_second_tab_that_loads_slowly(open_demo: OpenDemo) -> None:
     await second.input.fill("Hello, who is there?")
     held = await Held("GET", first.conversation, "/items").on(second.page)
     await second.page.evaluate(HEAR_FIVE)
-    await first.send(QUESTION)
-    await held.came.wait()
-    await second.page.evaluate("window.five")
+    with server.held():
+        await first.send(QUESTION)
+        await held.came.wait()
+        await strides(server, lambda: second.page.evaluate("window.left <= 0"))
     assert held.count == 1
     held.free.set()
     await expect(second.answers).to_have_count(2)
@@ -132,17 +135,19 @@ async def test_an_answer_that_another_tab_had_while_this_one_loaded(open_demo: O
     assert await second.answer() == first.stored_text()
 
 
-async def test_another_conversation_meanwhile(open_demo: OpenDemo) -> None:
+async def test_another_conversation_meanwhile(open_demo: OpenDemo, server: Server) -> None:
     """If this fails, looking at another conversation stops the answer, or puts it into the wrong place."""
     demo = await open_demo(script=long_answers(TOKENS))
-    await demo.send(QUESTION)
-    await demo.grown(100)
-    running = demo.conversation
-    await demo.page.keyboard.press("Control+k")
-    await expect(demo.page.get_by_role("heading", name="How can I help?")).to_be_visible()
-    await expect(demo.answers).to_have_count(0)
-    await demo.page.go_back()
-    await demo.grown(100)
-    assert demo.conversation == running
+    with server.held():
+        await demo.send(QUESTION)
+        await demo.grown(100, server)
+        running = demo.conversation
+        await demo.page.keyboard.press("Control+k")
+        await expect(demo.page.get_by_role("heading", name="How can I help?")).to_be_visible()
+        await expect(demo.answers).to_have_count(0)
+        await strides(server, lambda: demo.page.evaluate(KEPT_LONGER, running))
+        await demo.page.go_back()
+        await demo.grown(300)
+        assert demo.conversation == running
     await demo.settle(1)
     await nothing_lost_or_doubled(demo)

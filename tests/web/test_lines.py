@@ -42,13 +42,14 @@ async def test_stop_on_a_socket_that_is_dying(open_demo: OpenDemo, server: Serve
     async with Line(server.port) as line:
         demo = await opened(open_demo, line, server, 2500)
         await demo.choose("websocket")
-        await demo.send(QUESTION)
-        await demo.grown(80)
-        line.deafen()
-        await demo.page.keyboard.press("Escape")
-        await line.lost.wait()
-        line.cut()
-        await stopped(demo)
+        with server.held():
+            await demo.send(QUESTION)
+            await demo.grown(80, server)
+            line.deafen()
+            await demo.page.keyboard.press("Escape")
+            await line.lost.wait()
+            line.cut()
+            await stopped(demo)
 
 
 async def test_stop_on_a_socket_that_is_closing(open_demo: OpenDemo, server: Server) -> None:
@@ -56,14 +57,15 @@ async def test_stop_on_a_socket_that_is_closing(open_demo: OpenDemo, server: Ser
     async with Line(server.port) as line:
         demo = await opened(open_demo, line, server, 2500, ";" + NOTE_SOCKETS)
         await demo.choose("websocket")
-        await demo.send(QUESTION)
-        await demo.grown(80)
-        line.deafen()  # so that nobody answers the close, and the socket goes on closing
-        await demo.page.evaluate("window.sockets.at(-1).close()")
-        async with demo.page.expect_request("**/cancel", timeout=5000):
-            await demo.page.keyboard.press("Escape")
-        line.cut()
-        await stopped(demo)
+        with server.held():
+            await demo.send(QUESTION)
+            await demo.grown(80, server)
+            line.deafen()  # so that nobody answers the close, and the socket goes on closing
+            await demo.page.evaluate("window.sockets.at(-1).close()")
+            async with demo.page.expect_request("**/cancel", timeout=15_000):
+                await demo.page.keyboard.press("Escape")
+            line.cut()
+            await stopped(demo)
 
 
 async def test_a_stream_that_ends_late(open_demo: OpenDemo, server: Server) -> None:
@@ -71,17 +73,18 @@ async def test_a_stream_that_ends_late(open_demo: OpenDemo, server: Server) -> N
     async with Line(server.port) as line:
         line.ends_held = True
         demo = await opened(open_demo, line, server, 2500)
-        await demo.send(QUESTION)
-        await demo.grown(80)
-        await demo.page.keyboard.press("Escape")
-        await stopped(demo)
-        await demo.send("And what else?")
-        await demo.grown(80)
-        line.ends_held = False
-        line.released.set()
-        await demo.page.wait_for_timeout(200)
-        await demo.page.keyboard.press("Escape")
-        await stopped(demo, 2)
+        with server.held():
+            await demo.send(QUESTION)
+            await demo.grown(80, server)
+            await demo.page.keyboard.press("Escape")
+            await stopped(demo)
+            await demo.send("And what else?")
+            await demo.grown(80, server)
+            line.ends_held = False
+            line.released.set()
+            await demo.page.wait_for_timeout(200)
+            await demo.page.keyboard.press("Escape")
+            await stopped(demo, 2)
 
 
 async def test_a_stream_that_never_ends(open_demo: OpenDemo, server: Server) -> None:

@@ -58,6 +58,7 @@ async ([step, frames]) => {
     return {times, tasks, changes, top: scroll.scrollTop};
 }
 """
+TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))"  # page has reacted
 # Where the first message below the window's upper edge stands, so that one can see whether it moves.
 ANCHOR = """
 () => {
@@ -76,6 +77,7 @@ async def test_five_hundred_messages(open_demo: OpenDemo, server: Server) -> Non
     messages = demo.page.locator(".message")
     await expect(messages).to_have_count(PAGE)
     await expect(messages.last).to_be_in_viewport()
+    await expect(messages.first).to_contain_text("No longer sent to the model")  # no message will change after that
     for shown in range(2 * PAGE, MESSAGES + 1, PAGE):
         await keeps_its_place(demo, shown)
     await expect(demo.page.get_by_role("button", name="earlier messages")).to_be_hidden()
@@ -100,11 +102,11 @@ async def test_five_hundred_messages(open_demo: OpenDemo, server: Server) -> Non
 async def keeps_its_place(demo: Demo, shown: int) -> None:
     """Older messages come, and what is being read does not move."""
     await demo.page.evaluate("document.getElementById('scroll').scrollTop = 300")
-    await demo.page.wait_for_timeout(100)
+    await demo.page.evaluate(TWO_FRAMES)
     before = await demo.page.evaluate(ANCHOR)
     await demo.page.get_by_role("button", name="earlier messages").evaluate("button => button.click()")
     await expect(demo.page.locator(".message")).to_have_count(shown)
-    await demo.page.wait_for_timeout(100)
+    await demo.page.evaluate(TWO_FRAMES)
     name, top = await demo.page.evaluate(ANCHOR)
     assert (name, abs(top - before[1]) < 2) == (before[0], True), (before, name, top)
 

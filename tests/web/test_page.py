@@ -87,7 +87,7 @@ async def test_text_that_parsers_fear(open_demo: OpenDemo, server: Server, text:
     demo.forgiven = ["status of 400"]  # some are longer than the model's window: then there is no context to show
     await demo.open(made(server.url, "Say it.", text + "\n\nThe end."))
     await demo.page.reload()
-    await expect(demo.answers.locator(".body")).to_contain_text("The end.", timeout=3000)
+    await expect(demo.answers.locator(".body")).to_contain_text("The end.", timeout=10_000)
     assert len(await demo.answer()) > 500
 
 
@@ -226,8 +226,8 @@ async def test_screen_readers_hear_sentences(open_demo: OpenDemo) -> None:
     )
     await demo.send("When are you open on Saturday?")
     await demo.settle(1)
-    await expect(demo.page.locator("#live")).to_have_text(await demo.answer())
     heard = await demo.page.evaluate("window.heard")
+    assert " ".join(heard) == " ".join((await demo.answer()).split())  # in one piece or, when it takes long, in more
     assert all(text.endswith(".") for text in heard)
     assert await demo.page.get_by_role("log").get_attribute("aria-live") == "off"
 

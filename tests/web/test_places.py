@@ -193,12 +193,13 @@ async def test_try_again_after_the_answer_came(open_demo: OpenDemo, server: Serv
     async def refuse(route: Route) -> None:
         await route.fulfill(status=500, json={"error": {"code": "server_error", "message": "out of order"}})
 
-    await demo.send(OPENING)
-    await demo.grown(100)
-    await demo.page.route("**/v1/responses/*?stream=true*", refuse)
-    await demo.page.reload()
     again = demo.page.get_by_role("button", name="Try again")
-    await expect(again).to_be_visible()
+    with server.held():
+        await demo.send(OPENING)
+        await demo.grown(100, server)
+        await demo.page.route("**/v1/responses/*?stream=true*", refuse)
+        await demo.page.reload()
+        await expect(again).to_be_visible()
     conversation = demo.conversation
     while len(texts(server, conversation)) < 2:
         await demo.page.wait_for_timeout(100)

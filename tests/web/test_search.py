@@ -59,3 +59,4 @@ async def test_a_search_outlives_a_look_at_another_tab(open_demo: OpenDemo, serv
         await demo.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     await demo.page.wait_for_timeout(300)
     await expect(links).to_have_count(FOUND)
+    await demo.page.unroute_all(behavior="wait")

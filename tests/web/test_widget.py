@@ -52,15 +52,17 @@ async def test_two_turns(open_widget: OpenWidget, transport: str) -> None:
 
 
 @BOTH
-async def test_reload(open_widget: OpenWidget, transport: str) -> None:
+async def test_reload(open_widget: OpenWidget, server: Server, transport: str) -> None:
     """If this fails, who goes to the shop's next page in the middle of an answer loses it, or sees a part twice."""
     widget = await open_widget(script=long_answers(TOKENS), data={"transport": transport})
     await widget.open()
-    await widget.send(LONG)
-    await widget.grown(200)
-    await widget.page.reload()
-    await widget.open()
-    await widget.grown(400)
+    with server.held():
+        await widget.send(LONG)
+        await widget.grown(200, server)
+        await widget.page.reload()
+        await widget.open()
+        await widget.grown(100)
+        await widget.grown(400, server)
     await widget.settle(1)
     await nothing_lost_or_doubled(widget)
 
@@ -74,25 +76,27 @@ async def test_the_server_is_killed(open_widget: OpenWidget, site: Site, tmp_pat
         widget = await open_widget(chat=phoenix.url, id=id, script=script, data=data)
         widget.forgiven = ["net::ERR_", "status of 503", "Unexpected response code", "CORS policy"]
         await widget.open()
-        await widget.send(LONG)
-        await widget.grown(200)
-        killing = asyncio.create_task(asyncio.to_thread(phoenix.kill, "server"))
-        await expect(widget.answers.last).to_contain_text("Reconnecting", timeout=30_000)
+        with phoenix.server.held():
+            await widget.send(LONG)
+            await widget.grown(200, phoenix.server)
+            killing = asyncio.create_task(asyncio.to_thread(phoenix.kill, "server"))
+            await expect(widget.answers.last).to_contain_text("Reconnecting", timeout=30_000)
         await killing
         await widget.settle(1)
         await nothing_lost_or_doubled(widget)
 
 
-async def test_two_tabs(open_widget: OpenWidget) -> None:
+async def test_two_tabs(open_widget: OpenWidget, server: Server) -> None:
     """If this fails, a shopper with two tabs is two visitors, or sees in one what is missing in the other."""
     first = await open_widget(script=long_answers(TOKENS))
     second = Widget(await first.page.context.new_page(), first.chat, first.id)
     await second.page.goto(first.page.url)
     await first.open()
     await second.open()
-    await first.send(LONG)
-    await expect(second.questions).to_have_text([LONG], timeout=30_000)
-    await second.grown(100)
+    with server.held():
+        await first.send(LONG)
+        await expect(second.questions).to_have_text([LONG], timeout=30_000)
+        await second.grown(100, server)
     await first.settle(1)
     await second.settle(1)
     await second.send("And the phone number?")
@@ -126,24 +130,23 @@ async def test_reset_reaches_every_tab(open_widget: OpenWidget) -> None:
     assert (await first.record())["visitor"] != before["visitor"]
 
 
-async def test_stop_and_begin_anew(open_widget: OpenWidget) -> None:
+async def test_stop_and_begin_anew(open_widget: OpenWidget, server: Server) -> None:
     """If this fails, an answer that nobody wants cannot be stopped, or a conversation not be left behind."""
     widget = await open_widget(script=long_answers(1500))
     await widget.open()
-    await widget.send(LONG)
-    await widget.grown(80)
-    await widget.panel.get_by_role("button", name="Stop").click()
-    await widget.settle(1)
+    with server.held():
+        await widget.send(LONG)
+        await widget.grown(80, server)
+        await widget.panel.get_by_role("button", name="Stop").click()
+        await widget.settle(1)
     await expect(widget.answers.last).to_contain_text("Stopped.")
     assert letters(await widget.answer()) == letters(await widget.stored_text())
     before = await widget.record()
     await widget.panel.get_by_role("button", name="New conversation").click()
     await expect(widget.questions).to_have_count(0)
     await expect(widget.greeting).to_have_text("Hello! How can I help you?")
-    await widget.page.wait_for_function(  # the view is empty before the server has begun another
-        "([id, old]) => JSON.parse(localStorage.getItem('frontdesk.' + id)).conversation !== old",
-        arg=[widget.id, before["conversation"]],
-    )
+    kept = f"JSON.parse(localStorage.getItem('frontdesk.{widget.id}')).conversation"
+    await until(widget.page, f"{kept} !== {before['conversation']!r}")  # the view is empty before the server has begun
     assert (await widget.record())["visitor"] == before["visitor"]
 
 
@@ -198,13 +201,14 @@ async def test_a_refused_message_is_not_lost(open_widget: OpenWidget, site: Site
     assert len(await widget.stored()) == 2
 
 
-async def test_unread_badge(open_widget: OpenWidget) -> None:
+async def test_unread_badge(open_widget: OpenWidget, server: Server) -> None:
     """If this fails, an answer that came while the panel was closed is not noticed, or is new for ever."""
     widget = await open_widget(script=long_answers(TOKENS))
     await widget.open()
-    await widget.send(LONG)
-    await widget.grown(50)
-    await widget.panel.get_by_role("button", name="Close the chat").click()
+    with server.held():
+        await widget.send(LONG)
+        await widget.grown(50, server)
+        await widget.panel.get_by_role("button", name="Close the chat").click()
     await expect(widget.badge).to_have_text("1", timeout=60_000)
     await expect(widget.launcher).to_have_accessible_name("Open the chat (New messages: 1)")
     await widget.page.reload()
@@ -279,16 +283,16 @@ async def test_handoff(open_widget: OpenWidget, server: Server) -> None:
 async def test_stop_before_the_turn_began(open_widget: OpenWidget) -> None:
     """If this fails, a question is asked and paid for although the visitor took it back."""
     widget = await open_widget()
-    held: list[Route] = []
+    held: asyncio.Queue[Route] = asyncio.Queue()
 
     def take(route: Route) -> None:
-        held.append(route)
+        held.put_nowait(route)
 
     await widget.page.route("**/v1/widget/sessions", take, times=1)
     await widget.open()
     await widget.send(OPENING)
     await widget.panel.get_by_role("button", name="Stop").click()
-    await held[0].continue_()
+    await (await held.get()).continue_()
     await expect(widget.input).to_have_value(OPENING)
     await expect(widget.answers).to_have_count(0)
     assert await widget.stored() == []
@@ -296,15 +300,16 @@ async def test_stop_before_the_turn_began(open_widget: OpenWidget) -> None:
     await widget.settle(1)
 
 
-async def test_a_new_conversation_leaves_no_text_behind(open_widget: OpenWidget) -> None:
+async def test_a_new_conversation_leaves_no_text_behind(open_widget: OpenWidget, server: Server) -> None:
     """If this fails, what a visitor asked stays in the shop's storage for ever."""
     widget = await open_widget(script=long_answers(TOKENS))
     await widget.open()
-    await widget.send(OPENING)
-    await widget.grown(1)
-    await widget.panel.get_by_role("button", name="New conversation").click()
-    await expect(widget.questions).to_have_count(0)
-    await until(widget.page, f"!JSON.stringify(localStorage).includes({OPENING!r})")
+    with server.held():
+        await widget.send(OPENING)
+        await widget.grown(1, server)
+        await widget.panel.get_by_role("button", name="New conversation").click()
+        await expect(widget.questions).to_have_count(0)
+        await until(widget.page, f"!JSON.stringify(localStorage).includes({OPENING!r})")
     await widget.page.wait_for_timeout(500)  # the answer is still being written elsewhere, and must not come back
     kept = await widget.page.evaluate("({...localStorage})")
     assert not {name: text for name, text in kept.items() if OPENING in text}

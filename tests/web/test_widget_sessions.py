@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -89,22 +90,18 @@ async def test_who_the_visitor_is_changes_while_a_session_is_asked_for(
     stranger = await widget.record()
     secret = widgets(server.database, "secret", widget_id)
     identity = jwt.encode({"sub": "in time", "exp": int(time.time()) + 600}, secret, "HS256")
-    held: list[Route] = []
+    held: asyncio.Queue[Route] = asyncio.Queue()
 
     def take(route: Route) -> None:
-        held.append(route)
+        held.put_nowait(route)
 
     for change in (f"chat => chat.identify('{identity}')", "chat => chat.reset()"):
-        held.clear()
         await widget.page.route("**/v1/widget/sessions", take, times=1)
         await widget.page.reload()
         await widget.open()
-        for _ in range(500):
-            if held:
-                break
-            await widget.page.wait_for_timeout(10)
+        route = await held.get()
         await widget.root.evaluate(change)
-        await held[0].continue_()
+        await route.continue_()
         await widget.page.wait_for_timeout(300)
         if "identify" in change:
             await widget.send(OPENING)

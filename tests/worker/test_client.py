@@ -40,10 +40,10 @@ def kill(asking: Asking) -> None:
     os.kill(asking.client.pid, signal.SIGKILL)
 
 
-def ask_eight(asking: Asking) -> list[Heard]:
+def ask_eight(asking: Asking, most: int = 60) -> list[Heard]:
     """Half of them greedy, half drawn; prompts of 5 to 300 tokens."""
     return [
-        asking.ask(prompt(i, 5 + 42 * i), 60, sampled(i) if i % 2 else None, tenant=i)  # own tenants: nothing cached
+        asking.ask(prompt(i, 5 + 42 * i), most, sampled(i) if i % 2 else None, tenant=i)  # own tenants: nothing cached
         for i in range(8)
     ]
 
@@ -56,8 +56,8 @@ async def tokens_of(replies: list[Heard]) -> list[list[int]]:
 async def test_a_killed_engine_is_only_a_pause(start_engine: StartEngine, spoken: int) -> None:
     """After a crash readers would see tokens twice, miss some, or read another text."""
     asking = await start_engine()
-    undisturbed = await tokens_of(ask_eight(asking))
-    replies = ask_eight(asking)
+    undisturbed = await tokens_of(ask_eight(asking, most=150))
+    replies = ask_eight(asking, most=150)
     await asking.until(lambda: sum(len(reply.tokens) for reply in replies) >= spoken)
     kill(asking)
     assert await tokens_of(replies) == undisturbed
@@ -67,9 +67,9 @@ async def test_a_killed_engine_is_only_a_pause(start_engine: StartEngine, spoken
 
 async def test_killed_in_prefill_and_again_while_loading(start_engine: StartEngine) -> None:
     """A second misfortune during recovery would lose the replies that survived the first."""
-    asking = await start_engine(chunk=4)
-    undisturbed = await tokens_of([asking.ask(prompt(1, 490), 10, tenant=1)])
-    replies = [asking.ask(prompt(1, 490), 10, tenant=2)]
+    asking = await start_engine(chunk=4, slots=1, window=2048, kv_cells=2048)
+    undisturbed = await tokens_of([asking.ask(prompt(1, 1990), 10, tenant=1)])
+    replies = [asking.ask(prompt(1, 1990), 10, tenant=2)]
     await asyncio.sleep(0.01)
     assert not replies[0].tokens
     first = asking.client.pid
@@ -127,17 +127,17 @@ async def test_restarts_back_off(start_engine: StartEngine) -> None:
     assert time.monotonic() - began >= BACKOFF[1] + BACKOFF[2]
 
 
-@pytest.mark.parametrize("chunk", [64, 2000])
+@pytest.mark.parametrize("chunk", [64, 4000])
 async def test_abort_frees_the_slot_of_a_long_prefill(start_engine: StartEngine, chunk: int) -> None:
     """Whoever waits for the slot would wait until a prompt is computed that nobody wants any more."""
-    asking = await start_engine(slots=1, window=2048, kv_cells=2048, chunk=chunk)
-    long = asking.ask(prompt(1, 1990), 5)
+    asking = await start_engine(slots=1, window=4096, kv_cells=4096, chunk=chunk)
+    long = asking.ask(prompt(1, 3990), 5)
     await asyncio.sleep(0.03)
     asking.client.abort(long.ticket)
     await asking.ask(prompt(2, 10), 5).end()
     assert not long.tokens
     assert asking.client.stats is not None
-    assert asking.client.stats.kv_used < 1500  # what was computed stays as a prefix
+    assert asking.client.stats.kv_used < 3500  # what was computed stays as a prefix
 
 
 async def test_abort_is_final(start_engine: StartEngine) -> None:
@@ -173,7 +173,7 @@ async def test_a_fault_in_one_reader_harms_no_other(start_engine: StartEngine) -
     finally:
         loop.set_exception_handler(None)
     assert [type(error) for error in failed] == [EngineFailed]
-    assert len(seen) == 1
+    assert [context["message"] for context in seen].count("a reply was broken off") == 1
     assert asking.client.restarts == 0
 
 

@@ -31,6 +31,7 @@ export class Message {
   readonly #status = element("p", "status");
   readonly #facts = element("span", "facts");
   readonly #buttons = element("div", "actions");
+  #forKept: HTMLElement[] = []; // buttons that mean the item, which the server has to keep for that
   readonly #rating: RatingBar | null;
 
   constructor(
@@ -45,14 +46,14 @@ export class Message {
     this.#growing = new GrowingText(this.#body, (block) => dressCode(block, actions.announce), actions.grew);
   }
 
-  /** The item's id; null until the server keeps it. Only then it can be rated. */
+  /** The item's id; null until the server keeps it. Only then it can be rated, edited or answered again. */
   get id(): string | null {
     return this.#id;
   }
 
   set id(id: string | null) {
     this.#id = id;
-    this.#showThumbs();
+    this.#showButtons();
   }
 
   get text(): string {
@@ -71,7 +72,7 @@ export class Message {
     if (this.role === "assistant") this.#growing.flush();
     this.busy = false;
     this.#buttons.replaceChildren(...this.#possible(), this.#facts);
-    this.#showThumbs();
+    this.#showButtons();
   }
 
   /** What somebody thinks of this answer. */
@@ -116,15 +117,15 @@ export class Message {
   #possible(): HTMLElement[] {
     if (this.role === "note") return [];
     const copying = iconButton("copy", "Copy", () => void this.#copy(copying));
-    const buttons = [copying];
     if (this.role === "assistant") {
-      buttons.push(iconButton("again", "Answer again", () => this.actions.again(this)), ...(this.#rating?.buttons ?? []));
-    } else buttons.push(iconButton("edit", "Edit", () => this.actions.edit(this)));
-    return buttons;
+      const again = iconButton("again", "Answer again", () => this.actions.again(this));
+      this.#forKept = [again, ...(this.#rating?.buttons ?? [])];
+    } else this.#forKept = [iconButton("edit", "Edit", () => this.actions.edit(this))];
+    return [copying, ...this.#forKept];
   }
 
-  #showThumbs(): void {
-    for (const button of this.#rating?.buttons ?? []) button.hidden = this.#id === null;
+  #showButtons(): void {
+    for (const button of this.#forKept) button.hidden = this.#id === null;
   }
 
   async #copy(button: HTMLButtonElement): Promise<void> {

@@ -19,6 +19,7 @@ export class Sidebar {
   #after: string | null = null; // where the next page begins
   #current: string | null = null;
   #loading: Promise<void> | null = null; // the next page, which is on its way
+  #drawn = ""; // of what the list on view was made
 
   constructor(
     private readonly conversations: Conversations,
@@ -105,6 +106,10 @@ export class Sidebar {
   #draw(): void {
     const wanted = this.#search.value.trim().toLowerCase();
     const found = this.#known.filter((conversation) => titleOf(conversation).toLowerCase().includes(wanted));
+    const more = this.#after !== null && !wanted;
+    const drawn = JSON.stringify([found, wanted, more, this.#current, new Date().toDateString()]);
+    if (drawn === this.#drawn) return; // a row that is being pressed must stay
+    this.#drawn = drawn;
     const rows: HTMLElement[] = [];
     const atMore = document.activeElement === this.#list.querySelector("button");
     let group = "";
@@ -117,7 +122,7 @@ export class Sidebar {
     if (!found.length && (wanted || !this.#known.length)) {
       rows.push(element("li", "group", wanted ? "Nothing found" : "No conversations yet"));
     }
-    if (this.#after && !wanted) rows.push(element("li", "", this.#moreButton()));
+    if (more) rows.push(element("li", "", this.#moreButton()));
     this.#list.replaceChildren(...rows);
     if (atMore) (this.#list.querySelector("button") ?? this.#search).focus();
   }
