@@ -18,7 +18,19 @@ from frontdesk.engine.sequence import Sequence
 from frontdesk.engine.speculative import LENGTHS, StepCosts, plan_drafts
 
 HEADROOM = 32  # tokens a sequence must be able to grow after admission, so that it is not preempted at once
+PIECE = 32  # tokens of a prompt; a step with fewer takes nearly as long, so no such rest is left over, nor begun with
+GROUP = 4  # rows that kernels compute together; those that are left of it are computed one by one
 WAIT_FOR_PREFIX = 64  # tokens; a prompt waits for a step if a running prefill will give it that many more for nothing
+
+
+def least_piece(chunk: int) -> int:
+    """Tokens of a prompt that are worth a step, in chunks of this size."""
+    return min(PIECE, chunk // 4)
+
+
+def most_rows(slots: int, chunk: int, chunk_busy: int) -> int:
+    """Of a step, for so many running sequences and prompts in such chunks."""
+    return slots + max(chunk + least_piece(chunk), chunk_busy + least_piece(chunk_busy))
 
 
 class Scheduler:
@@ -34,7 +46,7 @@ class Scheduler:
         self._chunk = chunk
         self._chunk_busy = chunk_busy
         self._costs = costs
-        self._most_rows = slots + max(chunk, chunk_busy)
+        self._most_rows = most_rows(slots, chunk, chunk_busy)
 
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
@@ -53,11 +65,12 @@ class Scheduler:
         batch = Batch()
         wants = self._decodes(batch)
         budget = self._chunk_busy if wants else self._chunk
+        least = least_piece(budget)
         for sequence in list(self.running):
             if sequence.slot is not None and sequence.remaining > 1:
-                budget -= self._take(batch, wants, sequence, budget)
-        while budget > 0 and (admitted := self._admit(wants)):
-            if not (taken := self._take(batch, wants, admitted, budget)):
+                budget -= self._take(batch, wants, sequence, budget, least)
+        while budget >= max(1, least) and (admitted := self._admit(wants)):
+            if not (taken := self._take(batch, wants, admitted, budget, least)):
                 break  # it had to step back: not before another step
             budget -= taken
         batch.ops, self.cache.ops = self.cache.ops, []
@@ -105,9 +118,17 @@ class Scheduler:
                 wants[sequence] = 1
         return wants
 
-    def _take(self, batch: Batch, wants: dict[Sequence, int], sequence: Sequence, budget: int) -> int:
-        """Enter up to `budget` tokens of a sequence's catching up; returns how many."""
+    def _take(self, batch: Batch, wants: dict[Sequence, int], sequence: Sequence, budget: int, least: int) -> int:
+        """Enter about `budget` tokens of a sequence's catching up; returns how many. It leaves no rest below `least`,
+        nor rows beyond whole groups."""
         count = min(sequence.remaining, budget)
+        rest = sequence.remaining - count
+        if 0 < rest < least:
+            count += rest
+        elif rest and count > GROUP:
+            # With streams, llama.cpp computes a row of each sequence first, then the rest of the long one by itself.
+            rows = count + sum(wants.values()) if self.cache.unified else count - bool(wants)
+            count -= rows % GROUP
         if count <= 0 or not self._room(batch, wants, sequence, count):
             return 0
         wants[sequence] = count

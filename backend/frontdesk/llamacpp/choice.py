@@ -20,7 +20,6 @@ SOON: Final = 3  # steps
 FIRST_PAUSE: Final = 32  # steps until the other count is tried again; doubles while it keeps losing
 LAST_PAUSE: Final = 1024
 GROUP: Final = 4  # rows that ggml's repacked matrix kernels take at once
-TWO_FROM: Final = 14  # rows
 
 
 @dataclass(slots=True)
@@ -82,7 +81,8 @@ class TimedChoice:
 class Padding:
     """How many rows to compute beside those of a step, for no other use than to fill up a group of four.
 
-    Tried where three rows are left over, and two from 14 rows on: elsewhere nothing was gained on any machine.
+    Tried where three rows are left over, and above the first group wherever any are: one of five was gained so on some
+    machines, and nothing on others.
     """
 
     def __init__(self) -> None:
@@ -98,5 +98,5 @@ class Padding:
 
     def _choice(self, rows: int) -> TimedChoice:
         left = rows % GROUP
-        missing = GROUP - left if left == GROUP - 1 or (left == GROUP - 2 and rows >= TWO_FROM) else 0
+        missing = -rows % GROUP if rows > GROUP or left == GROUP - 1 else 0
         return self._choices.setdefault(rows, TimedChoice(0, missing))

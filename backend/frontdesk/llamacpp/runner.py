@@ -15,7 +15,7 @@ import numpy as np
 from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Drop, Park, Restore, Sampled, Swap, Trim
 from frontdesk.engine.core import Interrupted, OutOfCells
 from frontdesk.engine.kv_cache import Kept
-from frontdesk.llamacpp.choice import Padding, TimedChoice
+from frontdesk.llamacpp.choice import GROUP, Padding, TimedChoice
 from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context
 from frontdesk.llamacpp.rows import Rows
 from frontdesk.llamacpp.sampler import Sampler
@@ -112,20 +112,38 @@ class LlamaRunner:
     def _padded(self, chunks: list[Chunk], rows: int) -> int:
         """Decode; where nothing but single tokens is computed, with as many rows to fill up as proved best."""
         if not all(chunk.decodes for chunk in chunks):
-            return self._timed(rows)
+            return self._with(self._behind_prompt(chunks, rows) if self._padding else [], rows, wanted=False)
         single = self._padding if rows == len(chunks) else None  # guesses fill up already
         wanted = single.choose(rows) if single else 0
         pads = self._pads(chunks, wanted)
-        for slot, position in pads:
-            self._rows.add(slot, position)
-        code = self._timed(rows + len(pads))
-        for slot, position in pads:
-            llama_cpp.llama_memory_seq_rm(self._memory, slot, position, -1)
+        code = self._with(pads, rows)
         if not code:
             self.costs.note(len(chunks), rows, self.decode_seconds)
             if single and len(pads) == wanted:
                 single.note(rows, self.decode_seconds)
         return code
+
+    def _with(self, pads: list[tuple[int, int]], rows: int, *, wanted: bool = True) -> int:
+        """Decode with these (sequence, position) as further rows, and forget them."""
+        for slot, position in pads:
+            self._rows.add(slot, position, wanted=wanted)
+        code = self._timed(rows + len(pads))
+        for slot, position in pads:
+            llama_cpp.llama_memory_seq_rm(self._memory, slot, position, -1)
+        return code
+
+    def _behind_prompt(self, chunks: list[Chunk], rows: int) -> list[tuple[int, int]]:
+        """What fills up a group of rows behind a prompt's chunk. With streams, llama.cpp computes a row of each
+        sequence first, then the rest of a single prompt by itself."""
+        room = self._rows.capacity - rows
+        if self._plan.unified:
+            return [(self._plan.sequences, i) for i in range(min(-rows % GROUP, room))]
+        prompts = [chunk for chunk in chunks if not chunk.decodes]
+        if len(prompts) > 1:
+            return []
+        end = prompts[0].start + len(prompts[0].tokens)
+        missing = -(len(prompts[0].tokens) - (len(chunks) > 1)) % GROUP
+        return [(prompts[0].slot, end + i) for i in range(min(missing, room, self.cells_per_sequence - end))]
 
     def _pads(self, chunks: list[Chunk], count: int) -> list[tuple[int, int]]:
         """(llama.cpp sequence, position) of rows that may be added; none if there is no place for `count` of them.

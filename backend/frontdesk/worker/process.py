@@ -22,7 +22,7 @@ from frontdesk.engine.core import Engine, Interrupted
 from frontdesk.engine.kv_cache import KVCache
 from frontdesk.engine.parked import ParkedPrefixes
 from frontdesk.engine.request import SequenceOutput
-from frontdesk.engine.scheduler import Scheduler
+from frontdesk.engine.scheduler import Scheduler, most_rows
 from frontdesk.errors import ModelLoadFailed
 from frontdesk.llamacpp.library import BUILD, CELL_PADDING, MAX_SEQUENCES, ContextPlan, facts, open_model
 from frontdesk.llamacpp.runner import LlamaRunner
@@ -46,7 +46,7 @@ class Worker:
         sequences = min(most, load.slots + IDLE_PREFIXES) if unified else load.slots
         per_stream = -(-load.window // CELL_PADDING) * CELL_PADDING
         cells = load.kv_cells if unified else per_stream * load.slots
-        rows = load.slots + max(load.chunk, load.chunk_busy)
+        rows = most_rows(load.slots, load.chunk, load.chunk_busy)
         layout = ("unified", 0) if unified else ("streams", sequences, per_stream)
         conditions = (BUILD, load.kv_type, load.exact, load.flash, layout)
         self._shelf = Shelf(Path(load.shelf), load.shelf_bytes, Path(load.path), conditions) if load.shelf else None
