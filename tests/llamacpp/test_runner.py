@@ -326,6 +326,25 @@ def test_rows_that_fill_up_change_nothing(lab: MakeLab) -> None:
     assert held == [len(slot.tokens) for slot in one.cache.slots]
 
 
+def test_a_prompt_between_streams(lab: MakeLab) -> None:
+    """Logits of the row that stands for the prompt would be taken for a stream's, or its KV stay in the prompt's."""
+    one, other = lab(slots=5), lab(slots=5)
+    lone = one.runner._holes
+    holes = []
+    one.runner._holes = lambda chunks: holes.append(lone(chunks)) or holes[-1]
+    other.runner._holes = lambda chunks: []
+    for each in (one, other):
+        for id, most in enumerate((60, 4, 60, 60)):
+            each.ask(id, prompt(id, 20 + id), most)
+        each.step()
+        each.ask(4, prompt(4, 400), 20)  # it takes the place of the second, which ends while it is read
+        each.run()
+    assert any(holes)
+    assert one.tokens == other.tokens
+    for place, row in other.recorder.rows.items():
+        assert (row == one.recorder.rows[place]).all(), f"request and token {place}"
+
+
 def test_rows_that_fill_up_one_pool(lab: MakeLab) -> None:
     """They would take cells that the books have given to somebody, who then finds no room."""
     one = lab(slots=12, cells=WINDOW, exact=False, pad=True)

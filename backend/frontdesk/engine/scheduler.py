@@ -126,9 +126,7 @@ class Scheduler:
         if 0 < rest < least:
             count += rest
         elif rest and count > GROUP:
-            # With streams, llama.cpp computes a row of each sequence first, then the rest of the long one by itself.
-            rows = count + sum(wants.values()) if self.cache.unified else count - bool(wants)
-            count -= rows % GROUP
+            count -= count % GROUP
         if count <= 0 or not self._room(batch, wants, sequence, count):
             return 0
         wants[sequence] = count

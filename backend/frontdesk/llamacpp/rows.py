@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,16 +43,27 @@ class Rows:
         self._tokens[row], self._positions[row], self._slots[row], self._wanted[row] = 0, position, slot, wanted
         self.batch.n_tokens = row + 1
 
-    def fill(self, chunks: list[Chunk]) -> int:
-        """Enter the chunks; returns the number of rows."""
-        row = 0
+    @property
+    def count(self) -> int:
+        return self.batch.n_tokens
+
+    def fill(self, chunks: list[Chunk], holes: Sequence[tuple[int, int]] = ()) -> int:
+        """Enter the chunks, and a row for each (slot, position) of `holes`, in the order of slots; returns the number
+        of rows."""
+        self.clear()
+        left = list(holes)
         for chunk in chunks:
-            end = row + len(chunk.tokens)
-            self._tokens[row:end] = chunk.tokens
-            self._positions[row:end] = range(chunk.start, chunk.start + len(chunk.tokens))
-            self._slots[row:end] = chunk.slot
-            self._wanted[row:end] = 0
-            self._wanted[end - 1 - chunk.drafts : end] = chunk.sample
-            row = end
-        self.batch.n_tokens = row
-        return row
+            while left and left[0][0] < chunk.slot:
+                self.add(*left.pop(0))
+            self._enter(chunk)
+        return self.count
+
+    def _enter(self, chunk: Chunk) -> None:
+        row = self.batch.n_tokens
+        end = row + len(chunk.tokens)
+        self._tokens[row:end] = chunk.tokens
+        self._positions[row:end] = range(chunk.start, chunk.start + len(chunk.tokens))
+        self._slots[row:end] = chunk.slot
+        self._wanted[row:end] = 0
+        self._wanted[end - 1 - chunk.drafts : end] = chunk.sample
+        self.batch.n_tokens = end

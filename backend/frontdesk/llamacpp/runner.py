@@ -6,6 +6,7 @@ The logits are one view a step. Knows neither requests nor scheduling: what is i
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, Final, Protocol
@@ -36,6 +37,9 @@ class StoredState(Protocol):
     def remove(self) -> None: ...
 
 
+Place = tuple[int, int]  # llama.cpp's sequence, position
+
+
 class LlamaRunner:
     """One context. Not thread-safe, but for `interrupt`, which another thread may set while `execute` runs."""
 
@@ -43,7 +47,7 @@ class LlamaRunner:
         self.context = open_context(model, plan)
         self.interrupt = False
         self.prefilling: frozenset[int] = frozenset()  # ids of the requests whose prompts are in the current step
-        self.decode_seconds = 0.0
+        self.decode_seconds = 0.0  # of the current step, inside llama.cpp
         self.cells_per_sequence: int = llama_cpp.llama_n_ctx_seq(self.context)
         self._memory: Any = llama_cpp.llama_get_memory(self.context)
         self._n_vocab: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
@@ -51,6 +55,9 @@ class LlamaRunner:
         self._threads = plan.threads
         self._choice = TimedChoice(plan.threads_least, plan.threads)
         self._padding = Padding() if plan.pad_rows else None
+        self._apart = TimedChoice(0, 1) if plan.unified else None
+        self._seconds = 0.0  # of the latest call of llama.cpp
+        self._picked: list[int] | None = None  # which rows of logits are wanted; `None`: all
         self.costs = MeasuredCosts()
         self._sampler = Sampler()
         self._rows = Rows(max(plan.rows, 64))
@@ -64,16 +71,17 @@ class LlamaRunner:
         """See `engine.core.Runner`. Raises `DecodeFailed` as well."""
         for op in batch.ops:
             self._apply(op)
-        if not batch.chunks:
-            return []
-        rows = self._rows.fill(batch.chunks)
-        self.interrupt = False
-        self.prefilling = frozenset(c.sequence.id for c in batch.chunks if not c.decodes)
-        code = self._padded(batch.chunks, rows)
+        self.interrupt, self.decode_seconds = False, 0.0
+        self.prefilling = frozenset(chunk.sequence.id for chunk in batch.chunks if not chunk.decodes)
+        drawn: dict[int, Sampled] = {}
+        for chunks in self._parts(batch):
+            if code := self._compute(chunks):
+                self.prefilling = frozenset()
+                self._undo(batch, code)
+            wanted = [chunk for chunk in chunks if chunk.sample]
+            drawn |= zip((chunk.slot for chunk in wanted), self._draw(wanted), strict=True)
         self.prefilling = frozenset()
-        if code:
-            self._undo(batch, code)
-        return self._draw([chunk for chunk in batch.chunks if chunk.sample])
+        return [drawn[chunk.slot] for chunk in batch.chunks if chunk.sample]
 
     def adopt(self, handle: int, stored: StoredState) -> None:
         """This handle stands for a state that is not in memory; it is read when it is wanted."""
@@ -109,22 +117,46 @@ class LlamaRunner:
     def close(self) -> None:
         llama_cpp.llama_free(self.context)
 
-    def _padded(self, chunks: list[Chunk], rows: int) -> int:
-        """Decode; where nothing but single tokens is computed, with as many rows to fill up as proved best."""
+    def _parts(self, batch: Batch) -> Iterator[list[Chunk]]:
+        """What is computed together: single tokens, then prompts. With streams llama.cpp would take a row of each
+        sequence before the rest of the prompt; in one pool it depends on the machine, so both ways are timed."""
+        parts = [[c for c in batch.chunks if c.decodes], [c for c in batch.chunks if not c.decodes]]
+        if not all(parts):
+            yield from filter(None, parts)
+        elif self._apart is None:
+            yield from parts
+        else:
+            yield from parts if self._apart.choose(batch.rows) else [batch.chunks]
+            self._apart.note(batch.rows, self.decode_seconds)
+
+    def _compute(self, chunks: list[Chunk]) -> int:
+        """Decode; with as many rows to fill up as proved best where nothing but single tokens is computed, and with
+        what fills up a group of rows behind prompts. Returns llama.cpp's code."""
+        self._picked = None
         if not all(chunk.decodes for chunk in chunks):
-            return self._with(self._behind_prompt(chunks, rows) if self._padding else [], rows, wanted=False)
-        single = self._padding if rows == len(chunks) else None  # guesses fill up already
-        wanted = single.choose(rows) if single else 0
+            rows = self._rows.fill(chunks)
+            return self._with(self._behind_prompts(chunks, rows) if self._padding else [], rows, wanted=False)
+        single = all(len(chunk.tokens) == 1 for chunk in chunks)  # guesses fill up already
+        holes = self._holes(chunks) if single else []
+        rows = self._rows.fill(chunks)
+        if holes:
+            self._picked = [chunk.slot for chunk in chunks]
+            rows = self._rows.fill(chunks, holes)
+        padding = self._padding if single else None
+        wanted = padding.choose(rows) if padding else 0
         pads = self._pads(chunks, wanted)
         code = self._with(pads, rows)
+        for slot, position in holes:
+            llama_cpp.llama_memory_seq_rm(self._memory, slot, position, -1)
         if not code:
-            self.costs.note(len(chunks), rows, self.decode_seconds)
-            if single and len(pads) == wanted:
-                single.note(rows, self.decode_seconds)
+            if not holes:
+                self.costs.note(len(chunks), rows, self._seconds)
+            if padding and len(pads) == wanted:
+                padding.note(rows, self._seconds)
         return code
 
-    def _with(self, pads: list[tuple[int, int]], rows: int, *, wanted: bool = True) -> int:
-        """Decode with these (sequence, position) as further rows, and forget them."""
+    def _with(self, pads: list[Place], rows: int, *, wanted: bool = True) -> int:
+        """Decode with these as further rows, and forget them."""
         for slot, position in pads:
             self._rows.add(slot, position, wanted=wanted)
         code = self._timed(rows + len(pads))
@@ -132,42 +164,50 @@ class LlamaRunner:
             llama_cpp.llama_memory_seq_rm(self._memory, slot, position, -1)
         return code
 
-    def _behind_prompt(self, chunks: list[Chunk], rows: int) -> list[tuple[int, int]]:
-        """What fills up a group of rows behind a prompt's chunk. With streams, llama.cpp computes a row of each
-        sequence first, then the rest of a single prompt by itself."""
-        room = self._rows.capacity - rows
+    def _behind_prompts(self, chunks: list[Chunk], rows: int) -> list[Place]:
+        """What fills up a group of rows. With streams, several prompts are not computed together to their ends."""
+        missing = min(-rows % GROUP, self._rows.capacity - rows)
         if self._plan.unified:
-            return [(self._plan.sequences, i) for i in range(min(-rows % GROUP, room))]
-        prompts = [chunk for chunk in chunks if not chunk.decodes]
-        if len(prompts) > 1:
+            return [(self._plan.sequences, i) for i in range(missing)]
+        if len(chunks) > 1:
             return []
-        end = prompts[0].start + len(prompts[0].tokens)
-        missing = -(len(prompts[0].tokens) - (len(chunks) > 1)) % GROUP
-        return [(prompts[0].slot, end + i) for i in range(min(missing, room, self.cells_per_sequence - end))]
+        end = chunks[0].start + len(chunks[0].tokens)
+        return [(chunks[0].slot, end + i) for i in range(min(missing, self.cells_per_sequence - end))]
 
-    def _pads(self, chunks: list[Chunk], count: int) -> list[tuple[int, int]]:
-        """(llama.cpp sequence, position) of rows that may be added; none if there is no place for `count` of them.
+    def _holes(self, chunks: list[Chunk]) -> list[Place]:
+        """With streams, rows are computed together only if their sequences are neighbours: so one that is between
+        them, and whose prompt is computed, gets a row too. Two sequences are as quick one by one."""
+        last = chunks[-1].slot
+        if self._plan.unified or len(chunks) < 3 or not len(chunks) <= last < self._rows.capacity:
+            return []
+        used = {chunk.slot for chunk in chunks}
+        return self._behind(slot for slot in range(last) if slot not in used)
 
-        In one pool a sequence of their own has them. With streams, rows are computed together only if their sequences
-        are neighbours: the next slots get them, behind whatever they hold.
-        """
-        if not count or self._rows.capacity < len(chunks) + count:
+    def _pads(self, chunks: list[Chunk], count: int) -> list[Place]:
+        """Rows that may be added; none if there is no place for `count` of them. In one pool a sequence of their own
+        has them; with streams the next slots get them."""
+        if not count or self._rows.capacity < self._rows.count + count:
             return []
         if self._plan.unified:
             return [(self._plan.sequences, position) for position in range(count)]
         after = chunks[-1].slot + 1
-        if chunks[0].slot or after != len(chunks) or after + count > self._plan.sequences:
+        if after != self._rows.count or after + count > self._plan.sequences:
             return []
-        pads = [
-            (slot, llama_cpp.llama_memory_seq_pos_max(self._memory, slot) + 1) for slot in range(after, after + count)
-        ]
-        return pads if all(position < self.cells_per_sequence for _, position in pads) else []
+        return self._behind(range(after, after + count))
+
+    def _behind(self, slots: Iterable[int]) -> list[Place]:
+        """A place in each of these, behind whatever it holds; none if one of them is full."""
+        places = [(slot, llama_cpp.llama_memory_seq_pos_max(self._memory, slot) + 1) for slot in slots]
+        return places if all(position < self.cells_per_sequence for _, position in places) else []
 
     def _draw(self, chunks: list[Chunk]) -> list[Sampled]:
         """One `Sampled` for each chunk. Its logits are one row, and one more for each guess."""
         if not chunks:
             return []
-        logits = self._logits(sum(1 + chunk.drafts for chunk in chunks))
+        if self._picked is not None:
+            logits = self._logits(self._picked[-1] + 1)[self._picked]
+        else:
+            logits = self._logits(sum(1 + chunk.drafts for chunk in chunks))
         if not any(chunk.drafts for chunk in chunks):
             return self._sampler.sample(logits, [chunk.sequence for chunk in chunks])
         drawn, row = [], 0
@@ -197,8 +237,9 @@ class LlamaRunner:
         self._use_threads(self._choice.choose(rows))
         begun = perf_counter()
         code = self._decode(rows)
-        self.decode_seconds = perf_counter() - begun
-        self._choice.note(rows, self.decode_seconds)
+        self._seconds = perf_counter() - begun
+        self.decode_seconds += self._seconds
+        self._choice.note(rows, self._seconds)
         return code
 
     def _decode(self, rows: int) -> int:
