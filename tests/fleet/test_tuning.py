@@ -95,7 +95,8 @@ def test_a_staircase_is_seen() -> None:
     assert padding_pays(measured(decode_3=60, decode_4=47, decode_7=101, decode_8=79), 1)
     assert not padding_pays(measured(decode_3=60, decode_4=66, decode_7=101, decode_8=110), 1)
     assert guessing_pays(measured(decode_1=33, verify_4=49), 1)
-    assert not guessing_pays(measured(decode_1=12, verify_4=35), 1)
+    assert guessing_pays(measured(decode_1=12, verify_4=35), 1) is None
+    assert guessing_pays(measured(decode_1=12, verify_4=35, verify_8=65, verify_16=130), 1) is False
     assert guessing_pays(measured(decode_1=11.3, verify_4=29.6, verify_8=37.8, verify_16=55.2), 1)
 
 

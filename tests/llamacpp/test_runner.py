@@ -23,6 +23,7 @@ from frontdesk.engine.request import SamplingParams, Submit
 from frontdesk.engine.scheduler import Scheduler, most_rows
 from frontdesk.engine.sequence import Sequence
 from frontdesk.engine.speculative import StepCosts
+from frontdesk.errors import ModelLoadFailed
 from frontdesk.llamacpp.choice import Padding
 from frontdesk.llamacpp.library import ContextPlan, llama_cpp, open_model
 from frontdesk.llamacpp.runner import LlamaRunner
@@ -324,6 +325,14 @@ def test_rows_that_fill_up_change_nothing(lab: MakeLab) -> None:
         assert (row == one.recorder.rows[place]).all(), f"request and token {place}"
     held = [llama_cpp.llama_memory_seq_pos_max(one.runner._memory, slot) + 1 for slot in range(5)]
     assert held == [len(slot.tokens) for slot in one.cache.slots]
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "hybrid"])
+def test_a_model_that_cannot_go_back_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its conversations would go wrong: reuse, guesses and rows that fill up all take tokens back."""
+    monkeypatch.setattr(llama_cpp, f"llama_model_is_{kind}", lambda model: True)
+    with pytest.raises(ModelLoadFailed, match="cannot go back"):
+        open_model(str(SHIPPED), lambda _: None)
 
 
 def test_a_prompt_between_streams(lab: MakeLab) -> None:

@@ -18,7 +18,7 @@ from frontdesk.engine.sequence import Sequence
 from frontdesk.engine.speculative import LENGTHS, StepCosts, plan_drafts
 
 HEADROOM = 32  # tokens a sequence must be able to grow after admission, so that it is not preempted at once
-PIECE = 32  # tokens of a prompt; a step with fewer takes nearly as long, so no such rest is left over, nor begun with
+PIECE = 32  # tokens of a prompt; a step with fewer takes nearly as long, so no such rest is left over
 GROUP = 4  # rows that kernels compute together; those that are left of it are computed one by one
 WAIT_FOR_PREFIX = 64  # tokens; a prompt waits for a step if a running prefill will give it that many more for nothing
 
@@ -30,7 +30,8 @@ def least_piece(chunk: int) -> int:
 
 def most_rows(slots: int, chunk: int, chunk_busy: int) -> int:
     """Of a step, for so many running sequences and prompts in such chunks."""
-    return slots + max(chunk + least_piece(chunk), chunk_busy + least_piece(chunk_busy))
+    most = max(chunk, chunk_busy)
+    return slots + most + least_piece(most)
 
 
 class Scheduler:
@@ -121,13 +122,15 @@ class Scheduler:
     def _take(self, batch: Batch, wants: dict[Sequence, int], sequence: Sequence, budget: int, least: int) -> int:
         """Enter about `budget` tokens of a sequence's catching up; returns how many. It leaves no rest below `least`,
         nor rows beyond whole groups."""
+        if budget <= 0:
+            return 0
         count = min(sequence.remaining, budget)
         rest = sequence.remaining - count
         if 0 < rest < least:
             count += rest
         elif rest and count > GROUP:
             count -= count % GROUP
-        if count <= 0 or not self._room(batch, wants, sequence, count):
+        if not self._room(batch, wants, sequence, count):
             return 0
         wants[sequence] = count
         return count

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 CONTEXT: Final = 3  # tokens that must have stood there before
 WEIGHT: Final = 0.2  # of the latest guess in the running rate
 FIRST_RATE: Final = 0.4
-LENGTHS: Final = (1, 3, 7, 15)  # tokens of a guess: with its own row they fill groups of four, as kernels like it
+LENGTHS: Final = (1, 3, 7, 15)  # tokens of a guess: with its own row, whole groups of four
 MOST_ROWS: Final = 64  # of a step with guesses: the logits of each take 600 kB with a vocabulary of 152,000
 GAIN: Final = 1.05  # a step must promise this many times the tokens of a plain one for its time
 

@@ -92,10 +92,13 @@ def padding_pays(timed: Timed, threads: int) -> bool | None:
 
 
 def guessing_pays(timed: Timed, threads: int) -> bool | None:
-    """Can a step with guesses bring a token in much less time than one without? `None` if that was not measured."""
+    """Can a step with guesses bring a token in much less time than one without? `None` if what was measured does not
+    tell."""
     one = timed.seconds("decode", 1, threads)
     steps = {size: seconds for size in GUESSED if (seconds := timed.seconds("verify", size, threads))}
-    return any(size * one >= GUESSES_PAY * seconds for size, seconds in steps.items()) if one and steps else None
+    if one and any(size * one >= GUESSES_PAY * seconds for size, seconds in steps.items()):
+        return True
+    return False if one and len(steps) == len(GUESSED) else None
 
 
 @dataclass(slots=True)
@@ -190,8 +193,8 @@ class Tuning:
             self._choose("threads", {count: cost(timed, SAMPLE, count) for count in self.threads}, self.threads[0])
 
     async def _ask_steps(self, lab: Lab) -> None:
-        decodes = (Shape("decode", size) for size in range(1, FULL + 1))
-        shapes = (*decodes, *(Shape("verify", size) for size in GUESSED))
+        one, *several = (Shape("decode", size) for size in range(1, FULL + 1))
+        shapes = (one, *(Shape("verify", size) for size in GUESSED), *several)  # in this order, as far as the time goes
         timed = await self._time(lab, "steps of 1 to 16 streams", self._trial(shapes, 5, 0.2))
         self._note(timed)
         found = {"pad_rows": padding_pays(timed, self._threads), "speculate": guessing_pays(timed, self._threads)}

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import llama_cpp as _llama_cpp
 
+from frontdesk.engine.scheduler import PIECE
 from frontdesk.errors import ModelLoadFailed
 
 # The bindings annotate C pointers and integers with types that ctypes converts to by itself: checked by running.
@@ -21,6 +22,7 @@ KV_TYPES: Final = {"f16": llama_cpp.GGML_TYPE_F16, "f32": llama_cpp.GGML_TYPE_F3
 CELL_PADDING: Final = 256  # llama.cpp rounds the cells of a stream up to this
 BUILD: Final = f"llama-cpp-python {llama_cpp.__version__}"
 MAX_SEQUENCES: Final = 256  # LLAMA_MAX_SEQ
+UBATCH: Final = 512 + PIECE  # rows that are computed together: the largest chunk that pays, with its rest
 EXACT_UBATCH: Final = 32  # rows; ggml's flash attention changes its kernel from 64 rows of one sequence on
 WARNING, ERROR = 3, 4  # ggml_log_level; 5 continues the line before
 FLASH: Final = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
@@ -92,6 +94,9 @@ def open_model(path: str, on_progress: Callable[[float], None]) -> Any:
     model = llama_cpp.llama_model_load_from_file(path.encode(), params)
     if not model:
         raise ModelLoadFailed(f"llama.cpp cannot load {path}: {last_words() or 'no reason given'}")
+    if llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model):
+        llama_cpp.llama_model_free(model)
+        raise ModelLoadFailed(f"{path} is a recurrent model: it cannot go back to an earlier token, as is needed")
     return model
 
 
@@ -106,7 +111,7 @@ def open_context(model: Any, plan: ContextPlan) -> Any:
     params.n_ctx = plan.cells + (CELL_PADDING if spare else 0)
     params.n_seq_max = plan.sequences + spare
     params.n_batch = max(plan.rows, 64)
-    params.n_ubatch = EXACT_UBATCH if plan.exact else 512
+    params.n_ubatch = EXACT_UBATCH if plan.exact else UBATCH
     params.n_threads = 1 if plan.exact else plan.threads
     params.n_threads_batch = plan.threads
     params.type_k = params.type_v = KV_TYPES[plan.kv_type]

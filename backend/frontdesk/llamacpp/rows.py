@@ -48,13 +48,13 @@ class Rows:
         return self.batch.n_tokens
 
     def fill(self, chunks: list[Chunk], holes: Sequence[tuple[int, int]] = ()) -> int:
-        """Enter the chunks, and a row for each (slot, position) of `holes`, in the order of slots; returns the number
-        of rows."""
+        """Enter the chunks, and a row whose logits nobody wants for each (slot, position) of `holes`, in the order of
+        slots; returns the number of rows."""
         self.clear()
         left = list(holes)
         for chunk in chunks:
             while left and left[0][0] < chunk.slot:
-                self.add(*left.pop(0))
+                self.add(*left.pop(0), wanted=False)
             self._enter(chunk)
         return self.count
 

@@ -1,12 +1,14 @@
-"""Carries out a batch on llama.cpp: KV operations, one `llama_decode`, one draw for each chunk that wants it.
+"""Carries out a batch on llama.cpp: KV operations, one `llama_decode` for what is computed together, and one draw for
+each chunk that wants it.
 
-The logits are one view a step. Knows neither requests nor scheduling: what is in the batch was decided in `engine/`.
+The logits of each `llama_decode` are one view. Knows neither requests nor scheduling: what is in the batch was decided
+in `engine/`.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, Final, Protocol
@@ -16,7 +18,8 @@ import numpy as np
 from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Drop, Park, Restore, Sampled, Swap, Trim
 from frontdesk.engine.core import Interrupted, OutOfCells
 from frontdesk.engine.kv_cache import Kept
-from frontdesk.llamacpp.choice import GROUP, Padding, TimedChoice
+from frontdesk.engine.scheduler import GROUP
+from frontdesk.llamacpp.choice import Padding, TimedChoice
 from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context
 from frontdesk.llamacpp.rows import Rows
 from frontdesk.llamacpp.sampler import Sampler
@@ -57,7 +60,6 @@ class LlamaRunner:
         self._padding = Padding() if plan.pad_rows else None
         self._apart = TimedChoice(0, 1) if plan.unified else None
         self._seconds = 0.0  # of the latest call of llama.cpp
-        self._picked: list[int] | None = None  # which rows of logits are wanted; `None`: all
         self.costs = MeasuredCosts()
         self._sampler = Sampler()
         self._rows = Rows(max(plan.rows, 64))
@@ -118,70 +120,68 @@ class LlamaRunner:
         llama_cpp.llama_free(self.context)
 
     def _parts(self, batch: Batch) -> Iterator[list[Chunk]]:
-        """What is computed together: single tokens, then prompts. With streams llama.cpp would take a row of each
-        sequence before the rest of the prompt; in one pool it depends on the machine, so both ways are timed."""
-        parts = [[c for c in batch.chunks if c.decodes], [c for c in batch.chunks if not c.decodes]]
-        if not all(parts):
-            yield from filter(None, parts)
-        elif self._apart is None:
-            yield from parts
+        """What is computed together: replies' tokens, then prompts. With streams llama.cpp would take a row of each
+        sequence before the rest of a prompt; in one pool it depends on the machine, so both ways are timed."""
+        replies, prompts = [c for c in batch.chunks if c.decodes], [c for c in batch.chunks if not c.decodes]
+        if self._apart is None:
+            yield from filter(None, [replies, *([prompt] for prompt in prompts)])
+        elif not replies or not prompts:
+            yield from filter(None, [batch.chunks])
         else:
-            yield from parts if self._apart.choose(batch.rows) else [batch.chunks]
+            yield from [replies, prompts] if self._apart.choose(batch.rows) else [batch.chunks]
             self._apart.note(batch.rows, self.decode_seconds)
 
     def _compute(self, chunks: list[Chunk]) -> int:
-        """Decode; with as many rows to fill up as proved best where nothing but single tokens is computed, and with
-        what fills up a group of rows behind prompts. Returns llama.cpp's code."""
-        self._picked = None
-        if not all(chunk.decodes for chunk in chunks):
-            rows = self._rows.fill(chunks)
-            return self._with(self._behind_prompts(chunks, rows) if self._padding else [], rows, wanted=False)
-        single = all(len(chunk.tokens) == 1 for chunk in chunks)  # guesses fill up already
-        holes = self._holes(chunks) if single else []
+        """Decode, with rows that fill up a group of them. Returns llama.cpp's code."""
+        if all(chunk.decodes for chunk in chunks):
+            return self._compute_replies(chunks)
         rows = self._rows.fill(chunks)
-        if holes:
-            self._picked = [chunk.slot for chunk in chunks]
-            rows = self._rows.fill(chunks, holes)
-        padding = self._padding if single else None
-        wanted = padding.choose(rows) if padding else 0
-        pads = self._pads(chunks, wanted)
-        code = self._with(pads, rows)
-        for slot, position in holes:
-            llama_cpp.llama_memory_seq_rm(self._memory, slot, position, -1)
+        return self._decode_with(self._behind_prompts(chunks, rows) if self._padding else [], wanted=False)
+
+    def _compute_replies(self, chunks: list[Chunk]) -> int:
+        """As many rows fill up as proved best; with streams, guesses are as long as fills up a group already."""
+        holes = self._holes(chunks)
+        rows = self._rows.fill(chunks, holes)
+        plain = rows == len(chunks) + len(holes)
+        padding = self._padding if plain or self._plan.unified else None
+        extra = padding.choose(rows) if padding else 0
+        pads = self._pads(chunks, extra)
+        code = self._decode_with(pads, holes)
         if not code:
-            if not holes:
+            if self._plan.unified or chunks[-1].slot + 1 == len(chunks):
                 self.costs.note(len(chunks), rows, self._seconds)
-            if padding and len(pads) == wanted:
+            if padding and len(pads) == extra:
                 padding.note(rows, self._seconds)
         return code
 
-    def _with(self, pads: list[Place], rows: int, *, wanted: bool = True) -> int:
-        """Decode with these as further rows, and forget them."""
+    def _decode_with(self, pads: list[Place], holes: Sequence[Place] = (), *, wanted: bool = True) -> int:
+        """Decode what was filled in, the `holes` too, and `pads` as further rows; forget both."""
         for slot, position in pads:
             self._rows.add(slot, position, wanted=wanted)
-        code = self._timed(rows + len(pads))
-        for slot, position in pads:
+        code = self._timed(self._rows.count)
+        firsts = dict(reversed([*holes, *pads]))  # of each sequence, the lowest position
+        for slot, position in firsts.items():
             llama_cpp.llama_memory_seq_rm(self._memory, slot, position, -1)
         return code
 
     def _behind_prompts(self, chunks: list[Chunk], rows: int) -> list[Place]:
-        """What fills up a group of rows. With streams, several prompts are not computed together to their ends."""
+        """What fills up a group of rows: with streams behind the prompt that is computed alone."""
         missing = min(-rows % GROUP, self._rows.capacity - rows)
         if self._plan.unified:
             return [(self._plan.sequences, i) for i in range(missing)]
-        if len(chunks) > 1:
-            return []
-        end = chunks[0].start + len(chunks[0].tokens)
-        return [(chunks[0].slot, end + i) for i in range(min(missing, self.cells_per_sequence - end))]
+        (prompt,) = chunks
+        end = prompt.start + len(prompt.tokens)
+        return [(prompt.slot, end + i) for i in range(min(missing, self.cells_per_sequence - end))]
 
     def _holes(self, chunks: list[Chunk]) -> list[Place]:
-        """With streams, rows are computed together only if their sequences are neighbours: so one that is between
-        them, and whose prompt is computed, gets a row too. Two sequences are as quick one by one."""
-        last = chunks[-1].slot
-        if self._plan.unified or len(chunks) < 3 or not len(chunks) <= last < self._rows.capacity:
+        """With streams, llama.cpp computes rows together only if their sequences are neighbours. So those between them,
+        whose prompts are being computed, get a row too, if they are few: two sequences are as quick one by one."""
+        gaps = chunks[-1].slot + 1 - len(chunks)
+        guessing = any(len(chunk.tokens) > 1 for chunk in chunks)
+        if self._plan.unified or guessing or len(chunks) < 3 or not 0 < gaps < GROUP:
             return []
         used = {chunk.slot for chunk in chunks}
-        return self._behind(slot for slot in range(last) if slot not in used)
+        return self._behind(slot for slot in range(chunks[-1].slot) if slot not in used)
 
     def _pads(self, chunks: list[Chunk], count: int) -> list[Place]:
         """Rows that may be added; none if there is no place for `count` of them. In one pool a sequence of their own
@@ -204,10 +204,7 @@ class LlamaRunner:
         """One `Sampled` for each chunk. Its logits are one row, and one more for each guess."""
         if not chunks:
             return []
-        if self._picked is not None:
-            logits = self._logits(self._picked[-1] + 1)[self._picked]
-        else:
-            logits = self._logits(sum(1 + chunk.drafts for chunk in chunks))
+        logits = self._logits(sum(1 + chunk.drafts for chunk in chunks))
         if not any(chunk.drafts for chunk in chunks):
             return self._sampler.sample(logits, [chunk.sequence for chunk in chunks])
         drawn, row = [], 0
@@ -239,7 +236,8 @@ class LlamaRunner:
         code = self._decode(rows)
         self._seconds = perf_counter() - begun
         self.decode_seconds += self._seconds
-        self._choice.note(rows, self._seconds)
+        if not code:
+            self._choice.note(rows, self._seconds)
         return code
 
     def _decode(self, rows: int) -> int:

@@ -72,7 +72,7 @@ class Load(msgspec.Struct, array_like=True, tag=True, frozen=True):
     parked_bytes: int = 0  # of memory for conversations that had to leave the KV cache; 0 = none is kept
     shelf: str = ""  # folder for those that are left when the engine is told to stop; "" = none
     shelf_bytes: int = 0
-    pad_rows: bool = False  # may steps be filled up with rows for nothing, where the clock says that it is faster?
+    pad_rows: bool = False  # may steps be filled up with rows for nothing, where that is faster?
     speculate: bool = False  # may guessed tokens be computed along, where the clock says that it pays?
     kv_layout: str = "auto"  # auto | unified
     flash: str = "auto"  # auto | on | off: flash attention
