@@ -23,6 +23,7 @@ from typing import Any
 import httpx2
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.processes import standing_still
 
 # A machine that does other things too may take long over one example, or over drawing it.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,16 +80,9 @@ class Server:
             assert time.monotonic() < deadline, f"requests are still open after {seconds} s: {body}"
             time.sleep(0.02)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """The engine stands still meanwhile: no reply goes on or ends by itself, however fast the machine is."""
-        pid = self.engine_pid
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        return standing_still(self.engine_pid)
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
         """Send a signal and wait for the end; the exit code."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from tests.processes import standing_still
 
 from frontdesk.access.budgets import Budgets
 from frontdesk.chat.prompts import load_personas
@@ -69,16 +69,11 @@ async def end_life(service: ChatService) -> None:
     await service.store.close()
 
 
-@contextmanager
-def held(service: ChatService) -> Iterator[None]:
+def held(service: ChatService) -> AbstractContextManager[None]:
     """The engine stands still meanwhile: no reply goes on or ends by itself, however fast the machine is."""
     pid = service.pool.pick(None).engine.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
+    return standing_still(pid)
 
 
 def asks(text: str = "Hello", **fields: Any) -> Call:

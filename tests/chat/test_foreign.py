@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from tests.chat.lives import DANA, Open, answered, asks, conversation, end_life, ended
 
 from frontdesk.chat.reply import Reply
+from frontdesk.chat.service import ChatService
 from frontdesk.errors import EngineNotReady, ModelNotFound, NotFound
 from frontdesk.generation import Finished
 from frontdesk.principal import Limits, Principal
@@ -27,6 +28,19 @@ LIMITS = Limits(tokens_total=2000)
 
 def shown(reply: Reply) -> object:
     return response_object_of(reply.call, reply.identity, reply.log.events)
+
+
+async def left_unfinished(open_service: Open) -> tuple[ChatService, Reply, int]:
+    """A service of another model, a reply in a conversation that the former one left, and how many tokens it had."""
+    service = await open_service(conversation_limits=LIMITS)
+    call = asks(conversation=await conversation(service), max_output_tokens=400)
+    (reply,) = await service.start(call, DANA)
+    async for _ in reply.log.read():
+        if reply.log.text():
+            break
+    await end_life(service)
+    service = await open_service(model="another", conversation_limits=LIMITS)
+    return service, reply, sum(len(entry.tokens) for entry in await service.store.journal.read(reply.id))
 
 
 async def test_an_answer_outlives_its_model(open_service: Open) -> None:
@@ -92,17 +106,11 @@ async def test_a_socket_is_told_it_anew_too(open_service: Open) -> None:
 
 async def test_a_reply_of_another_model_is_cancelled(open_service: Open) -> None:
     """It would be in progress for ever, its tokens never be charged, or be charged twice."""
-    service = await open_service(conversation_limits=LIMITS)
-    id = await conversation(service)
-    (reply,) = await service.start(asks(conversation=id, max_output_tokens=400), DANA)
-    async for _ in reply.log.read():
-        if reply.log.text():
-            break
-    await end_life(service)
-    service = await open_service(model="another", conversation_limits=LIMITS)
+    service, reply, kept = await left_unfinished(open_service)
+    id = reply.order.conversation
+    assert id
     with pytest.raises(EngineNotReady, match="is served again"):
         await service.open(DANA, reply.id, anew=True)
-    kept = sum(len(entry.tokens) for entry in await service.store.journal.read(reply.id))
     ends = await asyncio.gather(*(service.cancel(DANA, reply.id) for _ in range(2)))
     for each in (*ends, await service.open(DANA, reply.id, anew=True)):
         last = each.log.events[-1]
@@ -118,15 +126,9 @@ async def test_a_reply_of_another_model_is_cancelled(open_service: Open) -> None
 @pytest.mark.parametrize("what", ["response", "conversation"])
 async def test_what_is_deleted_while_it_waits_is_paid_for(open_service: Open, what: str) -> None:
     """Tokens that were generated and seen would be in no ledger, and the budget have them twice."""
-    service = await open_service(conversation_limits=LIMITS)
-    id = await conversation(service)
-    (reply,) = await service.start(asks(conversation=id, max_output_tokens=400), DANA)
-    async for _ in reply.log.read():
-        if reply.log.text():
-            break
-    await end_life(service)
-    service = await open_service(model="another", conversation_limits=LIMITS)
-    kept = sum(len(entry.tokens) for entry in await service.store.journal.read(reply.id))
+    service, reply, kept = await left_unfinished(open_service)
+    id = reply.order.conversation
+    assert id
     if what == "response":
         await service.delete(DANA, reply.id)
         later = await answered(service, asks("Hi", conversation=id, max_output_tokens=5))

@@ -154,7 +154,7 @@ class House:
         prompts = sum(len(c.tokens) - c.drafts for c in batch.chunks if c.sequence not in streams)
         decoding = [c for c in batch.chunks if c.sequence in streams]
         chunk = self.plan.busy if decoding else self.plan.chunk
-        assert prompts <= chunk + least_piece(chunk), "the prompt's chunk is over its budget"
+        assert prompts < chunk + max(1, least_piece(chunk)), "the prompt's chunk is over its budget"
         for stream in streams:
             stepped_back = stream in self.scheduler.waiting
             assert stream.id in heard or stepped_back or not stream.max_tokens, "a running stream got no token"

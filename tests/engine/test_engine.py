@@ -107,7 +107,7 @@ def test_streams_go_on_beside_a_long_prompt(unified: bool) -> None:
         house.step()
         steps += 1
         assert [len(house.told[id].tokens) for id in readers] == [count + 1 for count in before]
-    assert 200 // 16 <= steps <= -(-200 // 12)
+    assert steps == -(-200 // 16)
     house.run()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
@@ -258,7 +259,7 @@ class ChatService:
         """Stop a response and wait for its end; one that has ended stays as it is. Raises `NotFound`."""
         async with self._one_at_a_time(principal, id):
             record = await self._record(principal, id)
-            waits = not (record.ended or id in self._running or self._serves(record)) and is_response(record)
+            waits = self._waits(record) and is_response(record)
             reply = await self._given_up(record) if waits else await self.open(principal, id, anew=True)
             reply.cancel()
             await reply.log.wait_end()
@@ -266,7 +267,6 @@ class ChatService:
 
     async def delete(self, principal: Principal, id: str) -> None:
         """Stop a response and forget it. What it said in a conversation stays there. Raises `NotFound`."""
-        await self._record(principal, id)
         await self._stop(principal, id)
         if not await self.store.responses.delete(principal.owner, id):
             raise _not_found(id)
@@ -275,15 +275,15 @@ class ChatService:
         """Stop what is being said in a conversation of the caller's, and wait for its end: it is to be deleted."""
         for record in await self.store.responses.unfinished(conversation):
             if record.owner == principal.owner:
-                await self._stop(principal, record.id)
+                with suppress(NotFound):  # deleted meanwhile
+                    await self._stop(principal, record.id)
 
     async def _stop(self, principal: Principal, id: str) -> None:
-        """Before it is deleted, a reply is charged what it has used, also one that waits for its model."""
+        """Before it is deleted, a reply is charged what it has used, also one that waits for its model. Raises
+        `NotFound`."""
         async with self._one_at_a_time(principal, id):
-            record = await self.store.responses.get(principal.owner, id)
-            reply = self._running.get(id)
-            if record and not (reply or record.ended or self._serves(record)):
-                reply = await self._given_up(record, deleted=True)
+            record = await self._record(principal, id)
+            reply = await self._given_up(record, deleted=True) if self._waits(record) else self._running.get(id)
             if reply:
                 reply.cancel()
                 await reply.log.wait_end()
@@ -343,6 +343,10 @@ class ChatService:
     def _serves(self, record: ResponseRecord) -> bool:
         """Whether this is the model that wrote it. Its token ids mean nothing to another one."""
         return any(card.name == record.model for card in self.pool.cards)
+
+    def _waits(self, record: ResponseRecord) -> bool:
+        """Whether it is unfinished and goes on only when its model is served again."""
+        return not (record.ended or record.id in self._running or self._serves(record))
 
     async def _restored(self, record: ResponseRecord, anew: bool) -> Reply:
         foreign = anew and not self._serves(record)

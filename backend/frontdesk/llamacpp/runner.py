@@ -135,8 +135,8 @@ class LlamaRunner:
         """Decode, with rows that fill up a group of them. Returns llama.cpp's code."""
         if all(chunk.decodes for chunk in chunks):
             return self._compute_replies(chunks)
-        rows = self._rows.fill(chunks)
-        return self._decode_with(self._behind_prompts(chunks, rows) if self._padding else [], wanted=False)
+        self._rows.fill(chunks)
+        return self._decode_with(self._behind_prompts(chunks) if self._padding else [], wanted=False)
 
     def _compute_replies(self, chunks: list[Chunk]) -> int:
         """As many rows fill up as proved best; with streams, guesses are as long as fills up a group already."""
@@ -164,8 +164,9 @@ class LlamaRunner:
             llama_cpp.llama_memory_seq_rm(self._memory, slot, position, -1)
         return code
 
-    def _behind_prompts(self, chunks: list[Chunk], rows: int) -> list[Place]:
+    def _behind_prompts(self, chunks: list[Chunk]) -> list[Place]:
         """What fills up a group of rows: with streams behind the prompt that is computed alone."""
+        rows = self._rows.count
         missing = min(-rows % GROUP, self._rows.capacity - rows)
         if self._plan.unified:
             return [(self._plan.sequences, i) for i in range(missing)]

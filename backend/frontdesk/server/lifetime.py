@@ -129,7 +129,7 @@ class Lifetime:
             await asyncio.to_thread(verify, self.pool.cards[0])
             load = await self._opening(partial(_tell, self._watch.tuning))
             backend = await self.pool.start(load, self._on_progress, replies.recover)
-        except Exception as error:
+        except Exception as error:  # whatever it is: in a task of its own nobody would hear of it
             self._failed = True
             if not isinstance(error, FrontdeskError):
                 log.error("unexpected exception while loading", stack=where(error))

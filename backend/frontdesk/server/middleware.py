@@ -85,7 +85,7 @@ class Envelope:
         try:
             with structlog.contextvars.bound_contextvars(request_id=request_id):
                 await self._app(scope, receive, sender)
-        except Exception as error:
+        except Exception as error:  # a mistake of ours: the log has it, the client a 500 with the request's id
             log.error("unexpected exception", request_id=request_id, stack=where(error))
             if status or scope["type"] != "http":
                 self._problems.answered(asked, 500, FrontdeskError.code, "the answer broke off; the log has more")

@@ -35,7 +35,7 @@ async def opening(settings: Settings, card: ModelCard, tell: Telling) -> Load:
             tuned = await _measure(settings, card, tell, folder)
         except (ModelLoadFailed, TimeoutError) as error:  # the engine will say it again, if it is the model's fault
             log.warning("the model could not be measured; the usual settings are used", reason=str(error))
-        except Exception as error:
+        except Exception as error:  # no mistake in measuring may keep a server from starting
             log.error("unexpected exception while measuring; the usual settings are used", stack=where(error))
     return plan(settings, card, tuned)
 

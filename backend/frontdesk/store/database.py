@@ -115,7 +115,7 @@ def _alone(connection: sa.Connection, operation: Operation[Any]) -> Result[Any]:
     savepoint = connection.begin_nested()
     try:
         value = operation(connection)
-    except Exception as error:
+    except Exception as error:  # it is told to whoever asked for this operation, not to the others
         if is_lost(connection, error):
             raise
         try:
