@@ -8,6 +8,7 @@ frames without long tasks are the machine's, which computes the answer on the sa
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import statistics
@@ -55,8 +56,11 @@ def streaming(browser: Browser, url: str, tokens: int) -> tuple[list[float], lis
 
 
 def main() -> None:
-    url = sys.argv[1].rstrip("/")
-    tokens = int(sys.argv[2]) if len(sys.argv) > 2 else 2000
+    parser = argparse.ArgumentParser(description="How fast the demo is in a browser.")
+    parser.add_argument("url", help="of a server that runs, as http://127.0.0.1:8000")
+    parser.add_argument("tokens", type=int, nargs="?", default=2000, help="of the long answer")
+    wanted = parser.parse_args()
+    url, tokens = wanted.url.rstrip("/"), wanted.tokens
     chromium = shutil.which("chromium") or sys.exit("there is no Chromium: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
