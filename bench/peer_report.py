@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from peer_workloads import CEILING, SLO_ITL, SLO_TTFT, Case, Metric
+from peer_workloads import CEILING, RAW_AVERAGE, SLO_ITL, SLO_TTFT, Case, Metric
 from report import table
 
 from frontdesk.bench.chart import Bars, bars
@@ -89,6 +89,7 @@ def markdown(command: str, facts: Mapping[str, str], results: Sequence[Result], 
     for model in dict.fromkeys(result.model for result in results):
         lines.append(f"## {model}")
         lines += [_case(result) for result in results if result.model == model]
+        lines += _average([r for r in results if r.model == model and r.case.workload == "raw" and not r.case.busy])
     return "\n\n".join(lines) + "\n"
 
 
@@ -107,6 +108,20 @@ def _case(result: Result) -> str:
         parts.append(f"llama-server's flags, by {case.metrics[0].name}: {tried}. Kept: `{result.flags}`.")
     parts += [f"Left out: {name}: {why}" for name, why in result.gave_up.items()]
     return "\n\n".join(parts)
+
+
+def _average(results: Sequence[Result]) -> list[str]:
+    """Over all numbers of streams, if there are several."""
+    if len(results) < 2:
+        return []
+    lines = [f"### 1 raw, mean over {', '.join(str(result.case.shape.streams) for result in results)} streams"]
+    for server in dict.fromkeys(server for result in results for server in result.servers if server != OURS):
+        found = [result.ratios(server, metric) for result in results for metric in result.case.metrics[:1]]
+        if all(found):
+            mean, bar = statistics.mean(map(statistics.median, found)), RAW_AVERAGE.get(server)
+            mark = "" if bar is None else f", bar ≥ {bar:g} {'reached' if mean >= bar else '**missed**'}"
+            lines.append(f"- ours : theirs, {server}, {results[0].case.metrics[0].name}: {mean:.2f}{mark}")
+    return ["\n".join([lines[0], "", *lines[1:]])]
 
 
 def _row(result: Result, server: str) -> dict[str, object]:

@@ -93,5 +93,39 @@ def test_rows_do_not_fill_up_where_that_is_slower() -> None:
 
 def test_other_numbers_of_rows_are_left_alone() -> None:
     """Breaks if rows are tried where they never paid on any machine, or where none are missing."""
-    for rows in (1, 2, 4, 8, 12, 16):
+    for rows in (1, 2, 4, 8, 16, 20, 24, 32):
         assert set(fill(Padding(), rows, 100, staircase)) == {0}
+
+
+# Milliseconds of steps of so many streams: two cores with AVX-512, a Q4_0 model of 0.5B.
+WIDE = {
+    **{1: 11.9, 2: 24.4, 3: 32.8, 4: 31.1, 5: 42.3, 6: 52.3, 7: 58.0, 8: 42.9, 9: 52.4, 10: 61.2, 11: 65.1, 12: 52.1},
+    **{13: 65.0, 14: 74.2, 15: 83.0, 16: 48.8},
+}
+
+
+def test_sixteen_may_be_faster_than_twelve() -> None:
+    """Breaks if ten replies are computed as twelve rows, although the processor takes sixteen at once."""
+    for rows in range(9, 16):
+        assert fill(Padding(), rows, 400, lambda n: WIDE[n]).count(16 - rows) >= 300
+    narrow = {n: ms for n, ms in WIDE.items() if n < 16} | {16: 80.0}  # the same without the wide kernel
+    for rows in (10, 11):
+        assert fill(Padding(), rows, 400, lambda n: narrow[n]).count(12 - rows) >= 300
+
+
+def test_it_begins_with_what_tuning_found() -> None:
+    """Breaks if every start finds out anew, in somebody's reply, what was measured already."""
+    tuned = {f"decode {n}": ms for n, ms in WIDE.items()}
+    assert [Padding(tuned).choose(rows) for rows in (3, 5, 6, 7, 9, 10, 12, 16)] == [1, 0, 2, 1, 7, 6, 4, 0]
+    assert Padding(tuned | {"decode 8": 99.0}).choose(7) == 0
+    del tuned["decode 16"]
+    assert Padding(tuned).choose(10) == 2
+
+
+@given(costs=st.tuples(*[st.integers(1, 50)] * 3))
+def test_the_best_of_three_is_found(costs: tuple[int, int, int]) -> None:
+    """Breaks if a way that lost against a slow one is never tried against a fast one, or trials go on for ever."""
+    choice = TimedChoice(0, 1, 2)
+    best = {way for way in range(3) if costs[way] == min(costs)}
+    chosen = run(choice, lambda _, way: float(costs[way]), 8, 600)
+    assert sum(way in best for way in chosen) >= 600 - 16 * TRIAL

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from frontdesk.llamacpp.step_costs import FIRST_PAUSE, LAST_PAUSE, TRIALS, MeasuredCosts
 
+TUNED = {"decode 1": 10.0, "decode 2": 20.0, "verify 4": 20.0, "verify 8": 40.0, "verify 16": 80.0, "prompt 64": 9.0}
+
 
 def measured(plain: float, guessed: float, streams: int = 1, rows: int = 4) -> MeasuredCosts:
     costs = MeasuredCosts()
@@ -62,3 +64,56 @@ def test_an_old_cost_is_doubted() -> None:
             costs.note(1, 4, 4.0)
             trials += 1
     assert trials < 10 * TRIALS
+
+
+def test_one_trial_confirms_a_cost_and_a_few_replace_it() -> None:
+    """Doubting would cost three slow steps each time, or a machine that became quick would never be noticed."""
+    costs = measured(0.04, 0.16)
+    doubt(costs)
+    costs.note(1, 4, 0.17)
+    assert costs.factor(1, 4) == 4.0
+    doubt(costs)
+    costs.note(1, 4, 0.06)
+    assert costs.factor(1, 4) is None
+    for _ in range(TRIALS - 1):
+        costs.note(1, 4, 0.06)
+    factor = costs.factor(1, 4)
+    assert factor is not None
+    assert math.isclose(factor, 1.5)
+
+
+def test_what_tuning_measured_counts_until_something_is_tried() -> None:
+    """Every start would pay for finding out again which guesses are worth it, in somebody's reply."""
+    costs = MeasuredCosts(TUNED)
+    for streams in (1, 2):
+        for _ in range(TRIALS):
+            costs.note(streams, streams, 0.5)
+    assert costs.factor(1, 8) == 4.0
+    assert costs.factor(1, 6) == 3.0  # between those measured
+    assert costs.factor(1, 32) == 16.0  # beyond them: no cheaper a row than the last
+    assert costs.factor(2, 8) == 2.0
+    assert MeasuredCosts({**TUNED, "prompt": 1.0, "decode x": 1.0}).factor(1, 1) == 1.0
+    costs.note(1, 8, 0.5)
+    assert costs.factor(1, 8) is None
+    assert costs.factor(1, 4) == 2.0
+
+
+@given(
+    streams=st.integers(1, 9),
+    more=st.integers(1, 40),
+    steps=st.dictionaries(st.sampled_from(list(TUNED)), st.floats(1e-3, 1e3)),
+)
+def test_half_a_tuning_is_none(streams: int, more: int, steps: dict[str, float]) -> None:
+    """A slow machine, on which time ran out, would end the engine, or be told costs that nobody measured."""
+    costs = MeasuredCosts(steps)
+    for _ in range(TRIALS):
+        costs.note(streams, streams, 0.1)
+    factor = costs.factor(streams, streams + more)
+    assert factor is None or factor >= 1.0
+    if f"decode {streams}" not in steps:
+        assert factor is None
+
+
+def doubt(costs: MeasuredCosts) -> None:
+    while costs.factor(1, 4) is not None:
+        pass

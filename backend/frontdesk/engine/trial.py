@@ -5,6 +5,7 @@ Integers and seconds only; like `request.py`, these types cross the process boun
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -73,3 +74,9 @@ class Timed(msgspec.Struct, array_like=True, tag=True, frozen=True):
         """`None` if that was not measured."""
         wanted = (Shape(kind, size), threads)
         return next((t.seconds for t in self.timings if (t.shape, t.threads) == wanted), None)
+
+
+def sizes(steps: Mapping[str, float], kind: Kind) -> dict[int, float]:
+    """Of milliseconds by shape, such as "decode 8", those of one kind by size."""
+    shapes = ((*name.rpartition(" "), ms) for name, ms in steps.items())
+    return {int(size): ms for name, _, size, ms in shapes if name == kind and size.isdecimal()}

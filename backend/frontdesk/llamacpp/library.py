@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
@@ -78,6 +78,7 @@ class ContextPlan:
     exact: bool
     pad_rows: bool = False  # see `llamacpp.choice.Padding`
     flash: str = "auto"  # auto | on | off; a quantized cache and `exact` need it
+    steps: Mapping[str, float] = field(default_factory=dict)  # milliseconds by shape, as in `worker.protocol.Load`
 
 
 def open_model(path: str, on_progress: Callable[[float], None]) -> Any:

@@ -57,10 +57,10 @@ class LlamaRunner:
         self._plan = plan
         self._threads = plan.threads
         self._choice = TimedChoice(plan.threads_least, plan.threads)
-        self._padding = Padding() if plan.pad_rows else None
+        self._padding = Padding(plan.steps) if plan.pad_rows else None
         self._apart = TimedChoice(0, 1) if plan.unified else None
         self._seconds = 0.0  # of the latest call of llama.cpp
-        self.costs = MeasuredCosts()
+        self.costs = MeasuredCosts(plan.steps)
         self._sampler = Sampler()
         self._rows = Rows(max(plan.rows, 64))
         self._parked: dict[int, State] = {}

@@ -1,38 +1,50 @@
 """What rows cost, as a multiple of a plain step, learnt from how long steps took.
 
 A guess that is computed beside a token is cheap on a machine that waits for memory and dear on one that computes, and
-it depends on kernels, threads and neighbours. So rows are tried a few times wherever a guess looks good, and each trial
-is held against the plain steps of its own time: a busy machine slows both. Knows no clock: it is told the seconds.
+it depends on kernels, threads and neighbours. What tuning measured is believed until there is something better: rows
+are tried a few times wherever a guess looks good, and each trial is held against the plain steps of its own time, since
+a busy machine slows both. Knows no clock: it is told the seconds.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
+
+import numpy as np
+
+from frontdesk.engine.trial import sizes
 
 TRIALS: Final = 3  # steps after which a cost counts as known
 REMEMBERED: Final = 7  # latest steps of one kind
 FIRST_PAUSE: Final = 64  # questions after which an old cost is doubted; doubles every time that it is confirmed
 LAST_PAUSE: Final = 4096
+CONFIRMED: Final = 1.25  # times the known cost, up or down: a trial within that changes nothing
+MEASURED_ROWS: Final = 2  # sizes with guesses that tuning must have measured to tell what others cost
 
 
 @dataclass(slots=True)
 class _Kind:
-    """Steps of one number of streams and rows."""
+    """Steps of one number of streams and rows. While `doubted` its cost is unknown; one trial settles it."""
 
     factors: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     asked: int = 0
     pause: int = FIRST_PAUSE
+    doubted: bool = False
 
 
 class MeasuredCosts:
-    """Implements `engine.speculative.StepCosts`."""
+    """Implements `engine.speculative.StepCosts`. `tuned`: milliseconds by shape, as in `worker.protocol.Load`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tuned: Mapping[str, float] | None = None) -> None:
         self._plain: dict[int, deque[float]] = {}  # seconds of the latest steps with a row for each stream
         self._kinds: dict[tuple[int, int], _Kind] = {}
+        self._tuned_plain = sizes(tuned or {}, "decode")
+        rows = sizes(tuned or {}, "verify") | {n: ms for n, ms in self._tuned_plain.items() if n == 1}
+        self._tuned_rows = dict(sorted(rows.items())) if len(rows) > MEASURED_ROWS and 1 in rows else {}
 
     def factor(self, streams: int, rows: int) -> float | None:
         if rows == streams:
@@ -40,21 +52,46 @@ class MeasuredCosts:
         if len(self._plain.get(streams, ())) < TRIALS:
             return float("inf")  # a few plain steps first
         kind = self._kinds.setdefault((streams, rows), _Kind())
-        if len(kind.factors) < TRIALS:
+        known = self._known(kind, streams, rows)
+        if known is None or kind.doubted:
             return None
         kind.asked += 1
         if kind.asked >= kind.pause:
-            kind.asked, kind.pause = 0, min(2 * kind.pause, LAST_PAUSE)
-            kind.factors.clear()
+            kind.asked, kind.doubted = 0, True
             return None
-        return median(kind.factors)
+        return known
 
     def note(self, streams: int, rows: int, seconds: float) -> None:
         """A step took this long in which nothing but these rows was computed."""
         plain = self._plain.setdefault(streams, deque(maxlen=REMEMBERED))
         if rows == streams:
             plain.append(seconds)
-        elif plain:
-            kind = self._kinds.setdefault((streams, rows), _Kind())
-            kind.factors.append(seconds / median(plain))
-            kind.asked = 0
+            return
+        if not plain:
+            return
+        kind = self._kinds.setdefault((streams, rows), _Kind())
+        factor = seconds / median(plain)
+        if kind.doubted:
+            known = self._known(kind, streams, rows)
+            if known is not None and known / CONFIRMED <= factor <= known * CONFIRMED:
+                kind.pause = min(2 * kind.pause, LAST_PAUSE)
+            else:
+                kind.factors.clear()
+        kind.factors.append(factor)
+        kind.asked, kind.doubted = 0, False
+
+    def _known(self, kind: _Kind, streams: int, rows: int) -> float | None:
+        """From the trials; before the first of them, from tuning."""
+        if len(kind.factors) >= TRIALS:
+            return median(kind.factors)
+        return None if kind.factors else self._tuned(streams, rows)
+
+    def _tuned(self, streams: int, rows: int) -> float | None:
+        """From a few numbers of rows of one stream: others cost as those around them, or in proportion."""
+        known = self._tuned_rows
+        if streams not in self._tuned_plain or not known:
+            return None
+        plain = min(ms for n, ms in self._tuned_plain.items() if n >= streams)  # the step may be filled up
+        last = max(known)
+        at = float(np.interp(min(rows, last), list(known), list(known.values())))
+        return max(1.0, at * max(1.0, rows / last) / plain)

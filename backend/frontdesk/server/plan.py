@@ -59,6 +59,7 @@ def plan(settings: Settings, card: ModelCard, tuned: Tuned | None = None) -> Loa
         kv_layout="unified" if layout == "unified" else "auto",
         flash="on" if exact else first(settings.flash, tuned.flash, "auto"),
         spin=first(settings.spin, tuned.spin, None),
+        steps=tuned.steps,
     )
 
 

@@ -55,7 +55,7 @@ class Worker:
         model = open_model(load.path, throttled(link))
         plan = ContextPlan(
             cells, sequences, rows, load.threads, load.threads_least, load.kv_type, unified, load.exact, load.pad_rows,
-            load.flash,
+            load.flash, load.steps,
         )  # fmt: skip
         self._runner = LlamaRunner(model, plan)
         parked = ParkedPrefixes(load.parked_bytes, *self._runner.state_bytes()) if load.parked_bytes else None

@@ -77,6 +77,7 @@ class Load(msgspec.Struct, array_like=True, tag=True, frozen=True):
     kv_layout: str = "auto"  # auto | unified
     flash: str = "auto"  # auto | on | off: flash attention
     spin: int | None = None  # turns that a thread waits at a barrier before it sleeps; None = the usual number
+    steps: dict[str, float] = {}  # milliseconds by shape, such as "verify 8", as tuning measured them
 
     @property
     def unified(self) -> bool:
