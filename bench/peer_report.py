@@ -103,6 +103,8 @@ def _case(result: Result) -> str:
         f"{result.load_before:.1f} before and {result.load_after:.1f} after.",
         table([_row(result, server) for server in result.servers]),
     ]
+    if result.flags and not result.trials:
+        parts.append(f"llama-server's flags: {result.flags}.")
     if result.trials:
         tried = ", ".join(f"`{flags}` {value:.4g}" for flags, value in result.trials.items())
         parts.append(f"llama-server's flags, by {case.metrics[0].name}: {tried}. Kept: `{result.flags}`.")

@@ -69,6 +69,7 @@ class Comparison:
     threads: int
     repeat: int
     tries: int
+    flags: tuple[str, ...] | None  # None: to be tried
     leave: frozenset[str]
     folder: Path
     results: list[Result] = field(default_factory=list)
@@ -125,6 +126,9 @@ class Comparison:
 
     def _best_flags(self, case: Case, setup: Setup, sizes: Sizes, result: Result) -> tuple[str, ...]:
         """Each flag is added to those kept so far, and kept if the case's first metric gets better by it."""
+        if self.flags is not None:
+            result.flags = f"{' '.join(self.flags)} (given, not tried here)"
+            return self.flags
         metric = case.metrics[0]
         kept, best = (), self._try_flags((), case, setup, sizes, result)
         for flag in FLAGS if best is not None else ():
@@ -233,6 +237,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--streams", default="1,2,3,4,5,6,7,8,10,12,14,16", help="numbers of streams of raw")
     parser.add_argument("--repeat", type=int, default=5, help="rounds of each case")
     parser.add_argument("--tries", type=int, default=3, help="rounds of each of llama-server's flags")
+    parser.add_argument("--flags", help="llama-server's best, where they are known: none are tried")
     parser.add_argument(
         "--threads", type=int, default=len(os.sched_getaffinity(0)), help="compute threads of each; 0: as each chooses"
     )
@@ -266,7 +271,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="frontdesk-peers-") as folder:
         leave = frozenset(filter(None, wanted.without.split(",")))
         rounds, tries = (1, 1) if wanted.quick else (wanted.repeat, wanted.tries)
-        run = Comparison(home, wanted.threads, rounds, tries, leave, Path(folder))
+        flags = None if wanted.flags is None else tuple(wanted.flags.split())
+        run = Comparison(home, wanted.threads, rounds, tries, flags, leave, Path(folder))
         try:
             for number, (model, case) in enumerate(planned):
                 minutes = (perf_counter() - began) / 60
