@@ -127,7 +127,7 @@ def _busy() -> Case:
 
 
 def _quoted(n: int) -> Case:
-    shape = replace(DEFAULTS["quoted"], streams=n, requests=n)
+    shape = replace(DEFAULTS["quoted"], streams=n, requests=4 * n)  # how much is copied differs from text to text
     bar = {1: 1.6, 2: 1.2}[n]
     return Case(f"6 quoted answers, {n} streams", "quoted", shape, n, 1024, (_steady({BEST: bar}), _rate()))
 

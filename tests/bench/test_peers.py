@@ -61,6 +61,25 @@ def test_bars_are_told_as_reached_or_missed() -> None:
     assert "2.00, bar ≥ 2.3 **missed**" in missed
 
 
+def test_raw_is_told_as_a_mean_over_all_numbers_of_streams() -> None:
+    """A draw at 1, 4 and 8 streams would hide what becomes of those between, or the other way round."""
+    made = [Result("m", case) for case in cases((1, 3))[:2]]
+    for one, ours in zip(made, (20, 26), strict=True):
+        one.add("Frontdesk", ran(ours))
+        one.add(BEST, ran(20))
+    one_only, both = markdown("c", {}, made[:1]), markdown("c", {}, made)
+    assert "mean over 1, 3 streams" in both
+    assert f"ours : theirs, {BEST}, tokens/s: 1.15, bar ≥ 1.1 reached" in both
+    assert "mean over" not in one_only
+
+
+def test_flags_that_were_given_are_told() -> None:
+    """A reader could not know what llama-server was started with, or would believe that others had been tried."""
+    made = result([ran(20)], [ran(10)])
+    made.flags = "-kvu (given, not tried here)"
+    assert "llama-server's flags: -kvu (given, not tried here)." in markdown("c", {}, [made])
+
+
 def test_lower_is_better_where_it_is() -> None:
     """A slower first token would reach its bar."""
     widget = next(case for case in cases((1,)) if case.workload == "widget")
