@@ -19,7 +19,7 @@ EXAMPLE: Final = "examples/server"
 CEILING: Final = "batched-bench"
 SLO_TTFT: Final = 2.0  # seconds, of the widget's goodput
 SLO_ITL: Final = 0.25
-RAW_SLOTS: Final = 16  # no server is started anew for each number of clients
+RAW_SLOTS: Final = 16  # at least: in real life no server is started anew for each number of clients
 RAW_AVERAGE: Final = {BEST: 1.1}  # bars of the mean over all numbers of streams
 
 
@@ -54,7 +54,7 @@ class Case:
 
 
 def cases(streams: tuple[int, ...]) -> list[Case]:
-    """All of them; `streams` are the sizes of the first, for which every server is started alike."""
+    """All of them; `streams` are the sizes of the first."""
     return [
         *(_raw(n) for n in streams),
         *_mixed(),

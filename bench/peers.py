@@ -8,7 +8,8 @@
 For every case all servers are started, warmed up and kept running; then they take turns, A B C A B C, each round with
 other prompts, the same for all. What is told are medians with their range, and of the ratios of neighbouring rounds, so
 that a slow minute of the machine hits all alike. llama-server has two rows: as users start it, and with those of its
-flags that were better when tried in this very run, on this case. The report goes to bench/results/.
+flags that were better when tried in this very run, on this case (or that `--flags` names). The report
+goes to bench/results/.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import asyncio
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -127,7 +129,7 @@ class Comparison:
     def _best_flags(self, case: Case, setup: Setup, sizes: Sizes, result: Result) -> tuple[str, ...]:
         """Each flag is added to those kept so far, and kept if the case's first metric gets better by it."""
         if self.flags is not None:
-            result.flags = f"{' '.join(self.flags)} (given, not tried here)"
+            result.flags = f"{' '.join(self.flags) or 'none'} (given, not tried here)"
             return self.flags
         metric = case.metrics[0]
         kept, best = (), self._try_flags((), case, setup, sizes, result)
@@ -135,7 +137,8 @@ class Comparison:
             value = self._try_flags((*kept, *flag), case, setup, sizes, result)
             if value is not None and best is not None and (value > best if metric.higher else value < best):
                 kept, best = (*kept, *flag), value
-        result.flags = " ".join(kept) or "none: its defaults were best"
+        if best is not None:
+            result.flags = " ".join(kept) or "none: its defaults were best"
         say(f"  llama-server's best flags here: {result.flags}")
         return kept
 
@@ -237,7 +240,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--streams", default="1,2,3,4,5,6,7,8,10,12,14,16", help="numbers of streams of raw")
     parser.add_argument("--repeat", type=int, default=5, help="rounds of each case")
     parser.add_argument("--tries", type=int, default=3, help="rounds of each of llama-server's flags")
-    parser.add_argument("--flags", help="llama-server's best, where they are known: none are tried")
+    parser.add_argument("--flags", help="llama-server's best, where they are known, as --flags='-kvu': none are tried")
     parser.add_argument(
         "--threads", type=int, default=len(os.sched_getaffinity(0)), help="compute threads of each; 0: as each chooses"
     )
@@ -283,7 +286,7 @@ def main() -> None:
     results = [result for result in run.results if "Frontdesk" in result.runs]
     if not results:
         raise SystemExit("nothing was measured")
-    command = "python bench/peers.py " + " ".join(sys.argv[1:])
+    command = "python bench/peers.py " + shlex.join(sys.argv[1:])
     facts = versions(home) | {
         "machine": before,
         "load average": f"{statistics.median(r.load_before for r in results):.1f} median before the cases; "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Lab:
     def __init__(
         self, model: Any, *, slots: int, cells: int | None = None, threads: int = 1, exact: bool = True,
         chunk: int = 256, busy: int = 64, parked: int = 0, costs: StepCosts | None = None, pad: bool = False,
+        steps: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
         unified = cells is not None
         total = cells or slots * WINDOW
@@ -65,6 +66,7 @@ class Lab:
             unified=unified,
             exact=exact,
             pad_rows=pad,
+            steps=steps or {},
         )
         self.runner = LlamaRunner(model, plan)
         self.recorder = self.runner._sampler = Recorder()
@@ -257,7 +259,7 @@ class Always(Padding):
     """Fills up every step, to groups of five, whatever the clock says."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(64)
         self.asked = 0
 
     def choose(self, rows: int) -> int:
@@ -325,6 +327,47 @@ def test_rows_that_fill_up_change_nothing(lab: MakeLab) -> None:
         assert (row == one.recorder.rows[place]).all(), f"request and token {place}"
     held = [llama_cpp.llama_memory_seq_pos_max(one.runner._memory, slot) + 1 for slot in range(5)]
     assert held == [len(slot.tokens) for slot in one.cache.slots]
+
+
+class Fuller(Padding):
+    """Fills up to sixteen, whatever the clock says, and remembers what found a place."""
+
+    def __init__(self) -> None:
+        super().__init__(64)
+        self.noted: list[int] = []
+
+    def choose(self, rows: int) -> int:
+        return -rows % 16
+
+    def note(self, rows: int, seconds: float) -> None:
+        self.noted.append(rows)
+
+
+@pytest.mark.parametrize(("slots", "placed"), [(16, True), (12, False)])
+def test_steps_of_sixteen_change_nothing(lab: MakeLab, slots: int, placed: bool) -> None:
+    """Seven rows for nothing would change a neighbour's logits; where there is no slot for them, two may still do."""
+    one, other = lab(slots=slots), lab(slots=slots)
+    one.runner._padding = padding = Fuller()
+    for each in (one, other):
+        for id in range(9):
+            each.ask(id, prompt(id, 40), 12)
+        each.run()
+    assert (9 in padding.noted) == placed
+    assert one.tokens == other.tokens
+    for place, row in other.recorder.rows.items():
+        assert (row == one.recorder.rows[place]).all(), f"request and token {place}"
+
+
+def test_the_runner_begins_with_what_was_tuned(lab: MakeLab) -> None:
+    """What was measured at the first start would be found out anew at every other."""
+    steps = {"decode 1": 10.0, "decode 3": 30.0, "decode 4": 40.0, "verify 4": 20.0}
+    for known, factor, extra in ((steps, 2.0, 0), ({}, None, 1)):
+        one = lab(slots=4, pad=True, steps=known)
+        for _ in range(3):
+            one.runner.costs.note(1, 1, 0.1)
+        assert one.runner.costs.factor(1, 4) == factor
+        assert one.runner._padding is not None
+        assert one.runner._padding.choose(3) == extra
 
 
 @pytest.mark.parametrize("kind", ["recurrent", "hybrid"])

@@ -93,15 +93,37 @@ def test_what_tuning_measured_counts_until_something_is_tried() -> None:
     assert costs.factor(1, 32) == 16.0  # beyond them: no cheaper a row than the last
     assert costs.factor(2, 8) == 2.0
     assert MeasuredCosts({**TUNED, "prompt": 1.0, "decode x": 1.0}).factor(1, 1) == 1.0
+    assert costs.factor(1, 2) == 2.0  # as two streams, which are two rows as well
+    costs.note(1, 4, 1.0)
+    assert costs.factor(1, 4) == 2.0  # tuning was right
     costs.note(1, 8, 0.5)
-    assert costs.factor(1, 8) is None
+    assert costs.factor(1, 8) is None  # it was wrong
+
+
+def test_a_tuned_cost_that_one_trial_confirms_stays() -> None:
+    """Doubting it would cost three slow steps, and the same again at the next start."""
+    costs = MeasuredCosts(TUNED)
+    for _ in range(TRIALS):
+        costs.note(1, 1, 0.5)
+    doubt(costs)
+    costs.note(1, 4, 1.1)
     assert costs.factor(1, 4) == 2.0
+
+
+def test_steps_that_are_filled_up_cost_what_the_fuller_ones_do() -> None:
+    """Guesses beside seven streams would look cheap, against a step of seven rows that nobody computes."""
+    tuned = {**TUNED, "decode 7": 60.0, "decode 8": 40.0}
+    for filled, factor in ((False, 80 / 60), (True, 2.0)):
+        costs = MeasuredCosts(tuned, filled=filled)
+        for _ in range(TRIALS):
+            costs.note(7, 7, 0.5)
+        assert costs.factor(7, 16) == factor
 
 
 @given(
     streams=st.integers(1, 9),
     more=st.integers(1, 40),
-    steps=st.dictionaries(st.sampled_from(list(TUNED)), st.floats(1e-3, 1e3)),
+    steps=st.dictionaries(st.sampled_from(list(TUNED)), st.floats(-1, 1e3)),
 )
 def test_half_a_tuning_is_none(streams: int, more: int, steps: dict[str, float]) -> None:
     """A slow machine, on which time ran out, would end the engine, or be told costs that nobody measured."""
@@ -110,7 +132,7 @@ def test_half_a_tuning_is_none(streams: int, more: int, steps: dict[str, float])
         costs.note(streams, streams, 0.1)
     factor = costs.factor(streams, streams + more)
     assert factor is None or factor >= 1.0
-    if f"decode {streams}" not in steps:
+    if steps.get(f"decode {streams}", 0) <= 0:
         assert factor is None
 
 

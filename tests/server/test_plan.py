@@ -20,6 +20,7 @@ SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "frontdesk-small-q8_
 TUNED = Tuned(
     model="m", machine="x", measured="2026-11-24", seconds=20.0, threads=3, spin=0, chunk=256, chunk_busy=64,
     kv_layout="streams", kv_type="q8_0", flash="off", pad_rows=True, speculate=True,
+    steps={"decode 1": 12.0, "verify 4": 30.0},
 )  # fmt: skip
 
 
@@ -45,6 +46,7 @@ def test_what_was_measured_is_used(card: ModelCard) -> None:
     assert (load.kv_type, load.flash, load.unified) == ("q8_0", "off", False)
     assert load.pad_rows
     assert load.speculate
+    assert load.steps == TUNED.steps
 
 
 def test_settings_win(card: ModelCard) -> None:

@@ -36,7 +36,7 @@ LOADS = st.builds(
     Load, path=st.text(), window=COUNTS, kv_cells=COUNTS, slots=IDS, threads=IDS, threads_least=IDS, chunk=IDS,
     chunk_busy=IDS, kv_type=st.sampled_from(["f16", "q8_0"]), exact=st.booleans(),
     parked_bytes=COUNTS, shelf=st.text(), shelf_bytes=COUNTS, pad_rows=st.booleans(),
-    speculate=st.booleans(),
+    speculate=st.booleans(), steps=st.dictionaries(st.text(), NUMBERS),
 )  # fmt: skip
 LOGPROBS = st.builds(Logprobs, NUMBERS, TOKENS, st.lists(NUMBERS, max_size=5).map(tuple))
 OUTPUTS = st.builds(

@@ -77,6 +77,6 @@ class Timed(msgspec.Struct, array_like=True, tag=True, frozen=True):
 
 
 def sizes(steps: Mapping[str, float], kind: Kind) -> dict[int, float]:
-    """Of milliseconds by shape, such as "decode 8", those of one kind by size."""
+    """Of milliseconds by shape, such as "decode 8", those of one kind by size. What makes no sense is left out."""
     shapes = ((*name.rpartition(" "), ms) for name, ms in steps.items())
-    return {int(size): ms for name, _, size, ms in shapes if name == kind and size.isdecimal()}
+    return {int(size): ms for name, _, size, ms in shapes if name == kind and size.isdecimal() and ms > 0}

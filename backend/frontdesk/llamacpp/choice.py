@@ -22,6 +22,7 @@ BLOCK: Final = 16  # rows that the widest kernels compute together; fuller than 
 TRIAL: Final = 6  # steps in a row that a trial of another count takes: the first may wake threads and does not count
 HOPELESS: Final = 4.0  # times slower than the mean: a trial is broken off, or one is made soon
 SOON: Final = 3  # steps
+WORTH: Final = 0.97  # of the mean: less is no reason to change, or equals would be tried for ever
 FIRST_PAUSE: Final = 32  # steps until the others are tried again; doubles while they keep losing
 LAST_PAUSE: Final = 1024
 
@@ -31,25 +32,26 @@ class _Size:
     """What is known of steps of one size. `mean` is of the count in use, in seconds a row."""
 
     chosen: int
+    wait: int  # steps until the next trial
     mean: float = 0.0
-    wait: int = TRIAL  # steps until the next trial
     pause: int = FIRST_PAUSE
-    beaten: int = 0  # of the others, since this one is chosen
+    beaten: set[int] = field(default_factory=set)  # counts that have lost since the last pause
     trial: list[float] | None = field(default=None)
 
 
 class TimedChoice:
-    """Chooses among `options`, numbers of something; begins with the last, or with `first`."""
+    """Chooses among `options`, numbers of something; begins with the last, or with `first` where one is known."""
 
     def __init__(self, *options: int, first: int | None = None) -> None:
         self._options = tuple(dict.fromkeys(options))
         self._first = options[-1] if first is None else first
+        self._wait = TRIAL if first is None else FIRST_PAUSE
         self._sizes: dict[int, _Size] = {}
 
     def choose(self, rows: int) -> int:
         """How many for a step of this many rows. `note` must follow."""
         size = self._size(rows)
-        return size.chosen if size.trial is None else self._other(size)
+        return size.chosen if size.trial is None else self._others(size)[0]
 
     def note(self, rows: int, seconds: float) -> None:
         """The step took this long, with the number that was chosen."""
@@ -70,34 +72,35 @@ class TimedChoice:
             self._judge(size, median(trial[1:] or trial))
 
     def _judge(self, size: _Size, cost: float) -> None:
-        if cost < size.mean:
-            size.chosen, size.mean, size.pause, size.beaten = self._other(size), cost, FIRST_PAUSE, 0
-            size.wait = FIRST_PAUSE if len(self._options) == 2 else SOON  # against those that it has not met
+        other = self._others(size)[0]
+        if cost < WORTH * size.mean:
+            size.beaten.add(size.chosen)
+            size.chosen, size.mean, size.pause = other, cost, FIRST_PAUSE // 2
         else:
-            size.beaten += 1
-            through = size.beaten % (len(self._options) - 1) == 0
-            size.pause = min(2 * size.pause, LAST_PAUSE) if through else size.pause
-            size.wait = size.pause if through else SOON
-        size.trial = None
+            size.beaten.add(other)
+        size.wait, size.trial = SOON, None
+        if not self._others(size):
+            size.wait = size.pause = min(2 * size.pause, LAST_PAUSE)
+            size.beaten.clear()
 
     def _size(self, rows: int) -> _Size:
-        return self._sizes.setdefault(rows.bit_length(), _Size(self._first))
+        return self._sizes.setdefault(rows.bit_length(), _Size(self._first, self._wait))
 
-    def _other(self, size: _Size) -> int:
-        """The next of those that are not chosen."""
-        others = [option for option in self._options if option != size.chosen]
-        return others[size.beaten % len(others)]
+    def _others(self, size: _Size) -> list[int]:
+        """Those still to be tried before the next pause."""
+        return [option for option in self._options if option != size.chosen and option not in size.beaten]
 
 
 class Padding:
     """How many rows to compute beside those of a step, for no other use than to fill up a group of four or sixteen.
 
     Tried with three rows, and with five or more that leave a group unfilled: on some machines that saves up to a third
-    of the step, on others nothing. `tuned`: milliseconds by shape, as in `worker.protocol.Load`; where they tell which
-    is best it begins with that.
+    of the step, on others nothing. No step gets more than `most` rows. `tuned`: milliseconds by shape, as in
+    `worker.protocol.Load`; where they tell which is best it begins with that.
     """
 
-    def __init__(self, tuned: Mapping[str, float] | None = None) -> None:
+    def __init__(self, most: int, tuned: Mapping[str, float] | None = None) -> None:
+        self._most = most
         self._tuned = sizes(tuned or {}, "decode")
         self._choices: dict[int, TimedChoice] = {}
 
@@ -111,11 +114,10 @@ class Padding:
 
     def _choice(self, rows: int) -> TimedChoice:
         if rows not in self._choices:
-            options = [0, -rows % GROUP if rows >= GROUP - 1 else 0]
-            if rows % BLOCK > BLOCK // 2:
-                options.insert(1, -rows % BLOCK)
-            taken = {extra: self._tuned.get(rows + extra) for extra in options}
-            known = {extra: ms for extra, ms in taken.items() if ms is not None}
-            first = min(known, key=lambda extra: known[extra]) if len(known) == len(taken) else options[-1]
+            fills = [-rows % BLOCK] if rows % BLOCK > BLOCK // 2 else []
+            fills += [-rows % GROUP] if rows >= GROUP - 1 else []
+            options = [0, *(extra for extra in fills if rows + extra <= self._most)]
+            known = {extra: ms for extra in options if (ms := self._tuned.get(rows + extra))}
+            first = min(known, key=lambda extra: known[extra]) if len(known) == len(set(options)) else None
             self._choices[rows] = TimedChoice(*options, first=first)
         return self._choices[rows]

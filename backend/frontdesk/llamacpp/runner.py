@@ -57,12 +57,13 @@ class LlamaRunner:
         self._plan = plan
         self._threads = plan.threads
         self._choice = TimedChoice(plan.threads_least, plan.threads)
-        self._padding = Padding(plan.steps) if plan.pad_rows else None
         self._apart = TimedChoice(0, 1) if plan.unified else None
         self._seconds = 0.0  # of the latest call of llama.cpp
-        self.costs = MeasuredCosts(plan.steps)
+        self.costs = MeasuredCosts(plan.steps, filled=plan.pad_rows)
         self._sampler = Sampler()
         self._rows = Rows(max(plan.rows, 64))
+        most = self._rows.capacity if plan.unified else plan.sequences
+        self._padding = Padding(most, plan.steps) if plan.pad_rows else None
         self._parked: dict[int, State] = {}
         self._stored: dict[int, StoredState] = {}
         self._fetched: dict[int, State] = {}  # read, to be restored in the next step
@@ -145,7 +146,7 @@ class LlamaRunner:
         plain = rows == len(chunks) + len(holes)
         padding = self._padding if plain or self._plan.unified else None
         extra = padding.choose(rows) if padding else 0
-        pads = self._pads(chunks, extra)
+        pads = self._pads(chunks, extra) or self._pads(chunks, extra % GROUP)
         code = self._decode_with(pads, holes)
         if not code:
             if self._plan.unified or chunks[-1].slot + 1 == len(chunks):

@@ -1,9 +1,9 @@
 """What rows cost, as a multiple of a plain step, learnt from how long steps took.
 
 A guess that is computed beside a token is cheap on a machine that waits for memory and dear on one that computes, and
-it depends on kernels, threads and neighbours. What tuning measured is believed until there is something better: rows
-are tried a few times wherever a guess looks good, and each trial is held against the plain steps of its own time, since
-a busy machine slows both. Knows no clock: it is told the seconds.
+it depends on kernels, threads and neighbours. What tuning measured is believed until a step says otherwise. Where
+nothing is known, rows are tried a few times if a guess looks good. Each trial is held against the plain steps of its
+own time, since a busy machine slows both. Knows no clock: it is told the seconds.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ REMEMBERED: Final = 7  # latest steps of one kind
 FIRST_PAUSE: Final = 64  # questions after which an old cost is doubted; doubles every time that it is confirmed
 LAST_PAUSE: Final = 4096
 CONFIRMED: Final = 1.25  # times the known cost, up or down: a trial within that changes nothing
-MEASURED_ROWS: Final = 2  # sizes with guesses that tuning must have measured to tell what others cost
 
 
 @dataclass(slots=True)
 class _Kind:
-    """Steps of one number of streams and rows. While `doubted` its cost is unknown; one trial settles it."""
+    """Steps of one number of streams and rows. Nothing is known while `doubted`, until a trial; one may confirm it."""
 
     factors: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     asked: int = 0
@@ -37,14 +36,17 @@ class _Kind:
 
 
 class MeasuredCosts:
-    """Implements `engine.speculative.StepCosts`. `tuned`: milliseconds by shape, as in `worker.protocol.Load`."""
+    """Implements `engine.speculative.StepCosts`.
 
-    def __init__(self, tuned: Mapping[str, float] | None = None) -> None:
+    `tuned`: milliseconds by shape, as in `worker.protocol.Load`; `filled`: may steps have more rows than are asked for?
+    """
+
+    def __init__(self, tuned: Mapping[str, float] | None = None, *, filled: bool = False) -> None:
         self._plain: dict[int, deque[float]] = {}  # seconds of the latest steps with a row for each stream
         self._kinds: dict[tuple[int, int], _Kind] = {}
-        self._tuned_plain = sizes(tuned or {}, "decode")
-        rows = sizes(tuned or {}, "verify") | {n: ms for n, ms in self._tuned_plain.items() if n == 1}
-        self._tuned_rows = dict(sorted(rows.items())) if len(rows) > MEASURED_ROWS and 1 in rows else {}
+        self._filled = filled
+        self._tuned_plain, guesses = sizes(tuned or {}, "decode"), sizes(tuned or {}, "verify")
+        self._tuned_rows = dict(sorted((self._tuned_plain | guesses).items())) if guesses else {}
 
     def factor(self, streams: int, rows: int) -> float | None:
         if rows == streams:
@@ -70,13 +72,15 @@ class MeasuredCosts:
         if not plain:
             return
         kind = self._kinds.setdefault((streams, rows), _Kind())
-        factor = seconds / median(plain)
-        if kind.doubted:
-            known = self._known(kind, streams, rows)
-            if known is not None and known / CONFIRMED <= factor <= known * CONFIRMED:
-                kind.pause = min(2 * kind.pause, LAST_PAUSE)
-            else:
-                kind.factors.clear()
+        factor, known = seconds / median(plain), self._known(kind, streams, rows)
+        agrees = known is not None and known / CONFIRMED <= factor <= known * CONFIRMED
+        if known is not None and agrees and not kind.factors:  # tuning was right
+            kind.factors.extend([known] * (TRIALS - 1))
+        if kind.doubted and agrees:
+            kind.pause = min(2 * kind.pause, LAST_PAUSE)
+        elif kind.doubted:
+            kind.pause = FIRST_PAUSE
+            kind.factors.clear()
         kind.factors.append(factor)
         kind.asked, kind.doubted = 0, False
 
@@ -87,11 +91,11 @@ class MeasuredCosts:
         return None if kind.factors else self._tuned(streams, rows)
 
     def _tuned(self, streams: int, rows: int) -> float | None:
-        """From a few numbers of rows of one stream: others cost as those around them, or in proportion."""
+        """Rows cost the same whoever they belong to; those not measured as their neighbours do, or in proportion."""
         known = self._tuned_rows
         if streams not in self._tuned_plain or not known:
             return None
-        plain = min(ms for n, ms in self._tuned_plain.items() if n >= streams)  # the step may be filled up
+        plain = min(ms for n, ms in self._tuned_plain.items() if n == streams or (self._filled and n > streams))
         last = max(known)
         at = float(np.interp(min(rows, last), list(known), list(known.values())))
         return max(1.0, at * max(1.0, rows / last) / plain)
