@@ -135,9 +135,9 @@ class Settings(BaseSettings):
     )
     pad_rows: bool | None = Field(
         default=None,
-        description="Steps that leave a group of rows unfilled are filled up: behind prompts always, to a multiple of 4, "
-        "and beside replies where the clock says that it is faster, to one of 4 or 16. The text is the same. Unset: as "
-        "measured, else false.",
+        description="Steps that leave a group of rows unfilled are filled up: behind prompts always, to a multiple of "
+        "4, and beside replies where the clock says that it is faster, to one of 4 or 16. The text is the same. Unset: "
+        "as measured, else false.",
     )
     exact: bool | None = Field(
         default=None,

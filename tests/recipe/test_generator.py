@@ -17,7 +17,7 @@ from recipe.generator import sample
 from recipe.phrases import expand
 from recipe.tools import call_text, labels
 from recipe.values import Values
-from recipe.words import facts, is_held_out, load
+from recipe.words import facts, is_held_out, load, same_topic
 from recipe.world import SIZES
 
 SPLITS = ("train", "held_out")
@@ -168,6 +168,27 @@ def test_facts_are_complete_and_split(name):
     values = Values(random.Random(1), "train")
     for template in fact["values"]:
         assert not re.search(r"[{}]", values.fill(template))
+
+
+def test_topics_have_many_questions_and_leak_nothing():
+    """Breaks if training's questions about topics are malformed, or are those that the evaluation asks."""
+    assert len(load("topics")["topic"]) > 500
+    held_out = {text for entry in (*facts().values(), *QUESTIONS.values()) for text in entry["held_out"]}
+    rng = random.Random(1)
+    for topic in load("topics")["topic"]:
+        assert not set(topic["names"]) & set(load("words")["topics"]["held_out"])
+        assert len(topic["asks"]) >= 8
+        assert not set(topic["asks"]) & held_out
+        for ask in topic["asks"]:
+            assert not re.search(r"[{}|]", expand(rng, ask))
+
+
+def test_a_missing_topic_is_missing_under_all_its_names():
+    """Breaks if a shop that states a rule is said to have none, because the question used another name for it."""
+    one, other = load("topics")["topic"][0]["names"][:2]
+    assert same_topic(one, other)
+    assert not same_topic(one, load("topics")["topic"][1]["names"][0])
+    assert not same_topic("recycling", "subscriptions")
 
 
 def test_numbers_belong_to_one_split():

@@ -10,9 +10,10 @@ from recipe.phrases import expand, question, reply
 from recipe.sources import Origin
 from recipe.talk import Talk
 from recipe.values import join_and
-from recipe.words import facts, shared
+from recipe.words import facts, shared, topics
 from recipe.world import HOURS, PAYMENTS, Shipping
 
+UNNAMED_SHARE = 0.75  # of training's questions about a topic do not call it by its name
 TWICE_SHARE = 0.12  # of training's questions for a fact are put in two ways
 
 
@@ -73,8 +74,15 @@ def ask_topic(talk: Talk) -> Asked:
     rule = talk.world.topics[topic]
     answer = reply(talk.rng, "topic", K=topic[:1].upper() + topic[1:], V=rule)
     origins = (Origin(topic, ("topic", topic)), Origin(rule, ("topic", topic)))
-    asked = question(talk.rng, talk.split, "topic", T=topic)
-    return Asked(asked, answer, (rule,), topic, (topic,), rule, origins=origins)
+    return Asked(topic_question(talk, topic), answer, (rule,), topic, (topic,), rule, origins=origins)
+
+
+def topic_question(talk: Talk, topic: str) -> str:
+    """Names the topic, or in training says the same in other words, if there are any for it."""
+    asks = topics().get(topic) if talk.split == "train" else None
+    if asks and talk.values.chance(UNNAMED_SHARE):
+        return expand(talk.rng, talk.rng.choice(asks))
+    return question(talk.rng, talk.split, "topic", T=topic)
 
 
 def product_answer(talk: Talk, name: str, kind: str) -> tuple[str, str]:
@@ -206,15 +214,15 @@ Maker = Callable[[Talk], Asked]
 
 
 def possible(talk: Talk) -> dict[Maker, float]:
-    """What can be asked of this world, with weights."""
-    world = talk.world
+    """What can be asked of this world, with weights: training asks more of what is hard to learn."""
+    world, training = talk.world, talk.split == "train"
     return {
         ask_fact: 7.0 if world.facts else 0.0,
-        ask_topic: 1.2 if world.topics else 0.0,
+        ask_topic: (3.0 if training else 1.2) if world.topics else 0.0,
         ask_product: 3.0 if world.products else 0.0,
-        ask_product_list: 0.6 if 0 < len(world.products) <= 6 else 0.0,
+        ask_product_list: (1.2 if training else 0.6) if 0 < len(world.products) <= 6 else 0.0,
         ask_one_shipping: 2.0 if world.shipping else 0.0,
-        ask_all_shipping: 0.8 if world.shipping else 0.0,
+        ask_all_shipping: (1.4 if training else 0.8) if world.shipping else 0.0,
         ask_hours: 2.0 if world.hours else 0.0,
         ask_payment: 1.7 if world.payments else 0.0,
     }

@@ -27,7 +27,7 @@ COUNTS = {  # conversations of each kind
     "dialogue": 2000,
 }  # fmt: skip
 LEVELS = {"choices": 0, "tools": 0, "short": 0, "usual": 1, "large": 2, "long": 3, "dialogue": 1}
-DIALOGUE_TURNS = (25, 70)
+TURNS = {"usual": (8, 24), "large": (12, 36), "long": (16, 40), "dialogue": (25, 70)}  # the longer a prompt, the more
 FORMS: dict[str, Form] = {"choices": "choices", "tools": "tools", "dialogue": "plain"}
 LONGEST = 4000  # tokens; the few longer conversations are left out
 ROUND_TO = 32  # batch widths are multiples of this, so that few shapes occur
@@ -51,7 +51,7 @@ def drawn(rng: random.Random, kind: str) -> Conversation:
     """A conversation; a drill's has nothing but its messages."""
     if kind == "drill":
         return Conversation(drill(rng, "train"), [], World())
-    turns = rng.randint(*DIALOGUE_TURNS) if kind == "dialogue" else None
+    turns = rng.randint(*TURNS[kind]) if kind in TURNS else None
     return sample(rng, "train", LEVELS[kind], turns, FORMS.get(kind))
 
 

@@ -18,13 +18,14 @@ from recipe.asking import (
     product_answer,
     shipping_origins,
     some_question,
+    topic_question,
     typed_product,
 )
 from recipe.phrases import expand, question
 from recipe.sources import Origin
 from recipe.talk import Talk
 from recipe.values import join_and
-from recipe.words import facts, shared
+from recipe.words import facts, same_topic, shared
 from recipe.world import HOURS, shipping_methods
 
 ABSENT = {"hours": "hours", "payment_all": "payments", "shipping_all": "shipping"}  # questions, and what they are about
@@ -203,7 +204,9 @@ def unknown_question(talk: Talk) -> Missing | None:
     form = rng.random()
     if form < 0.2:
         topic = talk.values.topic()
-        return None if topic in world.topics else Missing(question(rng, talk.split, "topic", T=topic), topic, "topic")
+        if any(same_topic(topic, other) for other in world.topics):
+            return None
+        return Missing(topic_question(talk, topic), topic, "topic")
     if absent and form < 0.4:
         kind = rng.choice(list(absent))
         return Missing(question(rng, talk.split, kind), absent[kind], ABSENT[kind])

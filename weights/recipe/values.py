@@ -7,10 +7,11 @@ brands), because only copying gets those right. This file does not know which fa
 import random
 import re
 
-from recipe.words import Split, all_words, filler, is_held_out, load, shared, words
+from recipe.words import Split, all_words, filler, is_held_out, load, shared, topic_names, words
 
 LETTERS = "ABCDEFGHKMNPRSTWX"
 UNHEARD_SHARE = 0.3  # of training's products are called something that is no product
+TOPIC_SHARE = 0.6  # of training's topics are among those that it can ask about in other words
 SLOT = re.compile(r"\{([a-z_]+)(?::(\d+)-(\d+))?\}")
 
 
@@ -123,6 +124,8 @@ class Values:
         return self.invented_name() + self.rng.choice((" Express", " Logistics", " Freight", " Couriers", ""))
 
     def topic(self) -> str:
+        if self.split == "train" and self.chance(TOPIC_SHARE):
+            return self.rng.choice(topic_names())
         form = self.rng.random()
         if form < 0.7:
             return self.listed("topics")

@@ -35,10 +35,27 @@ def words(kind: str, split: Split) -> list[str]:
 
 
 @cache
+def topics() -> dict[str, list[str]]:
+    """Things that a shop may have a rule for, by each of their names: questions about them, for training only."""
+    return {name: topic["asks"] for topic in load("topics")["topic"] for name in topic["names"]}
+
+
+@cache
+def topic_names() -> list[str]:
+    return list(topics())
+
+
+def same_topic(one: str, other: str) -> bool:
+    """Are these two names of one thing?"""
+    return one == other or topics().get(one, one) is topics().get(other, other)
+
+
+@cache
 def all_words() -> list[str]:
     """Every longer word of the questions that training asks, in lower case."""
     texts = [text for fact in facts().values() for text in fact["questions"]]
     texts += [text for kind in load("questions").values() for text in kind["train"]]
+    texts += [text for asks in topics().values() for text in asks]
     return sorted({word for text in texts for word in WORD.findall(text)})
 
 

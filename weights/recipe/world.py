@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from recipe.sources import Subject, marked
 from recipe.values import Values
-from recipe.words import facts, shared, words
+from recipe.words import facts, same_topic, shared, words
 
+MORE_TOPICS = 2  # of a world in training: they can be asked about in most words
 HOURS: Subject = ("hours", "")
 PAYMENTS: Subject = ("payments", "")
 
@@ -129,8 +130,10 @@ def make_world(values: Values, level: int) -> World:
     kinds = facts()
     for key in rng.sample(list(kinds), rng.randint(*size.facts)):
         world.facts[key] = values.fill(rng.choice(kinds[key]["values"]))
-    for _ in range(rng.randint(0, size.topics)):
-        world.topics[values.topic()] = values.topic_rule()
+    for _ in range(rng.randint(0, size.topics + (MORE_TOPICS if values.split == "train" else 0))):
+        topic, rule = values.topic(), values.topic_rule()
+        if not any(same_topic(topic, other) for other in world.topics):
+            world.topics[topic] = rule
     if values.chance(size.part):
         for method in rng.sample(shipping_methods(values), rng.randint(1, size.shipping)):
             cost = values.money(1, 60) if values.chance(0.9) else "free"
