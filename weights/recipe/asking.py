@@ -17,6 +17,14 @@ UNNAMED_SHARE = 0.75  # of training's questions about a topic do not call it by 
 TWICE_SHARE = 0.12  # of training's questions for a fact are put in two ways
 
 
+ALSO_CALLED = {
+    "American Express": ("amex", "my amex card"), "bank transfer": ("wire transfer", "a transfer from my bank"),
+    "crypto": ("bitcoin", "ethereum"), "cheque": ("check", "a cheque"), "cash": ("coins", "banknotes", "cash money"),
+    "Mastercard": ("master card", "my mastercard"), "Visa": ("a visa card", "my visa"), "PayPal": ("pay pal",),
+    "cash on delivery": ("the postman in cash",), "store credit": ("my credit balance",),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Asked:
     """`keep` are parts of the question that typing must not roughen; `short` is the bare value, if there is one;
@@ -42,10 +50,13 @@ def lower_maybe(talk: Talk, text: str) -> str:
 
 
 def typed_product(talk: Talk, name: str) -> str:
-    """What a customer calls a product: its name, or its last words where those single it out."""
+    """What a customer calls a product: its name, or its last words (in training also its first ones) where those
+    single it out."""
     parts = name.split()
     if len(parts) > 1 and talk.values.chance(0.3):
-        short = " ".join(parts[-talk.rng.randint(1, len(parts) - 1) :])
+        count = talk.rng.randint(1, len(parts) - 1)
+        first = talk.split == "train" and talk.values.chance(0.5)
+        short = " ".join(parts[:count] if first else parts[-count:])
         if sum(short.lower() in other.lower() for other in talk.world.products) == 1:
             return lower_maybe(talk, short)
     return lower_maybe(talk, name)
@@ -199,6 +210,8 @@ def payment_origins(methods: list[str]) -> tuple[Origin, ...]:
 def payment_question(talk: Talk, method: str) -> Asked:
     accepted = talk.world.payments
     typed = lower_maybe(talk, method)
+    if talk.split == "train" and method in ALSO_CALLED and talk.values.chance(0.5):
+        typed = talk.rng.choice(ALSO_CALLED[method])
     asked = question(talk.rng, talk.split, "payment_one", M=typed)
     about, topic = f"paying with {method}", ("payment", method)
     if method in accepted:

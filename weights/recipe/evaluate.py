@@ -2,7 +2,7 @@
 
     python -m recipe.evaluate                              held-out conversations of the generator, accuracy by skill
     python -m recipe.evaluate --file build/model-q8_0.gguf --conversations 300 --show
-    python -m recipe.evaluate --handwritten                the hand-written shop of data/handwritten.toml
+    python -m recipe.evaluate --handwritten ponds          a shop and messages written by hand, data/handwritten_*.toml
     python -m recipe.evaluate --demo                       questions about the demo shop, data/demo.toml
 
 Generated: conversations of 1 to 8 turns with phrasings, shops, products and numbers that training never saw. Every
@@ -35,6 +35,7 @@ from recipe.world import SIZES
 
 TURNS = (1, 8)
 LONGEST_REPLY = 400  # tokens
+SHOPS = ("bicycles", "ponds")  # of the messages written by hand
 AT_ONCE = 8
 ANSWERABLE = {"fact", "several questions", "style", "follow-up"}  # where an abstention is a false one
 
@@ -149,9 +150,9 @@ def acceptable(case: dict[str, Any], text: str) -> bool:
     return has_all and not any(part.lower() in lower for part in case.get("none", ()))
 
 
-async def handwritten(client: AsyncOpenAI, model: str) -> None:
+async def handwritten(client: AsyncOpenAI, model: str, shop: str) -> None:
     """Every case as a transcript in Markdown, then the count."""
-    data, right = load("handwritten"), 0
+    data, right = load(f"handwritten_{shop}"), 0
     for number, case in enumerate(data["case"], 1):
         messages: list[Message] = [{"role": "system", "content": data["system"].strip()}]
         for turn in case["turns"]:
@@ -185,7 +186,7 @@ async def run(options: argparse.Namespace) -> None:
         client = AsyncOpenAI(base_url=url + "/v1", api_key="none", timeout=300)
         model = (await client.models.list()).data[0].id
         if options.handwritten:
-            await handwritten(client, model)
+            await handwritten(client, model, options.handwritten)
         elif options.demo:
             await demo(client, model)
         else:
@@ -195,7 +196,7 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=paths.shipped("q8_0"))
-    parser.add_argument("--handwritten", action="store_true", help="the hand-written shop instead")
+    parser.add_argument("--handwritten", choices=SHOPS, help="a hand-written shop instead")
     parser.add_argument("--demo", action="store_true", help="questions about the demo shop instead")
     parser.add_argument("--split", choices=("train", "held_out"), default="held_out")
     parser.add_argument("--conversations", type=int, default=100, help="of each of the four levels")

@@ -12,6 +12,7 @@ from recipe.words import Split, load, shared
 CHOICE = re.compile(r"\{([^{}]*\|[^{}]*)\}")
 TYPO_SHARE, LOWER_SHARE = 0.15, 0.5
 TERSE_SHARE = 0.12  # of training's messages lose some of their small words
+CHAT_SHARE = 0.1  # of training's messages are spelt as on a phone
 BEFORE_SHARE = {"train": 0.5, "held_out": 0.35}  # training rambles more than it is tested
 AFTER_SHARE = {"train": 0.25, "held_out": 0.15}
 
@@ -61,6 +62,16 @@ def tersely(rng: random.Random, text: str) -> str:
     return " ".join(words) or text
 
 
+def as_chatted(rng: random.Random, text: str) -> str:
+    """Spells most of the common words as hurried people do on a phone."""
+    spellings = load("words")["chat_spelling"]
+
+    def spelt(word: re.Match[str]) -> str:
+        return rng.choice(spellings.get(word[0], [word[0]])) if rng.random() < 0.7 else word[0]
+
+    return re.sub(r"(?<![\w'])[a-z']+(?![\w'])", spelt, text)
+
+
 def as_typed(rng: random.Random, split: Split, text: str, keep: tuple[str, ...] = (), wrap: bool = True) -> str:
     """What a customer would really type: openers, typos, case and punctuation at will; `keep` stays untouched."""
     if wrap and rng.random() < BEFORE_SHARE[split]:
@@ -72,6 +83,8 @@ def as_typed(rng: random.Random, split: Split, text: str, keep: tuple[str, ...] 
         text = text.replace(part, f"\x00{index}\x00")
     if split == "train" and rng.random() < TERSE_SHARE:
         text = tersely(rng, text)
+    if split == "train" and rng.random() < CHAT_SHARE:
+        text = as_chatted(rng, text)
     if rng.random() < TYPO_SHARE:
         text = with_typo(rng, text)
     if rng.random() > LOWER_SHARE:
