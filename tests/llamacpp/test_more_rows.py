@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.llamacpp.lab import GREEDY, MANY, WINDOW, MakeLab, crowd, prompt
 
-from frontdesk.engine.batch import Trim
+from frontdesk.engine.batch import Batch, Trim
 from frontdesk.engine.request import SamplingParams
 from frontdesk.llamacpp.choice import Padding
 from frontdesk.llamacpp.library import llama_cpp
