@@ -9,18 +9,30 @@ import time
 from dataclasses import replace
 
 import pytest
-from tests.chat.lives import DANA, Open, answered, asks, conversation, ended
+from tests.chat.lives import DANA, Open, answered, asks, conversation, ended, held
 from tests.store import making
 
+from frontdesk.chat.context import Policy
+from frontdesk.chat.fitting import ContextManager
+from frontdesk.chat.template import ChatTemplate
 from frontdesk.errors import (
     Conflict,
     ContextLengthExceeded,
     InvalidRequest,
     NotFound,
 )
+from frontdesk.fleet.tokenizer import Tokenizer
 from frontdesk.messages import Item, Message
 from frontdesk.principal import Principal
-from frontdesk.wire.openai_responses import OpenAIResponses
+from frontdesk.wire.openai_responses import OpenAIResponses, response_object_of
+
+# As of Gemma, Mistral and Llama 2.
+STRICT = """
+{%- for message in messages -%}
+{%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif -%}
+[{{ message.role }}]{{ message.content }}
+{%- endfor -%}
+"""
 
 
 async def test_a_repeated_request_is_the_same_reply(open_service: Open) -> None:
@@ -60,6 +72,29 @@ async def test_one_turn_at_a_time(open_service: Open) -> None:
     await answered(service, asks("Thanks", conversation=id))
     items = await service.store.conversations.all_items("dana", id)
     assert [item.message.role for item in items] == ["user", "assistant", "user", "assistant"]
+
+
+async def test_a_turn_that_is_cancelled_before_it_has_text(open_service: Open, tokenizer: Tokenizer) -> None:
+    """The response would say another thing than the conversation, or a model whose template wants roles to alternate
+    would refuse the conversation for ever."""
+    service = await open_service()
+    id = await conversation(service)
+    with held(service):
+        (reply,) = await service.start(asks(conversation=id), DANA)
+        reply.cancel()
+        await ended(reply)
+    again = await service.open(DANA, reply.id)
+    for each in (reply, again):
+        response = response_object_of(each.call, each.identity, each.log.events)
+        assert response["status"] == "cancelled"
+        (output,) = response["output"]
+        assert (output["id"], output["status"], output["content"][0]["text"]) == (f"msg_{reply.id}", "incomplete", "")
+    items = await service.store.conversations.all_items("dana", id)
+    assert [(item.message.role, item.message.content) for item in items] == [("user", "Hello"), ("assistant", "")]
+    assert (items[1].id, items[1].status) == (f"msg_{reply.id}", "incomplete")
+    thanks, policy = Item("", "message", Message("user", "Thanks")), Policy()
+    manager = ContextManager(ChatTemplate(STRICT, tokenizer))
+    manager.fit(system=[], items=items, input=[thanks], window=512, max_tokens=None, reserve=64, policy=policy)
 
 
 async def test_a_turn_that_is_refused_does_not_lock(open_service: Open) -> None:

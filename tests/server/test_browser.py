@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+from structlog.testing import capture_logs
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
+
+from frontdesk.config import Settings
+from frontdesk.server.app import build_app
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -111,6 +118,61 @@ def test_preflight_of_openais_client(shop: Server) -> None:
     headers += "x-stainless-retry-count,x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout"
     asked = {"access-control-request-method": "POST", "access-control-request-headers": headers}
     assert httpx2.options(shop.url + "/v1/responses", headers={"origin": SHOP, **asked}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "named"),
+    [((SHOP,), SHOP, SHOP), (("*",), SHOP, "*"), ((SHOP,), "http://evil.example", None), ((SHOP,), None, None)],
+    ids=["listed", "every", "foreign", "none"],
+)
+async def test_who_may_read_what_answers_a_bug(
+    origins: tuple[str, ...], origin: str | None, named: str | None
+) -> None:
+    """If this fails, a listed page takes a bug of ours for a broken network, a foreign one reads the answer, or the
+    request has another id in the answer than in the log, or two lines there."""
+
+    async def broken(request: Request) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    app = build_app(Settings(database="memory", origins=origins))
+    app.router.routes.append(Route("/openapi.json", broken))
+    transport = httpx2.ASGITransport(app=app)  # pyright: ignore[reportArgumentType]
+    headers = {"x-request-id": "req-7", **({} if origin is None else {"origin": origin})}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+        with capture_logs() as lines:
+            answer = await client.get("/openapi.json", headers=headers)
+    assert (answer.status_code, answer.headers["x-request-id"]) == (500, "req-7")
+    assert "req-7" in answer.json()["error"]["message"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers.get("access-control-allow-origin") == named
+    assert ("x-request-id" in answer.headers.get("access-control-expose-headers", "")) == (named is not None)
+    assert answer.headers.get("vary") == (None if origin is None else "Origin")
+    assert [(line["event"], line["request_id"]) for line in lines] == [
+        ("unexpected exception", "req-7"),
+        ("request", "req-7"),
+    ]
+    assert lines[-1]["status"] == 500
+    assert [problem.status for problem in app.state.problems.newest()] == [500]
+
+
+async def test_an_answer_that_a_bug_cuts_short_breaks_off() -> None:
+    """If this fails, the answer to a bug is written into the middle of another one, or the operator hears nothing."""
+
+    async def broken(request: Request) -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"The beginning"
+            raise RuntimeError("nobody foresaw this")
+
+        return StreamingResponse(pieces())
+
+    app = build_app(Settings(database="memory", origins=(SHOP,)))
+    app.router.routes.append(Route("/openapi.json", broken))
+    transport = httpx2.ASGITransport(app=app)  # pyright: ignore[reportArgumentType]
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+        with pytest.raises(RuntimeError, match="nobody foresaw this"):
+            await client.get("/openapi.json", headers={"origin": SHOP})
+    (problem,) = app.state.problems.newest()
+    assert (problem.status, problem.message) == (500, "the answer broke off; the log has more")
 
 
 def test_without_listed_origins_there_is_no_cors(server: Server) -> None:

@@ -170,7 +170,11 @@ def _pays_prompt(reply: Reply) -> bool:
 
 
 def output_items(reply: Reply, outcome: Outcome) -> tuple[Item, ...]:
-    """What a reply adds to its conversation: one message. Nothing when it failed or was only a warm-up."""
+    """What a reply adds to its conversation: one message. Nothing when it failed or was only a warm-up.
+
+    One that was cancelled before it had any text adds an empty message: without it two questions would follow each
+    other, which many chat templates refuse, and clients know by it that the turn was heard.
+    """
     if outcome.error is not None or not reply.call.generation.generate:
         return ()
     status: ItemStatus = "completed" if outcome.reason == "stop" else "incomplete"

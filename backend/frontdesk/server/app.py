@@ -40,7 +40,7 @@ from frontdesk.server.handoffs import Handoffs
 from frontdesk.server.info import Info
 from frontdesk.server.keys import Keys
 from frontdesk.server.lifetime import Lifetime, Watch
-from frontdesk.server.middleware import Envelope, Gate, is_loopback
+from frontdesk.server.middleware import Apology, Envelope, Gate, is_loopback
 from frontdesk.server.openapi import document
 from frontdesk.server.opening import opening
 from frontdesk.server.pacing import Writes
@@ -188,6 +188,7 @@ def _middleware(settings: Settings, door: Door, origins: Origins, problems: Prob
         *([Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted)] if trusted else []),
         Middleware(Envelope, problems=problems),
         Middleware(Cors, origins=origins),
+        Middleware(Apology),
         Middleware(Gate, origins=origins, loopback=is_loopback(settings.host), private=is_private(settings)),
         Middleware(Access, gatekeeper=door),
     ]

@@ -1,7 +1,7 @@
 """What happens to every request before its endpoint and to every answer after it. Pure ASGI, so streams stay streams.
 
-From the outside in: `Envelope` (request id, security headers, access log, answer to a bug), `cors.Cors`, `Gate` (Host
-and Origin). Knows no body and no route; size limits of bodies are in `body`, of heads in `guard`.
+From the outside in: `Envelope` (request id, security headers, access log), `cors.Cors`, `Apology` (answer to a bug),
+`Gate` (Host and Origin). Knows no body and no route; size limits of bodies are in `body`, of heads in `guard`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _ErrorBody(msgspec.Struct):
 
 
 class Envelope:
-    """Request id and security headers on every answer, one log line a request, and an answer even to our own bugs.
+    """Request id and security headers on every answer, one log line a request, and an answer even to a bug in `Cors`.
 
     `problems` hears of every answer with an error, but for probes.
     """
@@ -85,8 +85,8 @@ class Envelope:
         try:
             with structlog.contextvars.bound_contextvars(request_id=request_id):
                 await self._app(scope, receive, sender)
-        except Exception as error:  # a mistake of ours: the log has it, the client a 500 with the request's id
-            log.error("unexpected exception", request_id=request_id, stack=where(error))
+        except Exception as error:
+            _log_bug(request_id, error)
             if status or scope["type"] != "http":
                 self._problems.answered(asked, 500, FrontdeskError.code, "the answer broke off; the log has more")
                 raise
@@ -98,6 +98,37 @@ class Envelope:
     def _tell(self, asked: Asked, status: int, body: bytes) -> None:
         if status != UNANSWERED and asked.path not in PROBES:
             self._problems.answered(asked, status, *_said(status, body))
+
+
+class Apology:
+    """Answers a bug of ours: the log has the stack, the client a 500 with the request's id.
+
+    Stands within `Cors`, so that a page which may read our answers can read this one too. What it cannot answer (an
+    answer that breaks off, a WebSocket) it leaves to `Envelope`, in which it must stand.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = asking.get()
+        if scope["type"] != "http" or asked is None:
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def sender(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sender)
+        except Exception as error:
+            if begun:
+                raise
+            _log_bug(asked.request_id, error)
+            await unexpected(asked.request_id)(scope, receive, send)
 
 
 class Gate:
@@ -201,6 +232,10 @@ def _said(status: int, body: bytes) -> tuple[str | None, str]:
     except (msgspec.MsgspecError, ValueError):
         return None, http.HTTPStatus(status).phrase
     return error.code, error.message
+
+
+def _log_bug(request_id: str, error: Exception) -> None:
+    log.error("unexpected exception", request_id=request_id, stack=where(error))
 
 
 def _log_line(asked: Asked, status: int, seconds: float) -> None:
