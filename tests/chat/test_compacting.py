@@ -12,8 +12,9 @@ from tests.chat.talks import item
 
 from frontdesk.chat.service import ChatService
 from frontdesk.chat.summarising import Summariser
-from frontdesk.errors import BudgetExceeded, NotFound
+from frontdesk.errors import BudgetExceeded, ContextLengthExceeded, InvalidRequest, NotFound
 from frontdesk.generation import Usage
+from frontdesk.messages import Item, Message
 from frontdesk.principal import Limits, Principal
 from frontdesk.wire.openai_responses import OpenAIResponses
 
@@ -62,6 +63,38 @@ async def test_idle_time_does_not_undo_a_compaction(open_service: Open, monkeypa
     go.set()
     await asyncio.wait(idle)
     assert (await service.store.conversations.all_items("dana", id))[0] == compaction.items[0]
+
+
+async def test_compactions_of_one_conversation_wait_for_each_other(
+    open_service: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that ends first would leave the other to the summaries of idle time, and the one that ends last could
+    put a shorter summary in the place of a longer one, at twice the cost."""
+    service = await open_service()
+    id = await short_talk(service)
+    calls, asked, go = count(), asyncio.Event(), asyncio.Event()
+
+    async def ask(summariser: Summariser, *arguments: Any) -> tuple[str, Usage]:
+        next(calls)
+        asked.set()
+        await go.wait()
+        return "They talked.", Usage()
+
+    monkeypatch.setattr(Summariser, "_ask", ask)
+    call = OpenAIResponses().parse({"conversation": id})
+    first = asyncio.create_task(service.compact(call, DANA))
+    await asyncio.wait_for(asked.wait(), 30)
+    left, waiting = (asyncio.create_task(service.compact(call, DANA)) for _ in range(2))
+    await asyncio.sleep(0.2)
+    left.cancel()
+    await asyncio.wait([left])
+    service._summariser.after(id, DANA)
+    assert not service._summariser._busy
+    go.set()
+    assert (await first).items == (await waiting).items
+    assert next(calls) == 1
+    service._summariser.after(id, DANA)
+    assert service._summariser._busy
 
 
 async def test_a_compaction_that_the_budget_ends_is_not_lost(open_service: Open) -> None:
@@ -158,3 +191,99 @@ async def test_nobody_stops_the_summary_of_another(open_service: Open, monkeypat
     go.set()
     await asyncio.wait([idle])
     assert not idle.cancelled()
+
+
+async def summed_up(service: ChatService) -> str:
+    """A conversation of four items with a summary of the first two."""
+    id = await short_talk(service)
+    covers = tuple(f"msg_{i:032x}" for i in range(2))
+    summary = Item("cmp_" + "0" * 32, "summary", Message("system", "Dana likes tea."), covers=covers)
+    await service.store.conversations.replace_summary("dana", id, summary)
+    return id
+
+
+ELSEWHERE = {"type": "compaction", "encrypted_content": "Dana moved to Rome."}
+THANKS = {"role": "user", "content": "Thanks"}
+
+
+@pytest.mark.usefixtures("told")
+@pytest.mark.parametrize(("input", "text", "covers"), [
+    ([ELSEWHERE], "Dana likes tea. They talked, part 0.\nDana moved to Rome.", 4),
+    ([ELSEWHERE, THANKS], "Dana likes tea. They talked, part 0.\nDana moved to Rome. They talked, part 1.", 5),
+    ([THANKS, ELSEWHERE], "Dana likes tea. They talked, part 0. They talked, part 1.\nDana moved to Rome.", 5),
+])  # fmt: skip
+async def test_a_summary_beside_that_of_the_conversation(
+    open_service: Open, input: list[dict[str, str]], text: str, covers: int
+) -> None:
+    """What was summed up elsewhere would be gone from whatever goes on from here, or the conversation be told it as
+    its own."""
+    service = await open_service()
+    call = OpenAIResponses().parse({"conversation": await summed_up(service), "input": input})
+    (summary,) = (await service.compact(call, DANA)).items
+    assert (summary.message.content, len(summary.covers)) == (text, covers)
+    kept = (await service.store.conversations.all_items("dana", CONVERSATION))[0]
+    assert (kept.kind, len(kept.covers)) == ("summary", 4)
+    assert kept.message.content == "Dana likes tea. They talked, part 0."
+    assert kept.id != summary.id
+
+
+async def test_a_summary_beside_one_that_cannot_go_on(open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was summed up elsewhere would be lost whenever the model has nothing to say or the budget ends."""
+
+    async def ask(summariser: Summariser, *arguments: Any) -> tuple[str, Usage]:
+        return "", Usage()
+
+    monkeypatch.setattr(Summariser, "_ask", ask)
+    service = await open_service()
+    call = OpenAIResponses().parse({"conversation": await summed_up(service), "input": [ELSEWHERE]})
+    summary, *rest = (await service.compact(call, DANA)).items
+    assert summary.message.content == "Dana likes tea.\nDana moved to Rome."
+    assert [item.id for item in rest] == [f"msg_{i:032x}" for i in range(2, 4)]
+
+
+async def test_a_model_with_nothing_to_say(open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sent a whole conversation would be told that it is empty."""
+
+    async def ask(summariser: Summariser, *arguments: Any) -> tuple[str, Usage]:
+        return "<think>never mind", Usage(7, 0, 3)
+
+    monkeypatch.setattr(Summariser, "_ask", ask)
+    service = await open_service()
+    call = OpenAIResponses().parse({"conversation": await short_talk(service), "input": "Thanks"})
+    compaction = await service.compact(call, DANA)
+    assert [item.message.content for item in compaction.items] == [*(f"Line {i}." for i in range(4)), "Thanks"]
+    assert compaction.usage == Usage(7, 0, 3)
+
+
+async def test_nothing_to_sum_up(open_service: Open) -> None:
+    """The caller would look for the fault in a field that has none, or in a conversation that was never named."""
+    service = await open_service()
+    with pytest.raises(InvalidRequest, match=r"'input' is empty$") as refused:
+        await service.compact(OpenAIResponses().parse({"instructions": "Be brief."}), DANA)
+    assert refused.value.param == "input"
+    pinned = [f"msg_{i:032x}" for i in range(4)]
+    id = await conversation(service, pinned=pinned)
+    with pytest.raises(InvalidRequest, match=r"'input' and the conversation are empty$") as refused:
+        await service.compact(OpenAIResponses().parse({"conversation": id}), DANA)
+    assert refused.value.param == "input"
+    await service.store.conversations.add_items("dana", id, [item(one, "user", "Keep this.") for one in pinned])
+    with pytest.raises(InvalidRequest, match=r"all of the conversation is pinned$") as refused:
+        await service.compact(OpenAIResponses().parse({"conversation": id}), DANA)
+    assert refused.value.param == "conversation"
+
+
+@pytest.mark.parametrize("beside", [{}, {"input": "Thanks"}])
+async def test_a_window_too_small_to_sum_up(
+    open_service: Open, monkeypatch: pytest.MonkeyPatch, beside: dict[str, str]
+) -> None:
+    """Whoever sent too much for the model would be told that it was nothing."""
+    service = await open_service()
+    engine = service.pool.pick(None).engine
+    monkeypatch.setattr(type(engine), "window", 40)
+    call = OpenAIResponses().parse({"conversation": await short_talk(service), **beside})
+    with pytest.raises(ContextLengthExceeded, match="40 tokens") as refused:
+        await service.compact(call, DANA)
+    error = refused.value
+    assert error.param == ("input" if beside else "conversation")
+    assert (error.details["n_ctx"], error.details["reserve"]) == (40, 5)
+    assert error.details["n_prompt_tokens"] > 40 - 5  # pyright: ignore[reportOperatorIssue]

@@ -287,6 +287,16 @@ def test_everything_is_covered(fit: Fitter) -> None:
     assert texts(fit([summary], input=[])) == ["Be brief.", "Summary of the conversation so far: s"]
 
 
+def test_a_summary_beside_that_of_the_conversation(fit: Fitter) -> None:
+    """The model would not see what the client gives it to go on from, once the conversation has a summary."""
+    summary = Item("cmp", "summary", Message("system", "Ann likes tea."), covers=("u0", "a0"))
+    given = Item("cmp2", "summary", Message("system", "Ann likes tea.\nAnn moved to Rome."))
+    fitted = fit(turns(2), summary=summary, input=[given, item("new", "user", "And now?")])
+    assert fitted.report.summarised == ("u0", "a0")
+    assert texts(fitted)[1] == "Summary of the conversation so far: Ann likes tea.\nAnn moved to Rome."
+    assert dict(fitted.report.parts)["summary"] > 0
+
+
 def test_one_system_message_where_the_template_knows_no_more(fitters: dict[str, Fitter]) -> None:
     """A pin or a summary would make every later request of the conversation an error."""
     fit = fitters["alternates, one system"]

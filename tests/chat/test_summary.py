@@ -162,6 +162,17 @@ def test_one_message_that_is_too_long(ask: Asker) -> None:
     assert ask(items, window=40) is None
 
 
+def test_more_than_a_template_takes(ask: Asker) -> None:
+    """A conversation with one turn of megabytes could never be compacted: the template's limit, in a field that the
+    request does not have, would be all that its client hears of it."""
+    items = [item("long", "user", "word " * 450_000), item("next", "assistant", "Yes.")]
+    task = ask(items)
+    assert MARK in asked(task)
+    assert answered(task).covers == ("long",)
+    assert ask(items[1:], old=answered(task, "Long. " * 400_000)) is not None
+    assert ask(items[1:], old=Item("cmp", "summary", Message("system", "word " * 450_000))) is None
+
+
 def test_an_empty_answer_is_no_summary(ask: Asker) -> None:
     """What left would count as summed up, and be lost without a trace."""
     task = ask(turns(1))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from frontdesk.chat.context import FIXED, Part, PartKind, Plan, Policy, plan
 from frontdesk.chat.costs import Costs
 from frontdesk.chat.cutting import cut_to_fit
-from frontdesk.chat.summary import summary_message, summary_room, transcript
+from frontdesk.chat.summary import both_summaries, summary_message, summary_room, transcript
 from frontdesk.chat.template import ChatTemplate
 from frontdesk.chat.turns import for_model, joined, messages_of, number_turns, with_partners
 from frontdesk.errors import ContextLengthExceeded, InvalidRequest
@@ -60,10 +60,10 @@ class ContextManager:
     ) -> Fitted:
         """What to send of `system` (instructions), `items` (the conversation, oldest first) and `input` (what is new).
 
-        `pinned` are ids of items that never leave. `summary` stands for the items that it covers; a summary among the
-        items is taken where none is given. Items without an id are not in the report. The answer gets `max_tokens` (at
-        most half of the window), else `reserve` (at most a quarter); when what must stay does not leave that much, as
-        little as `reserve` will do.
+        `pinned` are ids of items that never leave. `summary` stands for the items that it covers; the last summary
+        among the items is sent too, behind it. Items without an id are not in the report. The answer gets `max_tokens`
+        (at most half of the window), else `reserve` (at most a quarter); when what must stay does not leave that much,
+        as little as `reserve` will do.
 
         Raises `ContextLengthExceeded` and `InvalidRequest`, which name `param`, and what the template raises.
         """
@@ -101,8 +101,8 @@ class ContextManager:
     ) -> _Talk:
         old = [item for item in items if item.kind != "summary"]
         entries = (*old, *(item for item in input if item.kind != "summary"))
-        if summary is None:
-            summary = next((item for item in (*input[::-1], *items[::-1]) if item.kind == "summary"), None)
+        given = next((item for item in (*input[::-1], *items[::-1]) if item.kind == "summary"), None)
+        summary = both_summaries(summary, given) if summary and given else summary or given
         covered = frozenset(summary.covers if summary else ())
         stay = with_partners(entries, pinned)
         turns = number_turns([item.message for item in entries])

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
 import structlog
 from pydantic import BaseModel
@@ -21,9 +22,16 @@ from frontdesk.chat.prompting import Prompting
 from frontdesk.chat.prompts import Personas
 from frontdesk.chat.reply import Reply
 from frontdesk.chat.spending import Paying
-from frontdesk.chat.summary import SummaryTask, summary_item, summary_task
+from frontdesk.chat.summary import (
+    SummaryTask,
+    answer_room,
+    both_summaries,
+    smallest_question,
+    summary_item,
+    summary_task,
+)
 from frontdesk.chat.turns import with_partners
-from frontdesk.errors import BudgetExceeded, FrontdeskError, InvalidRequest
+from frontdesk.errors import BudgetExceeded, ContextLengthExceeded, FrontdeskError, InvalidRequest, RequestRefused
 from frontdesk.fleet.pool import Backend, Pool
 from frontdesk.generation import Failed, Finished, GenerationRequest, Turn, Usage
 from frontdesk.messages import Item
@@ -48,8 +56,8 @@ class NoBody(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """A conversation made short: `items` stand for all of it: those that are pinned, the summary, and what that does
-    not stand for. `created` is in seconds since 1970."""
+    """A conversation made short: `items` stand for all of it: those that are pinned, the summary if there is one, and
+    what that does not stand for. `created` is in seconds since 1970."""
 
     id: str
     created: int
@@ -70,40 +78,50 @@ class Summariser:
         self._prompting = prompting
         self._start = start
         self._busy: dict[str, asyncio.Task[None]] = {}
-        self._compacting: set[str] = set()
+        self._compacting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def after(self, conversation: str, principal: Principal) -> None:
         """A turn has ended: sum up what left the conversation, when nobody else wants the engine."""
-        if conversation not in self._busy and conversation not in self._compacting:
+        compacting = self._compacting.get(conversation)
+        if conversation not in self._busy and not (compacting and compacting.locked()):
             task = asyncio.create_task(self._catch_up(conversation, principal))
             self._busy[conversation] = task
             task.add_done_callback(lambda _: self._busy.pop(conversation, None))
 
     async def compact(self, call: Call, principal: Principal) -> Compaction:
         """Sum up all of a conversation and of the call's input. The conversation keeps the summary of what was said in
-        it, unless the call says `store: false` or brings a summary to go on from. Counts as one request. When the
-        budget ends on the way, or the model has nothing to say, the rest stays as it is.
+        it, unless the call says `store: false`, or brings a summary to go on from where there is none. Counts as one
+        request. When the budget ends on the way, or the model has nothing to say, the rest stays as it is.
 
         Raises `RequestRefused`, `Unavailable`, `EngineFailed`.
         """
         assert call.turn is not None
-        history = await self._histories.of(call.turn, principal)  # before anything is done to it: is it the caller's?
-        keeper = call.turn.conversation if call.turn.store else None
-        with self._alone(keeper):
-            return await self._compacted(call.generation.model, history, call.turn.input, principal, keeper)
+        turn = call.turn
+        keeper = turn.conversation if turn.store else None
+        if keeper is not None:  # before anything is done to it: is it the caller's?
+            await self._histories.conversation(keeper, principal)
+        async with self._alone(keeper):
+            history = await self._histories.of(turn, principal)
+            return await self._compacted(call.generation.model, history, turn, principal, keeper)
 
     async def _compacted(
-        self, model: str | None, history: History, input: tuple[Item, ...], principal: Principal, keeper: str | None
+        self, model: str | None, history: History, turn: Turn, principal: Principal, keeper: str | None
     ) -> Compaction:
         backend = self._pool.pick(model)
-        items = (*history.items, *input)
-        given = [item for item in items if item.kind == "summary"]
-        summary, usage = history.summary or (given[-1] if given else None), Usage()
+        items = (*history.items, *turn.input)
+        pinned = with_partners(items, history.pinned)
+        given = next((item for item in reversed(items) if item.kind == "summary"), None)
+        summary, usage = history.summary or given, Usage()
         if summary is not history.summary:
-            keeper = None  # it goes on from what was not said in the conversation
+            keeper, given = None, None  # it goes on from what was not said in the conversation
+        said = items[: items.index(given)] if given else items  # what comes before a summary that is given beside
         paying = Paying(history.conversation, history.limits)
         for _ in range(MOST_ROUNDS):
-            task = await self._next(backend, history, input, summary, model)
+            task = await self._next(backend, history, said, summary, model)
+            if task is None and summary and given:
+                summary, given, said = both_summaries(summary, given, pinned), None, items
+                keeper = None  # it has its part
+                continue
             if task is None:
                 break
             try:
@@ -119,37 +137,53 @@ class Summariser:
             summary = new
             if keeper is not None:
                 await self._store.conversations.replace_summary(principal.owner, keeper, summary)
-        if summary is None:
-            raise InvalidRequest("there is nothing to sum up: 'input' and the conversation are empty", param="input")
-        pinned = with_partners(items, history.pinned)
+        if summary and given:
+            summary = both_summaries(summary, given, pinned)
+        if summary is None and paying.requests:
+            raise self._refusal(backend, turn, items, pinned)
         stay = [item for item in items if item.id in pinned]
-        rest = [item for item in items if item.kind != "summary" and item.id not in pinned | {*summary.covers}]
-        return Compaction(secrets.token_hex(16), int(time.time()), (*stay, summary, *rest), usage)
+        known = pinned.union(summary.covers if summary else ())
+        rest = [item for item in items if item.kind != "summary" and item.id not in known]
+        made = (*stay, *([summary] if summary else ()), *rest)
+        return Compaction(secrets.token_hex(16), int(time.time()), made, usage)
 
     async def _next(
-        self, backend: Backend, history: History, input: tuple[Item, ...], old: Item | None, model: str | None
+        self, backend: Backend, history: History, said: tuple[Item, ...], old: Item | None, model: str | None
     ) -> SummaryTask | None:
         """First what stands in the conversation, then what comes beside it: a summary of both together could not be
         kept by the conversation."""
-        for items in (history.items, (*history.items, *input)) if input else (history.items,):
+        for items in (history.items, said) if len(said) > len(history.items) else (said,):
             everything = {item.id for item in items}
             if task := await self._task(backend, items, everything, old, history.pinned, model):
                 return task
         return None
 
-    @contextmanager
-    def _alone(self, conversation: str | None) -> Iterator[None]:
-        """Meanwhile no summary of it is made in idle time, which would take the place of the longer one."""
+    def _refusal(
+        self, backend: Backend, turn: Turn, items: Sequence[Item], pinned: frozenset[str]
+    ) -> RequestRefused:
+        """Why the model could not be asked anything."""
+        history = "conversation" if turn.conversation else "previous_response_id" if turn.previous else None
+        if not items:
+            empty = "'input' and the conversation are empty" if history else "'input' is empty"
+            return InvalidRequest(f"there is nothing to sum up: {empty}", param="input")
+        if all(item.id in pinned for item in items):
+            return InvalidRequest("there is nothing to sum up: all of the conversation is pinned", param=history)
+        window = backend.engine.window
+        least = self._prompting.count(backend, smallest_question(self._personas[PERSONA].text))
+        param = "input" if turn.input else history
+        return ContextLengthExceeded(least, window, param=param, reserve=answer_room(window))
+
+    @asynccontextmanager
+    async def _alone(self, conversation: str | None) -> AsyncIterator[None]:
+        """One compaction of it at a time, the next behind it, and meanwhile no summary in idle time: another one that
+        was begun earlier would take the place of the longer one."""
         if conversation is None:
             yield
             return
-        if busy := self._busy.get(conversation):
-            busy.cancel()
-        self._compacting.add(conversation)
-        try:
+        async with self._compacting.setdefault(conversation, asyncio.Lock()):
+            if busy := self._busy.get(conversation):
+                busy.cancel()
             yield
-        finally:
-            self._compacting.discard(conversation)
 
     async def close(self) -> None:
         for task in list(self._busy.values()):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Final
 
-from frontdesk.chat.cutting import cut_to_fit
+from frontdesk.chat.cutting import MARK, cut_to_fit
 from frontdesk.chat.turns import number_turns, with_partners, without_reasoning
 from frontdesk.generation import GenerationRequest, Sampling
 from frontdesk.messages import Item, Message, item_id
@@ -25,6 +25,7 @@ OLD: Final = "Summary so far: "
 MOST_TOKENS: Final = 768  # of a summary; at most a quarter of the window
 ANSWER_TOKENS: Final = 128  # of what is written at once; at most an eighth of the window
 BATCH_TOKENS: Final = 128  # of what is summed up at once, unless one turn is longer
+MOST_CHARACTERS: Final = 1_000_000  # that are counted; more fit no window, and the template refuses still more
 
 _BETWEEN: Final = re.compile(r"((?<=[.!?])\s+|\n+)")  # sentences and lines
 
@@ -58,22 +59,27 @@ def summary_task(
     ids to compact a whole conversation; `count` gives the tokens of rendered messages. One task takes a few turns: call
     again with the new summary as `old` until there is None. None too when not even one message can be made to fit.
     """
+
+    def tokens(messages: Sequence[Message]) -> int:
+        characters = sum(len(message.content) for message in messages)
+        return count(messages) if characters <= MOST_CHARACTERS else window + characters
+
     pinned = with_partners(items, pinned)
     if old is not None and not pinned.isdisjoint(old.covers):
         left, old = {*left, *old.covers}, None
     known = old.covers if old else ()
     wanted = frozenset(left) - pinned - frozenset(known)
     leaving = [item for item in items if item.id in wanted and item.kind != "summary"]
-    answer = max(1, min(ANSWER_TOKENS, window // 8))
+    answer = answer_room(window)
     text = old.message.content if old else ""
-    condense = old is not None and count([summary_message(old)]) + answer > summary_room(window)
+    condense = old is not None and tokens([summary_message(old)]) + answer > summary_room(window)
     head = f"{OLD}{text}\n" if condense else ""
 
     def asked(transcribed: str) -> tuple[Message, ...]:
         return Message("system", persona), Message("user", head + transcribed)
 
     def size(transcribed: str) -> int:
-        return count(asked(transcribed))
+        return tokens(asked(transcribed))
 
     def most(ends: Sequence[int], limit: int) -> int:
         return sum(1 for _ in takewhile(lambda n: size(transcript(leaving[:n])) <= limit, ends))
@@ -105,6 +111,24 @@ def summary_item(task: SummaryTask, answer: str, created: int) -> Item | None:
         return None
     text = _each_once(f"{task.before} {written}")
     return Item(item_id("summary"), "summary", Message("system", text), created=created, covers=task.covers)
+
+
+def both_summaries(first: Item, second: Item, pinned: Collection[str] = ()) -> Item:
+    """One that stands for all that both stand for, each sentence but once. It does not count as standing for what is
+    `pinned`, or it would be made anew without the one that has no items to make it of."""
+    text = _each_once(f"{first.message.content}\n{second.message.content}")
+    covers = tuple(id for id in (*first.covers, *second.covers) if id not in pinned)
+    return replace(first, id=item_id("summary"), message=Message("system", text), covers=covers)
+
+
+def smallest_question(persona: str) -> tuple[Message, ...]:
+    """The least that the model is ever asked: about a message of which all but the mark is cut out."""
+    return Message("system", persona), Message("user", MARK)
+
+
+def answer_room(window: int) -> int:
+    """Tokens that the answer to one question may take."""
+    return max(1, min(ANSWER_TOKENS, window // 8))
 
 
 def summary_room(window: int) -> int:
