@@ -2,8 +2,8 @@
 
     python -m recipe.dataset
 
-There are eight kinds: drills, choices and tools by themselves (a letter or a name is few tokens, which would drown
-among sentences), conversations of the generator's levels 0 (short prompts) to 3 (long ones), and dialogues: dozens of
+There are nine kinds: drills, choices, tools and summaries by themselves (a letter or a name is few tokens, which would
+drown among sentences), conversations of the generator's levels 0 (short prompts) to 3 (long ones), and dialogues: dozens of
 turns that fill the context, so that what was said at the beginning is still found at the end of it.
 A data file holds all conversations of one kind end to end, with offsets. This file does not know the model.
 """
@@ -24,11 +24,11 @@ from recipe.world import World
 
 COUNTS = {  # conversations of each kind
     "drill": 4000, "choices": 16000, "tools": 8000, "short": 20000, "usual": 18000, "large": 10000, "long": 3500,
-    "dialogue": 2000,
+    "dialogue": 2000, "summaries": 6000,
 }  # fmt: skip
-LEVELS = {"choices": 0, "tools": 0, "short": 0, "usual": 1, "large": 2, "long": 3, "dialogue": 1}
+LEVELS = {"choices": 0, "tools": 0, "short": 0, "usual": 1, "large": 2, "long": 3, "dialogue": 1, "summaries": 0}
 TURNS = {"usual": (8, 24), "large": (12, 36), "long": (16, 40), "dialogue": (25, 70)}  # the longer a prompt, the more
-FORMS: dict[str, Form] = {"choices": "choices", "tools": "tools", "dialogue": "plain"}
+FORMS: dict[str, Form] = {"choices": "choices", "tools": "tools", "dialogue": "plain", "summaries": "transcript"}
 LONGEST = 4000  # tokens; the few longer conversations are left out
 ROUND_TO = 32  # batch widths are multiples of this, so that few shapes occur
 POOL = 2000  # conversations sorted by length together
