@@ -3,8 +3,8 @@
     python -m recipe.dataset
 
 There are nine kinds: drills, choices, tools and summaries by themselves (a letter or a name is few tokens, which would
-drown among sentences), conversations of the generator's levels 0 (short prompts) to 3 (long ones), and dialogues: dozens of
-turns that fill the context, so that what was said at the beginning is still found at the end of it.
+drown among sentences), conversations of the generator's levels 0 (short prompts) to 3 (long ones), and dialogues:
+dozens of turns that fill the context, so that what was said at the beginning is still found at the end of it.
 A data file holds all conversations of one kind end to end, with offsets. This file does not know the model.
 """
 
