@@ -92,7 +92,7 @@ async def test_a_long_message_is_refused_or_cut(http: httpx2.AsyncClient) -> Non
     less than what was said."""
     turn = {"prompt": {"id": "demo_shop"}, "max_output_tokens": 40, "temperature": 0}
     for question, fact in (("What is my name?", "Rosa"), ("When are you open?", "9:30")):
-        long = "Hello, my name is Rosa. " + "I cook for four people, sometimes for six on Sundays. " * 200 + question
+        long = "Hello, my name is Rosa. " + "It is raining again and the bus was late. " * 260 + question
         for context in ({}, {"long_message": "refuse"}):
             body = turn | {"input": long, "conversation": await created(http, **context)}
             refused = await http.post("/responses", json=body)

@@ -50,7 +50,9 @@ async def test_a_summary_and_what_it_stands_for(start_server: Callable[..., Serv
     """If this fails, a person cannot see how much of the conversation a summary stands for or what was left out, or
     counts of messages pass for tokens."""
     server = start_server(context_policy="summarise", ctx="1536")
-    conversation = made(server.url, *[f"Line {number}: {'many words ' * 12}" for number in range(40)])
+    said = ("How long can I return something?", "You can return items within 40 days.")  # something to sum up
+    lines = [f"{said[number % 2]} Line {number}. {'many words ' * 8}" for number in range(40)]
+    conversation = made(server.url, *lines)
     demo = await open_demo(conversation, url=server.url)
     await demo.send(OPENING)
     await expect(demo.finished).to_have_count(21, timeout=60_000)
