@@ -118,7 +118,7 @@ def _average(results: Sequence[Result]) -> list[str]:
         return []
     lines = [f"### 1 raw, mean over {', '.join(str(result.case.shape.streams) for result in results)} streams"]
     for server in dict.fromkeys(server for result in results for server in result.servers if server != OURS):
-        found = [result.ratios(server, metric) for result in results for metric in result.case.metrics[:1]]
+        found = [result.ratios(server, result.case.metrics[0]) for result in results]
         if all(found):
             mean, bar = statistics.mean(map(statistics.median, found)), RAW_AVERAGE.get(server)
             mark = "" if bar is None else f", bar ≥ {bar:g} {'reached' if mean >= bar else '**missed**'}"

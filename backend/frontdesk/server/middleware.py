@@ -85,7 +85,7 @@ class Envelope:
         try:
             with structlog.contextvars.bound_contextvars(request_id=request_id):
                 await self._app(scope, receive, sender)
-        except Exception as error:
+        except Exception as error:  # whatever it is: the log has it, and who asked is told
             _log_bug(request_id, error)
             if status or scope["type"] != "http":
                 self._problems.answered(asked, 500, FrontdeskError.code, "the answer broke off; the log has more")
@@ -124,7 +124,7 @@ class Apology:
 
         try:
             await self._app(scope, receive, sender)
-        except Exception as error:
+        except Exception as error:  # whatever it is: the log has it, and who asked is told
             if begun:
                 raise
             _log_bug(asked.request_id, error)
