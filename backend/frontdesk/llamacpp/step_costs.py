@@ -29,6 +29,7 @@ CONFIRMED: Final = 1.25  # times the known cost, up or down: a trial within that
 class _Kind:
     """Steps of one number of streams and rows. Nothing is known while `doubted`, until a trial; one may confirm it."""
 
+    tuned: float | None
     factors: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     asked: int = 0
     pause: int = FIRST_PAUSE
@@ -53,8 +54,8 @@ class MeasuredCosts:
             return 1.0
         if len(self._plain.get(streams, ())) < TRIALS:
             return float("inf")  # a few plain steps first
-        kind = self._kinds.setdefault((streams, rows), _Kind())
-        known = self._known(kind, streams, rows)
+        kind = self._kind(streams, rows)
+        known = _known(kind)
         if known is None or kind.doubted:
             return None
         kind.asked += 1
@@ -71,8 +72,8 @@ class MeasuredCosts:
             return
         if not plain:
             return
-        kind = self._kinds.setdefault((streams, rows), _Kind())
-        factor, known = seconds / median(plain), self._known(kind, streams, rows)
+        kind = self._kind(streams, rows)
+        factor, known = seconds / median(plain), _known(kind)
         agrees = known is not None and known / CONFIRMED <= factor <= known * CONFIRMED
         if known is not None and agrees and not kind.factors:  # tuning was right
             kind.factors.extend([known] * (TRIALS - 1))
@@ -84,11 +85,10 @@ class MeasuredCosts:
         kind.factors.append(factor)
         kind.asked, kind.doubted = 0, False
 
-    def _known(self, kind: _Kind, streams: int, rows: int) -> float | None:
-        """From the trials; before the first of them, from tuning."""
-        if len(kind.factors) >= TRIALS:
-            return median(kind.factors)
-        return None if kind.factors else self._tuned(streams, rows)
+    def _kind(self, streams: int, rows: int) -> _Kind:
+        if (streams, rows) not in self._kinds:
+            self._kinds[streams, rows] = _Kind(self._tuned(streams, rows))
+        return self._kinds[streams, rows]
 
     def _tuned(self, streams: int, rows: int) -> float | None:
         """Rows cost the same whoever they belong to; those not measured as their neighbours do, or in proportion."""
@@ -99,3 +99,10 @@ class MeasuredCosts:
         last = max(known)
         at = float(np.interp(min(rows, last), list(known), list(known.values())))
         return max(1.0, at * max(1.0, rows / last) / plain)
+
+
+def _known(kind: _Kind) -> float | None:
+    """From the trials; before the first of them, from tuning."""
+    if len(kind.factors) >= TRIALS:
+        return median(kind.factors)
+    return None if kind.factors else kind.tuned
