@@ -53,12 +53,12 @@ class Case:
     busy: int = 0
 
 
-def cases(streams: tuple[int, ...]) -> list[Case]:
-    """All of them; `streams` are the sizes of the first."""
+def cases(streams: tuple[int, ...], think: tuple[float, ...] = (DEFAULTS["widget"].think,)) -> list[Case]:
+    """All of them; `streams` are the sizes of the first, `think` the seconds that the widget's visitors think."""
     return [
         *(_raw(n) for n in streams),
         *_mixed(),
-        _widget(),
+        *(_widget(seconds) for seconds in think),
         _long(),
         _burst(),
         _busy(),
@@ -98,11 +98,12 @@ def _mixed() -> list[Case]:
     ]
 
 
-def _widget() -> Case:
+def _widget(think: float) -> Case:
     later = Metric("TTFT P95 of later turns, ms", lambda s: 1000 * _of(s, "later turns").ttft.p95, False, {BEST: 0.45})
     kept = Metric("goodput, replies/s", lambda s: (s.good or 0) / s.seconds, True, {BEST: 1.3})
+    shape = replace(DEFAULTS["widget"], think=think)
     return Case(
-        "3 widget: 24 visitors, 5 turns", "widget", DEFAULTS["widget"], 8, 2048,
+        f"3 widget: 24 visitors, 5 turns, {think:g} s to think", "widget", shape, 8, 2048,
         (_first("P50", {BEST: 0.4, USUAL: 0.15}), later, kept),
     )  # fmt: skip
 
