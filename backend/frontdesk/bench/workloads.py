@@ -49,7 +49,7 @@ class Shape:
 DEFAULTS: Final[dict[str, Shape]] = {
     "raw": Shape(streams=8, requests=32, prompt=128, new=128),
     "mixed": Shape(streams=16, requests=32, prompt=128, new=128),
-    "widget": Shape(streams=24, requests=24, prompt=60, new=48, turns=5, think=25.0, persona=800),
+    "widget": Shape(streams=24, requests=24, prompt=60, new=48, turns=5, think=12.0, persona=800),
     "long": Shape(streams=7, requests=3, prompt=2000, new=LONG_ANSWER),
     "burst": Shape(streams=8, requests=32, prompt=256, new=64),
     "quoted": Shape(streams=1, requests=4, prompt=600, new=128),
