@@ -1,6 +1,6 @@
 """What each of the engine's own means is worth: Frontdesk with it and without it, taking turns on the same prompts.
 
-    python bench/levers.py                              # all, about 20 minutes on two cores
+    python bench/levers.py                              # all, about half an hour on two cores
     python bench/levers.py --only parked,chunks --repeat 5
 
 Nothing that was measured on this machine before is used (`tune` is off), so that a lever is the only difference. The
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shlex
+import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -113,7 +115,7 @@ def main() -> None:
         case = case_of(lever)
         say(f"{lever.what}: {case.name}")
         rows.append(compare(lever, model_file(options.model, case), case, options.threads, options.repeat))
-    command = f"python bench/levers.py --model {options.model} --repeat {options.repeat} --threads {options.threads}"
+    command = f"python bench/levers.py {shlex.join(sys.argv[1:])}".strip()
     text = f"# Each lever, with and without\n\n`{command}`\n\n{before}\n\n{table(rows)}\n"
     (options.out or ROOT / f"bench/results/{date.today()}-levers.md").write_text(text)
     print(text)
