@@ -98,7 +98,8 @@ class Settings(BaseSettings):
         default=None,
         description="streams: every slot has a KV cache of its own, which is faster with long conversations and needs "
         "memory for every slot; where there is too little, it is unified: all slots share one. Unset: as measured, "
-        "else unified where `kv_tokens` does not hold every slot's conversation. A model that is `exact` has streams.",
+        "else unified where `kv_tokens` does not hold every slot's conversation. A model that is `exact` or "
+        "attends through a sliding window has streams; the latter has fewer slots where memory is short.",
     )
     flash: Literal["auto", "on", "off"] | None = Field(
         default=None, description="Flash attention. auto: as llama.cpp chooses. Unset: as measured, else auto."

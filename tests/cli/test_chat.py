@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
+from frontdesk.cli.conversation import Conversation, ServerUnreachable
+
 if TYPE_CHECKING:
     from tests.conftest import Server
 
@@ -229,6 +231,20 @@ def test_the_server_keeps_the_conversation(chat: Callable[..., Chat], start_serv
     assert texts[1::2] == one.out.read_text().splitlines()[1:]
     assert chat("--url", server.url, "-m", QUESTION).end() == 0
     assert len(kept(server)) == 1
+
+
+def test_a_talk_that_the_server_could_not_forget_is_over_here(start_server: Callable[..., Server]) -> None:
+    """The next question would not be sent: the model would answer the old conversation without having seen it."""
+    server = start_server()
+    talk = Conversation(server.url, {}, print)
+    list(talk.ask(QUESTION, lambda: False))
+    address, talk.address = talk.address, "ws://127.0.0.1:9/v1/responses"
+    with pytest.raises(ServerUnreachable):
+        talk.clear()
+    talk.address = address
+    assert "".join(talk.ask("How much is express shipping?", lambda: False))
+    talk.close()
+    assert [texts[0] for texts in kept(server)] == ["How much is express shipping?", QUESTION]
 
 
 def test_a_long_talk_never_ends_in_an_error(chat: Callable[..., Chat], start_server: Callable[..., Server]) -> None:

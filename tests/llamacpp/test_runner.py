@@ -127,6 +127,14 @@ def test_a_model_that_cannot_go_back_is_refused(kind: str, monkeypatch: pytest.M
         open_model(str(SHIPPED), lambda _: None)
 
 
+def test_a_sliding_window_is_not_opened_with_shared_cells(lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells that a window has left behind would go to another conversation, unseen by the books."""
+    monkeypatch.setattr(llama_cpp, "llama_model_n_swa", lambda model: 512)
+    lab(slots=2)
+    with pytest.raises(ModelLoadFailed, match="sliding window"):
+        lab(slots=2, cells=WINDOW)
+
+
 def test_a_prompt_between_streams(lab: MakeLab) -> None:
     """Logits of the row that stands for the prompt would be taken for a stream's, or its KV stay in the prompt's."""
     one, other = lab(slots=5), lab(slots=5)

@@ -19,6 +19,7 @@ from websockets.typing import Origin, Subprotocol
 
 from frontdesk.config import Settings
 from frontdesk.server.app import build_app
+from frontdesk.server.middleware import calls_loopback, is_loopback
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -153,6 +154,22 @@ async def test_who_may_read_what_answers_a_bug(
     ]
     assert lines[-1]["status"] == 500
     assert [problem.status for problem in app.state.problems.newest()] == [500]
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.2", "localhost", "::1", "127.evil.example", "127.0.0.1.evil.example"]
+)
+async def test_a_server_on_its_own_machine_answers_to_the_name_that_it_was_given(host: str) -> None:
+    """If this fails, a server on another loopback address refuses everybody, or a foreign name passes for one."""
+    own = "evil" not in host
+    assert is_loopback(host) == own
+    assert calls_loopback(f"[{host}]:8000" if ":" in host else f"{host}:8000") == own
+    assert calls_loopback(f"[{host}]" if ":" in host else host) == own
+    app = build_app(Settings(database="memory", host=host if own else "127.0.0.1"))
+    transport = httpx2.ASGITransport(app=app)  # pyright: ignore[reportArgumentType]
+    url = f"http://[{host}]:8000" if ":" in host else f"http://{host}:8000"
+    async with httpx2.AsyncClient(transport=transport, base_url=url) as client:
+        assert ((await client.get("/livez")).status_code == 403) != own
 
 
 async def test_an_answer_that_a_bug_cuts_short_breaks_off() -> None:

@@ -105,3 +105,31 @@ def test_streams_need_memory(card: ModelCard) -> None:
     load = plan(Settings(kv_layout="streams", slots=16, kv_tokens=5000), card)
     assert load.unified
     assert load.kv_cells == 5000
+
+
+def sliding(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """The shipped model's numbers, and a sliding window."""
+    metadata = read_metadata(SHIPPED) | {"qwen3.attention.sliding_window": size}
+    monkeypatch.setattr(plan_module, "read_metadata", lambda _path: metadata)
+
+
+@pytest.mark.parametrize("settings", [Settings(slots=6, ctx=512), Settings(slots=6, ctx=512, kv_layout="unified")])
+def test_a_sliding_window_shares_no_cells(card: ModelCard, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp would write another conversation over what the window has left behind, and answers go wrong."""
+    sliding(monkeypatch, 128)
+    load = plan(settings, card, structs.replace(TUNED, kv_layout="unified"))
+    assert not load.unified
+    assert load.slots == 6
+    sliding(monkeypatch, 0)
+    assert plan(settings, card, structs.replace(TUNED, kv_layout="unified")).unified
+
+
+def test_a_sliding_window_has_as_many_slots_as_fit(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model could not be opened at all with the default number of slots."""
+    sliding(monkeypatch, 128)
+    load = plan(Settings(slots=8, ctx=512, kv_tokens=1600), card)
+    assert (load.slots, load.unified) == (3, False)
+    cell = cell_bytes(read_metadata(card.path), "f16")
+    monkeypatch.setattr(plan_module, "usable_memory", lambda: int(3 * cell * 512 * 2.5))
+    load = plan(Settings(slots=8, ctx=512), card)
+    assert (load.slots, load.unified) == (2, False)

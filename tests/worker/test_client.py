@@ -177,6 +177,38 @@ async def test_a_fault_in_one_reader_harms_no_other(start_engine: StartEngine) -
     assert asking.client.restarts == 0
 
 
+async def test_a_fault_in_what_tells_of_a_fault_harms_no_other(start_engine: StartEngine) -> None:
+    """The supervision would end: no engine would be started again, and new requests would wait for ever."""
+    asking = await start_engine()
+    seen: list[dict[str, Any]] = []
+
+    def broken(_: object) -> None:
+        raise ValueError("a bug")
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: seen.append(context))
+    try:
+        asking.client.submit(
+            prompt(1, 5), sampling=sampled(1), max_tokens=9, stop_tokens=(), top_logprobs=-1, tenant=0,
+            on_output=broken, on_failed=broken,
+        )  # fmt: skip
+        assert len((await asking.ask(prompt(2, 5), 9).end()).tokens) == 9
+    finally:
+        loop.set_exception_handler(None)
+    assert [context["message"] for context in seen].count("a reply was broken off") == 2
+    assert len((await asking.ask(prompt(3, 5), 9).end()).tokens) == 9
+
+
+async def test_as_many_replies_as_there_are_sequences(start_engine: StartEngine) -> None:
+    """With a sequence for rows that fill up there is one less for replies: the last would end the engine."""
+    asking = await start_engine(slots=256, kv_cells=256 * 32, window=256, pad_rows=True, kv_layout="unified")
+    assert asking.client.ready
+    assert asking.client.ready.slots == 255
+    replies = [asking.ask(prompt(number, 6), 12) for number in range(257)]
+    assert [len((await reply.end()).tokens) for reply in replies] == [12] * 257
+    assert asking.client.restarts == 0
+
+
 async def test_closing_fails_what_is_open(start_engine: StartEngine) -> None:
     """A server that stops would leave its readers waiting, or its engine running."""
     asking = await start_engine()

@@ -86,8 +86,9 @@ class Conversation:
         """Raises `ServerUnreachable`."""
         try:
             self._socket = connect(
-                self.address, max_size=None, compression=None, open_timeout=10, additional_headers=self._headers
-            )
+                self.address, max_size=None, compression=None, open_timeout=10, additional_headers=self._headers,
+                legacy=True,  # to be closed by `close`, not at the end of a block
+            )  # fmt: skip
         except InvalidStatus as error:
             status = error.response.status_code
             needs = "it needs a valid --key" if status in (401, 403) else f"status {status}"
@@ -127,11 +128,11 @@ class Conversation:
             self._there = len(self.turns) if self.id else 0
 
     def clear(self) -> None:
-        """Forget the conversation, here and at the server."""
+        """Forget the conversation, here and at the server; here even where the server cannot be told."""
         self.turns.clear()
-        if self.id is not None:
-            self._call("DELETE", f"/conversations/{self.id}")
-        self.id, self._there = None, 0
+        gone, self.id, self._there = self.id, None, 0
+        if gone is not None:
+            self._call("DELETE", f"/conversations/{gone}")
 
     def _when_loaded(self, cancelled: Callable[[], bool]) -> Iterator[str]:
         """`_attempt`, once the server has its model. What it has forgotten, or another one in its place never knew,

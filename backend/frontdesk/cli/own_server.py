@@ -27,8 +27,8 @@ def own_server(settings: Settings) -> Iterator[str]:
     from frontdesk.telemetry.logs import set_up
 
     set_up("error", settings.log_format)
-    # Nobody but this program knows of it: it is never on the network, and needs no key.
-    here = {"database": settings.database or "memory", "host": "127.0.0.1", "auth": "off"}
+    # Never on the network: it needs no key, and who comes under another name or through a proxy is refused.
+    here = {"database": settings.database or "memory", "host": "127.0.0.1", "auth": "auto"}
     settings = settings.model_copy(update=here)
     outcome: queue.Queue[FrontdeskError | None] = queue.Queue()
     watch = Watch(ready=lambda _: outcome.put(None), failed=outcome.put)

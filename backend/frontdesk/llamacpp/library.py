@@ -104,9 +104,17 @@ def open_model(path: str, on_progress: Callable[[float], None]) -> Any:
 def open_context(model: Any, plan: ContextPlan) -> Any:
     """A context for many sequences. Raises `ModelLoadFailed`, most often for lack of memory.
 
+    Where sequences share cells, llama.cpp gives those that a sliding window has left behind to whoever comes next
+    (`llama_kv_cache::find_slot`), so that a conversation could not be gone back to; with streams nobody else comes.
+
     A single row is computed by one thread if `exact`: with more, ggml splits a long KV between them and adds up in
     another order than beside other sequences (`ggml_compute_forward_flash_attn_ext_f16`, ggml-cpu/ops.cpp).
     """
+    if plan.unified and llama_cpp.llama_model_n_swa(model) > 0:
+        raise ModelLoadFailed(
+            "this model attends through a sliding window, so every slot needs KV cache of its own: "
+            "take more --kv-tokens (--slots times --ctx), fewer --slots or a smaller --ctx"
+        )
     params = llama_cpp.llama_context_default_params()
     spare = plan.pad_rows and plan.unified  # a sequence and cells for rows that only fill up a step
     params.n_ctx = plan.cells + (CELL_PADDING if spare else 0)

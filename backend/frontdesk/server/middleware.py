@@ -30,7 +30,7 @@ SECURITY_HEADERS = {
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
-LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
+LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1", re.IGNORECASE)  # an address cannot be made to mean another
 READING = {"GET", "HEAD", "OPTIONS"}
 PASSED_ON = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")  # what proxies say of a request
 UNANSWERED = 499  # the client went away before there was an answer
@@ -194,11 +194,13 @@ def is_same(origin: str, host: str) -> bool:
 
 def calls_loopback(host: str) -> bool:
     """Whether a Host header names the machine itself, with or without a port."""
-    return host.lower().rsplit(":", 1)[0] in LOOPBACK or host.lower() in LOOPBACK
+    named = HOST.fullmatch(host)
+    return named is not None and is_loopback(named[1].strip("[]"))
 
 
 def is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+    """Whether an address to listen on is the machine's own."""
+    return LOOPBACK.fullmatch(host) is not None
 
 
 async def deny(error: FrontdeskError, scope: Scope, receive: Receive, send: Send) -> None:

@@ -34,17 +34,21 @@ def plan(settings: Settings, card: ModelCard, tuned: Tuned | None = None) -> Loa
     memory = usable_memory()
     usual_type = exact or settings.flash == "off"  # q8_0 needs flash attention
     kv_type = first(settings.kv_type, None if usual_type else tuned.kv_type, "f16")
-    layout = "streams" if exact else first(settings.kv_layout, tuned.kv_layout)
-    cell = cell_bytes(read_metadata(card.path), kv_type)
+    metadata = read_metadata(card.path)
+    sliding = slides(metadata)
+    layout = "streams" if exact or sliding else first(settings.kv_layout, tuned.kv_layout)
+    cell = cell_bytes(metadata, kv_type)
     fits = int(memory * MEMORY_SHARE / cell) if memory and cell else None
-    streams = exact or (layout == "streams" and (fits is None or fits >= window * settings.slots))
+    streams = exact or sliding or (layout == "streams" and (fits is None or fits >= window * settings.slots))
     threads = first(settings.threads, tuned.threads, usable_cores())
+    room = settings.kv_tokens or fits if sliding else None  # whose slots cannot share cells: fewer where room is short
+    slots = settings.slots if room is None else min(settings.slots, max(1, room // window))
     least = threads if settings.threads or card.path.stat().st_size > SMALL else 1
     return Load(
         path=str(card.path),
         window=window,
         kv_cells=settings.kv_cells(window, fits, streams=streams),
-        slots=settings.slots,
+        slots=slots,
         threads=threads,
         threads_least=least,
         chunk=first(settings.chunk, tuned.chunk, CHUNK),
@@ -74,6 +78,12 @@ def parked_bytes(settings: Settings, memory: int | None) -> int:
         return settings.parked_mib * MIB
     most = PARKED_MIB * MIB
     return most if memory is None else min(most, int(memory * PARKED_SHARE))
+
+
+def slides(metadata: Mapping[str, object]) -> bool:
+    """Whether the model attends through a sliding window: see `llamacpp.library.open_context`."""
+    size = metadata.get(f"{metadata.get('general.architecture')}.attention.sliding_window")
+    return isinstance(size, int) and size > 0
 
 
 def cell_bytes(metadata: Mapping[str, object], kv_type: str) -> float:

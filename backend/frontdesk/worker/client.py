@@ -291,7 +291,7 @@ class EngineClient:
         except Exception as error:
             self._report(error)
             self.abort(output.id)
-            request.on_failed(EngineFailed("the engine's answer could not be used"))
+            self._tell(request, EngineFailed("the engine's answer could not be used"))
 
     def _report(self, error: Exception) -> None:
         """A fault of ours in one reply must not end the others; asyncio's handler shows it to whoever keeps the log."""
@@ -316,10 +316,13 @@ class EngineClient:
         if request := self._requests.pop(id, None):
             if id in self._suspects:
                 self._suspects.remove(id)
-            try:
-                request.on_failed(error)
-            except Exception as bug:
-                self._report(bug)
+            self._tell(request, error)
+
+    def _tell(self, request: Request, error: FrontdeskError) -> None:
+        try:
+            request.on_failed(error)
+        except Exception as bug:
+            self._report(bug)
 
     def _fail_all(self, message: str) -> None:
         for id in list(self._requests):

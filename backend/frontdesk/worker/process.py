@@ -44,9 +44,10 @@ class Worker:
         unified = load.unified
         most = MAX_SEQUENCES - load.pad_rows  # one is needed to fill up steps
         sequences = min(most, load.slots + IDLE_PREFIXES) if unified else load.slots
+        slots = min(load.slots, sequences)
         per_stream = -(-load.window // CELL_PADDING) * CELL_PADDING
         cells = load.kv_cells if unified else per_stream * load.slots
-        rows = most_rows(load.slots, load.chunk, load.chunk_busy)
+        rows = most_rows(slots, load.chunk, load.chunk_busy)
         layout = ("unified", 0) if unified else ("streams", sequences, per_stream)
         conditions = (BUILD, load.kv_type, load.exact, load.flash, layout)
         self._shelf = Shelf(Path(load.shelf), load.shelf_bytes, Path(load.path), conditions) if load.shelf else None
@@ -61,14 +62,14 @@ class Worker:
         parked = ParkedPrefixes(load.parked_bytes, *self._runner.state_bytes()) if load.parked_bytes else None
         self._cache = KVCache(sequences, cells, unified=unified, parked=parked, loadable=self._runner.loadable)
         costs = self._runner.costs if load.speculate else None
-        scheduler = Scheduler(self._cache, slots=load.slots, chunk=load.chunk, chunk_busy=load.chunk_busy, costs=costs)
+        scheduler = Scheduler(self._cache, slots=slots, chunk=load.chunk, chunk_busy=load.chunk_busy, costs=costs)
         self._engine = Engine(scheduler, self._runner, load.window)
         known = facts(model)
         looking.join(LOOKING_SECONDS)
         self._ready = Ready(
             window=load.window,
             kv_cells=cells,
-            slots=load.slots,
+            slots=slots,
             threads=load.threads,
             n_vocab=known.n_vocab,
             n_ctx_train=known.n_ctx_train,
