@@ -86,8 +86,8 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=8192,
-        description="Prompt tokens computed in one step beside streaming replies: smaller keeps "
-        "streams smoother, larger brings first tokens sooner. Unset: as measured, else 128.",
+        description="Prompt tokens computed in one step beside streaming replies: smaller keeps streams smoother, "
+        "larger brings first tokens sooner. Unset: as measured, else 128.",
     )
     kv_type: Literal["f16", "f32", "q8_0"] | None = Field(
         default=None,
@@ -97,9 +97,8 @@ class Settings(BaseSettings):
     kv_layout: Literal["streams", "unified"] | None = Field(
         default=None,
         description="streams: every slot has a KV cache of its own, which is faster with long conversations and needs "
-        "memory for every slot; where there is too little, it is unified: all slots share one. Unset: as measured, "
-        "else unified where `kv_tokens` does not hold every slot's conversation. A model that is `exact` or "
-        "attends through a sliding window has streams; the latter has fewer slots where memory is short.",
+        "memory for every slot; unified: all share one, as where memory is short. Unset: as measured, else unified "
+        "unless `kv_tokens` holds every slot's conversation. `exact` models and sliding windows have streams.",
     )
     flash: Literal["auto", "on", "off"] | None = Field(
         default=None, description="Flash attention. auto: as llama.cpp chooses. Unset: as measured, else auto."

@@ -12,10 +12,12 @@ from tests.chat.talks import item
 
 from frontdesk.chat.service import ChatService
 from frontdesk.chat.summarising import Summariser
+from frontdesk.chat.summary import both_summaries
 from frontdesk.errors import BudgetExceeded, ContextLengthExceeded, InvalidRequest, NotFound
 from frontdesk.generation import Usage
 from frontdesk.messages import Item, Message
 from frontdesk.principal import Limits, Principal
+from frontdesk.store.summaries import put_behind
 from frontdesk.wire.openai_responses import OpenAIResponses
 
 
@@ -225,6 +227,34 @@ async def test_a_summary_beside_that_of_the_conversation(
     assert (kept.kind, len(kept.covers)) == ("summary", 4)
     assert kept.message.content == "Dana likes tea. They talked, part 0."
     assert kept.id != summary.id
+
+
+async def test_a_turn_keeps_the_summary_that_it_was_told(open_service: Open) -> None:
+    """A client that brings a summary from elsewhere would destroy the conversation's own, and the next turn be told
+    something else than this one."""
+    service = await open_service()
+    id = await summed_up(service)
+    own = (await service.store.conversations.all_items("dana", id))[0]
+    for _ in range(2):
+        await answered(service, asks(conversation=id, input=[ELSEWHERE, THANKS], max_output_tokens=5))
+        kept = (await service.store.conversations.all_items("dana", id))[0]
+        assert (kept.kind, kept.covers) == ("summary", own.covers)
+        assert kept.message.content == "Dana likes tea.\nDana moved to Rome."
+
+
+@pytest.mark.parametrize(("own", "given"), [
+    ("Dana likes tea.", "Dana moved to Rome."),
+    ("Dana likes tea. She is in Rome.", "She is in Rome. Dana likes tea!\nShe paid."),
+    ("Line\nline  two. Three", "Three\n\n line  two. "),
+    ("Tea", ""),
+    ("", "Tea"),
+])  # fmt: skip
+def test_what_is_kept_of_two_summaries_is_what_a_turn_was_told(own: str, given: str) -> None:
+    """The two layers would come to join summaries in different words."""
+    first, second = (Item(f"cmp_{text}", "summary", Message("system", text), covers=(text,)) for text in (own, given))
+    told, kept = both_summaries(first, second), put_behind(first, second)
+    assert kept.message == told.message
+    assert kept.covers == (told.covers if kept.message != first.message else first.covers)
 
 
 async def test_a_summary_beside_one_that_cannot_go_on(open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:

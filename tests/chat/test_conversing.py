@@ -24,6 +24,7 @@ from frontdesk.errors import (
 from frontdesk.fleet.tokenizer import Tokenizer
 from frontdesk.messages import Item, Message
 from frontdesk.principal import Principal
+from frontdesk.store.records import ConversationRecord
 from frontdesk.wire.openai_responses import OpenAIResponses, response_object_of
 
 # As of Gemma, Mistral and Llama 2.
@@ -95,6 +96,28 @@ async def test_a_turn_that_is_cancelled_before_it_has_text(open_service: Open, t
     thanks, policy = Item("", "message", Message("user", "Thanks")), Policy()
     manager = ContextManager(ChatTemplate(STRICT, tokenizer))
     manager.fit(system=[], items=items, input=[thanks], window=512, max_tokens=None, reserve=64, policy=policy)
+
+
+async def test_a_turn_that_is_not_stored_stops_with_its_conversation(open_service: Open) -> None:
+    """It would go on talking about what was deleted, at the cost of everybody else, or take another reply with it."""
+    service = await open_service()
+    id = await conversation(service)
+    other = "conv_" + "1" * 32
+    await service.store.conversations.create(ConversationRecord(other, "dana", 1, 1))
+    with held(service):
+        (reply,) = await service.start(asks(conversation=id, store=False, max_output_tokens=300), DANA)
+        rest = [await service.start(asks(store=False, **more), DANA) for more in ({}, {"conversation": other})]
+        await asyncio.wait_for(service.stop_conversation(Principal(owner="ben"), id), 10)
+        assert not reply.log.ended
+        await asyncio.wait_for(service.stop_conversation(DANA, id), 10)
+        assert (await ended(reply)).reason == "cancelled"
+        assert not any(one.log.ended for (one,) in rest)
+        assert service.suspend() == 0, "nothing here is left to another life"
+    for (one,) in rest:
+        assert (await ended(one)).reason == "length"
+    async with asyncio.timeout(10):
+        while service._running:  # pyright: ignore[reportPrivateUsage]  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_a_turn_that_is_refused_does_not_lock(open_service: Open) -> None:

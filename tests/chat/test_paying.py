@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
-from tests.chat.lives import CONVERSATION, DANA, Open, answered, asks, conversation, held
+from tests.chat.lives import CONVERSATION, DANA, Open, answered, asks, conversation, ended, held
 
 from frontdesk.chat.service import ChatService
 from frontdesk.errors import (
@@ -16,6 +17,8 @@ from frontdesk.errors import (
 )
 from frontdesk.messages import Item, Message
 from frontdesk.principal import Limits, Principal
+from frontdesk.wire._format import Call
+from frontdesk.wire.openai_chat import OpenAIChat
 from frontdesk.wire.openai_responses import OpenAIResponses
 
 GREETING = Item("msg_" + "1" * 32, "message", Message("assistant", "Hello! How can I help?"))
@@ -33,6 +36,42 @@ async def test_budgets_are_settled_to_the_token(open_service: Open) -> None:
         await service.start(asks(conversation=id, max_output_tokens=400), DANA)
     assert refused.value.details["remaining"] == 400 - prompt - 20
     assert (await service.store.ledger.used("conversation", id, 0))[0] == prompt + 20
+
+
+async def test_replies_to_one_call_are_held_together(open_service: Open) -> None:
+    """Two answers would be refused although both fit, or a client come back tomorrow for what never fits."""
+    service = await open_service()
+    shop = Principal(owner="shop", key="k", key_limits=Limits(tokens_per_day=300, requests_per_minute=100))
+    prompt = (await service.count(two(200), shop)).prompt_tokens
+    with pytest.raises(BudgetExceeded, match="never fits") as refused:
+        await service.start(two(200), shop)
+    assert (refused.value.details["remaining"], refused.value.details["requested"]) == (300, prompt + 400)
+    assert (refused.value.code, refused.value.retry_after) == ("insufficient_quota", math.inf)
+    with held(service):
+        replies = await service.start(two(None), shop)
+        assert [reply.order.parameters.max_tokens for reply in replies] == [(300 - prompt) // 2] * 2
+        assert int(replies[0].headers["x-ratelimit-remaining-tokens"]) == (300 - prompt) % 2
+        for reply in replies:
+            reply.cancel()
+    for reply in replies:
+        await ended(reply)
+    used = sum(reply.usage.completion for reply in replies) + (prompt if replies[0].computed else 0)
+    most = (300 - used - prompt) // 2
+    results = await asyncio.gather(*(service.start(two(most), shop) for _ in range(2)), return_exceptions=True)
+    (passed,) = [result for result in results if isinstance(result, list)]
+    (failed,) = [result for result in results if isinstance(result, BudgetExceeded)]
+    assert failed.details["remaining"] == 300 - used - prompt - 2 * most
+    used += prompt + sum([(await ended(reply)).usage.completion for reply in passed])
+    await service.flush()
+    assert await service.store.ledger.used("key", "k", 0) == (used, 4)
+    with pytest.raises(BudgetExceeded) as refused:
+        await service.start(two(150), shop)
+    assert refused.value.details["remaining"] == 300 - used
+
+
+def two(most: int | None) -> Call:
+    body = {"messages": [{"role": "user", "content": "Hello"}], "n": 2, "temperature": 1, "max_tokens": most}
+    return OpenAIChat().parse(body)
 
 
 async def test_what_is_left_is_told_before_the_next_turn(open_service: Open) -> None:

@@ -12,6 +12,7 @@ from tests.store.making import OTHER, OWNER, conversation, ending, journal_entry
 
 from frontdesk.errors import Conflict, NotFound
 from frontdesk.generation import Usage
+from frontdesk.messages import Item
 from frontdesk.store.records import Idempotency
 from frontdesk.store.store import Store
 
@@ -47,6 +48,30 @@ async def test_an_end_survives_items_that_are_there_already(store: Store) -> Non
     await making.end(store, ending(begun, answered))
     texts = [item.message.content for item in await store.conversations.all_items(OWNER, record.id)]
     assert texts == ["s", "before", "new", "hello"]
+
+
+async def test_a_summary_that_a_turn_brings_stands_behind_the_conversations_own(store: Store) -> None:
+    """What the conversation's own summary stands for would be forgotten, or be told once more with every turn."""
+    record, old, later = conversation(), [said("before"), said("after")], said("later")
+    own = summary("Dana likes tea.", *(item.id for item in old))
+    await store.conversations.create(record, [*old, later, own])
+    brought = summary("Dana moved to Rome.")
+    first, again = (response(conversation=record.id, input=(brought, said("hi"))) for _ in range(2))
+    kept: list[Item] = []
+    for begun in (first, first, again):
+        if begun is again or not kept:
+            await store.responses.begin(begun)
+        await making.end(store, ending(begun, said("hello", "assistant")))
+        there = await store.conversations.all_items(OWNER, record.id)
+        assert [item.kind for item in there].count("summary") == 1
+        kept.append(there[0])
+    assert kept == [kept[0]] * 3, "it says nothing new"
+    assert (kept[0].message.content, kept[0].covers) == ("Dana likes tea.\nDana moved to Rome.", own.covers)
+    assert kept[0].id not in (own.id, brought.id)
+    assert len(await store.conversations.all_items(OWNER, record.id)) == 1 + 3 + 2 * 2
+    new = summary("New.", later.id)
+    await store.conversations.replace_summary(OWNER, record.id, new)
+    assert (await store.conversations.all_items(OWNER, record.id))[0] == new
 
 
 async def test_a_reply_is_continued_from_before_a_gap(store: Store) -> None:

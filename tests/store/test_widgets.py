@@ -101,6 +101,30 @@ async def test_a_handoff_is_one_for_a_conversation_until_it_is_done(store: Store
     assert kept.updated == 600, "a conversation that waits for a person is in use"
 
 
+async def test_an_older_handoff_that_is_opened_again_is_the_one(store: Store) -> None:
+    """A visitor would wait twice in the operator's list, or be told that nobody is asked while somebody is."""
+    talk, other = conversation(), conversation()
+    first, second, third = (handoff(talk.id) for _ in range(3))
+    elsewhere = handoff(other.id)
+    for record in (talk, other):
+        await store.conversations.create(record)
+    await store.handoffs.ask(OWNER, elsewhere)
+    for wish in (first, second):
+        await store.handoffs.ask(OWNER, wish)
+        await store.handoffs.settle(wish.id, "done")
+    assert await store.handoffs.of_conversation(OWNER, talk.id) == replace(second, state="done")
+    for _ in range(2):
+        assert await store.handoffs.settle(first.id, "open") == first
+    with pytest.raises(Conflict, match=first.id):
+        await store.handoffs.settle(second.id, "open")
+    assert await store.handoffs.of_conversation(OWNER, talk.id) == first
+    merged = await store.handoffs.ask(OWNER, replace(third, contact=None, message="It is late"))
+    assert merged == replace(first, message="It is late")
+    assert {wish.id for wish in (await store.handoffs.newest("open")).items} == {first.id, elsewhere.id}
+    await store.handoffs.settle(first.id, "done")
+    assert await store.handoffs.settle(second.id, "open") == second
+
+
 async def test_a_handoff_is_seen_by_its_owner_alone(store: Store) -> None:
     """A visitor would read another's address, or ask in another's name."""
     talk = conversation()

@@ -40,7 +40,7 @@ class BudgetAccount:
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """Tokens set aside for one reply since `at`. Give it back to `Budgets.settle` or `refund`, once."""
+    """Tokens set aside for the replies to one call since `at`. Give it back to `Budgets.settle` or `refund`, once."""
 
     tokens: int
     requests: int
@@ -89,14 +89,14 @@ class Budgets:
             window.tokens, window.requests = tokens, requests
 
     def reserve(self, accounts: Sequence[BudgetAccount], tokens: int, now: float, *, requests: int = 1) -> Hold:
-        """Set aside the most that a reply can take, and count its request; a reply that nobody asked for has none. All
-        accounts, or none and `BudgetExceeded`.
+        """Set aside the most that the replies to a call can take, and count their requests; what nobody asked for has
+        none. All accounts, or none and `BudgetExceeded`.
 
         Of several budgets that refuse, the error names the one that refills last.
         """
         needs = {"tokens": tokens, "requests": requests or -math.inf}  # who needs none is not refused for lack of them
         refusals = [
-            _refusal(account, budget, left, tokens, now)
+            _refusal(account, budget, left, tokens if budget.unit == "tokens" else requests, now)
             for account, budget, left in self._lefts(accounts, now)
             if left < needs[budget.unit]
         ]
@@ -199,19 +199,20 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def _refusal(account: BudgetAccount, budget: Budget, left: int, tokens: int, now: float) -> BudgetExceeded:
+def _refusal(account: BudgetAccount, budget: Budget, left: int, requested: int, now: float) -> BudgetExceeded:
     left = max(0, left)
-    requested = tokens if budget.unit == "tokens" else 1
     retry_after = seconds_left(budget.period, now)
     units = budget.unit if budget.limit != 1 else budget.unit.removesuffix("s")
     has = f"the {account.kind}'s budget of {budget.limit:,} {units}{PERIOD_WORDS[budget.period]}"
-    if budget.unit == "requests":
-        says = f"{has} is used up"
+    if budget.unit == "tokens":
+        says = f"{has} has {left:,} left, this request needs up to {requested:,}"
+        instead = "shorten the prompt or the answer"
     else:
-        says = f"{has} has {left:,} left, this request needs up to {tokens:,}"
+        says = f"{has} has {left:,} left, this request counts as {requested:,}" if left else f"{has} is used up"
+        instead = "ask for fewer replies"
     if requested > budget.limit:
         retry_after = math.inf
-        says += "; that never fits, shorten the prompt or the answer"
+        says += f"; that never fits, {instead}"
     elif math.isinf(retry_after):
         says += "; it does not refill"
     else:

@@ -26,14 +26,14 @@ def tenant_number(tenant: str) -> int:
 
 
 def limit_of(call: Call, prompt: Prompt, reserve: int, left: int | None) -> int:
-    """Tokens that one reply may have. A request that names no limit gets `reserve`, or what is `left` of its budgets
-    behind the prompt: the rest of a window would be held for nothing."""
+    """Tokens that one reply may have. A request that names no limit gets `reserve`, or its part of what is `left` of
+    its budgets behind the prompt, which the `n` share: the rest of a window would be held for nothing."""
     if not call.generation.generate:
         return 0
     if call.generation.max_tokens is not None:
         return min(call.generation.max_tokens, prompt.room)
     wanted = min(prompt.room, reserve)
-    return wanted if left is None else max(1, min(wanted, left - len(prompt.tokens)))
+    return wanted if left is None else max(1, min(wanted, (left - len(prompt.tokens)) // call.n))
 
 
 def order_for(call: Call, index: int, principal: Principal, prompt: Prompt, limit: int, *, idempotent: bool) -> Order:

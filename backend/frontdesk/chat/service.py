@@ -132,9 +132,8 @@ class ChatService:
             raise InvalidRequest("an Idempotency-Key needs 'n' to be 1", param="n")
         if call.turn is not None and not (call.turn.store and call.generation.generate):
             raise InvalidRequest("an Idempotency-Key needs 'store' to be true: nothing is found again", param="store")
-        key = Idempotency(
-            idempotency, fingerprint(call), expires=time.time() + 3600 * self._rules.idempotency_hours
-        )
+        expires = time.time() + 3600 * self._rules.idempotency_hours
+        key = Idempotency(idempotency, fingerprint(call), expires)
         async with self._one_at_a_time(principal, idempotency):
             if (known := await self.store.idempotency.find(principal.owner, key)) is not None:
                 return [await self._find(principal, known, anew=True)]
@@ -185,16 +184,14 @@ class ChatService:
         self._check_line(backend, call.n)  # others may have come meanwhile
         reserve = self._rules.answer_reserve if accounts else prompt.room
         limit = limit_of(call, prompt, reserve, self._spending.remaining(accounts))
-        most = [limit + len(prompt.tokens), *[limit] * (call.n - 1)]  # the replies share the prompt
-        holds = self._spending.hold_each(accounts, most, paying.requests)
+        most = len(prompt.tokens) + call.n * limit  # the replies share the prompt
+        holds = self._spending.hold(accounts, most, call.n * paying.requests)
         headers = self._spending.headers(accounts) if accounts else {}
-        orders = [
-            order_for(call, index, principal, prompt, limit, idempotent=key is not None) for index in range(call.n)
-        ]
         truncation = history.policy.truncation if history else None
         more = {"paying": paying.conversation, "conversation_limits": paying.limits, "truncation": truncation}
-        orders = [replace(order, **more) for order in orders]
-        replies = [self._reply(order) for order in orders]
+        keyed = key is not None
+        orders = [order_for(call, index, principal, prompt, limit, idempotent=keyed) for index in range(call.n)]
+        replies = [self._reply(replace(order, **more)) for order in orders]
         try:
             if replies[0].order.stored:
                 await self._keep(replies[0], call.turn, key)
@@ -226,7 +223,7 @@ class ChatService:
 
     def _watch(self, replies: Sequence[Reply], holds: Sequence[Hold]) -> None:
         for reply in replies:
-            if reply.order.stored:
+            if reply.order.stored or reply.order.conversation:
                 self._running[reply.id] = reply
         task = asyncio.create_task(self._until_end(replies, holds))
         self._watching.add(task)
@@ -238,7 +235,7 @@ class ChatService:
                 return  # suspended: it is neither over nor paid for
         for reply in replies:
             await self._journalled.paid(reply.id)  # until then it holds its budget, and its conversation's turn
-        self._spending.settle(holds, [spent(reply, reply.usage) for reply in replies])
+        self._spending.settle(holds, sum(spent(reply, reply.usage) for reply in replies))
         for reply in replies:
             self._running.pop(reply.id, None)
             if (conversation := reply.order.conversation) and reply.call.generation.generate:
@@ -273,6 +270,11 @@ class ChatService:
 
     async def stop_conversation(self, principal: Principal, conversation: str) -> None:
         """Stop what is being said in a conversation of the caller's, and wait for its end: it is to be deleted."""
+        for reply in list(self._running.values()):  # the store knows nothing of those that it does not keep
+            order = reply.order
+            if not order.stored and (order.principal.owner, order.conversation) == (principal.owner, conversation):
+                reply.cancel()
+                await reply.log.wait_end()
         for record in await self.store.responses.unfinished(conversation):
             if record.owner == principal.owner:
                 with suppress(NotFound):  # deleted meanwhile
@@ -318,9 +320,7 @@ class ChatService:
         check_said(call, principal)
         return await self._summariser.compact(call, principal)
 
-    async def _find(
-        self, principal: Principal, id: str, *, responses_only: bool = False, anew: bool = False
-    ) -> Reply:
+    async def _find(self, principal: Principal, id: str, *, responses_only: bool = False, anew: bool = False) -> Reply:
         for _ in range(2):  # what runs when it is looked for in the store may have ended when it is looked for here
             record = await self._record(principal, id)
             if responses_only and not is_response(record):
@@ -417,7 +417,7 @@ class ChatService:
     def suspend(self) -> int:
         """The server stops: stored replies are left to its next life, their readers sent away; how many there were."""
         self._stopping = True
-        replies = [reply for reply in self._running.values() if not reply.log.ended]
+        replies = [reply for reply in self._running.values() if reply.order.stored and not reply.log.ended]
         for reply in replies:
             reply.suspend()
         return len(replies)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from frontdesk.access.budgets import BudgetAccount, Budgets, Hold
-from frontdesk.errors import BudgetExceeded
 from frontdesk.principal import Limits, Principal
 from frontdesk.store.records import BudgetKind
 from frontdesk.store.store import Store
@@ -54,29 +53,22 @@ class Spending:
                 await self._load(account)
         return accounts
 
-    def hold_each(self, accounts: Sequence[BudgetAccount], tokens: Sequence[int], requests: int = 1) -> list[Hold]:
-        """One hold for each reply to a call, all or none; none are needed where there is no account. `requests`: of
-        each.
+    def hold(self, accounts: Sequence[BudgetAccount], tokens: int, requests: int = 1) -> list[Hold]:
+        """One hold for all replies to a call, so that a refusal tells what they need together; none where there is no
+        account.
 
         Raises `BudgetExceeded`; then nothing is held.
         """
-        holds: list[Hold] = []
-        try:
-            for most in tokens if accounts else ():
-                holds.append(self._budgets.reserve(accounts, most, time.time(), requests=requests))
-        except BudgetExceeded:
-            self.refund(holds)
-            raise
-        return holds
+        return [self._budgets.reserve(accounts, tokens, time.time(), requests=requests)] if accounts else []
 
     def adopt(self, accounts: Sequence[BudgetAccount], tokens: int, since: float) -> list[Hold]:
         """The same for a reply that a former life of the server began at `since`; it is never refused."""
         return [self._budgets.adopt(accounts, tokens, time.time(), since)] if accounts else []
 
-    def settle(self, holds: Sequence[Hold], tokens: Sequence[int]) -> None:
-        """The replies have ended, each with the tokens that it is charged."""
-        for hold, used in zip(holds, tokens, strict=False):
-            self._budgets.settle(hold, used, time.time())
+    def settle(self, holds: Sequence[Hold], tokens: int) -> None:
+        """The replies have ended; `tokens` is what they are charged together."""
+        for hold in holds:
+            self._budgets.settle(hold, tokens, time.time())
 
     def refund(self, holds: Sequence[Hold]) -> None:
         """The replies never began."""

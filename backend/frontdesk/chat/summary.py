@@ -9,7 +9,6 @@ there is time for it, is the service's business.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -19,6 +18,7 @@ from frontdesk.chat.cutting import MARK, cut_to_fit
 from frontdesk.chat.turns import number_turns, with_partners, without_reasoning
 from frontdesk.generation import GenerationRequest, Sampling
 from frontdesk.messages import Item, Message, item_id
+from frontdesk.store.summaries import each_once
 
 HEAD: Final = "Summary of the conversation so far: "
 OLD: Final = "Summary so far: "
@@ -27,7 +27,6 @@ ANSWER_TOKENS: Final = 128  # of what is written at once; at most an eighth of t
 BATCH_TOKENS: Final = 128  # of what is summed up at once, unless one turn is longer
 MOST_CHARACTERS: Final = 1_000_000  # that are counted; more fit no window, and the template refuses still more
 
-_BETWEEN: Final = re.compile(r"((?<=[.!?])\s+|\n+)")  # sentences and lines
 
 Count = Callable[[Sequence[Message]], int]
 
@@ -109,14 +108,14 @@ def summary_item(task: SummaryTask, answer: str, created: int) -> Item | None:
     written = without_reasoning(answer).strip()
     if not written:
         return None
-    text = _each_once(f"{task.before} {written}")
+    text = each_once(f"{task.before} {written}")
     return Item(item_id("summary"), "summary", Message("system", text), created=created, covers=task.covers)
 
 
 def both_summaries(first: Item, second: Item, pinned: Collection[str] = ()) -> Item:
     """One that stands for all that both stand for, each sentence but once. It does not count as standing for what is
     `pinned`, or it would be made anew without the one that has no items to make it of."""
-    text = _each_once(f"{first.message.content}\n{second.message.content}")
+    text = each_once(f"{first.message.content}\n{second.message.content}")
     covers = tuple(id for id in (*first.covers, *second.covers) if id not in pinned)
     return replace(first, id=item_id("summary"), message=Message("system", text), covers=covers)
 
@@ -157,15 +156,6 @@ def _line(message: Message) -> str:
         case "tool":
             return f"Tool: {message.content}"
     return f"Note: {message.content}"
-
-
-def _each_once(text: str) -> str:
-    """Without sentences that were there before."""
-    parts = [*_BETWEEN.split(text), ""]
-    sentences: dict[str, str] = {}
-    for sentence, space in zip(parts[::2], parts[1::2], strict=True):
-        sentences.setdefault(sentence.strip(), sentence + space)
-    return "".join(sentences.values()).strip()
 
 
 def _ends(items: Sequence[Item]) -> list[int]:

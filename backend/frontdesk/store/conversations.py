@@ -27,6 +27,7 @@ from frontdesk.store.rows import (
     to_json,
 )
 from frontdesk.store.schema import conversations, insert_new, insert_or_replace, items, responses
+from frontdesk.store.summaries import put_behind
 from frontdesk.store.writer import Writer
 
 SUMMARY_POSITION: Final = 0
@@ -229,7 +230,8 @@ def _check_room(connection: sa.Connection, id: str, new: Sequence[Item]) -> None
 
 
 def append_items(connection: sa.Connection, id: str, new: Sequence[Item], *, again: bool = False) -> None:
-    """Number and insert items. One whose id is there already is left out if `again`, else raises `Conflict`."""
+    """Number and insert items. `again`: they are a turn's. Then one whose id is there already is left out, else it
+    raises `Conflict`; and a summary is put behind the one that is there, else in its place."""
     last = connection.scalar(sa.select(sa.func.max(items.c.position)).where(items.c.conversation == id)) or 0
     summaries = [item for item in new if item.kind == "summary"]
     rows = [
@@ -244,8 +246,15 @@ def append_items(connection: sa.Connection, id: str, new: Sequence[Item], *, aga
         except exc.IntegrityError as error:
             raise Conflict(f"conversation {id!r} already has one of these items") from error
     if summaries:
-        row = item_row(id, SUMMARY_POSITION, summaries[-1])
+        summary = _behind_own(connection, id, summaries[-1]) if again else summaries[-1]
+        row = item_row(id, SUMMARY_POSITION, summary)
         connection.execute(insert_or_replace(items, connection.dialect.name), row)
+
+
+def _behind_own(connection: sa.Connection, id: str, given: Item) -> Item:
+    found = sa.select(*ITEM_COLUMNS).where(items.c.conversation == id, items.c.position == SUMMARY_POSITION)
+    own = connection.execute(found).mappings().one_or_none()
+    return put_behind(item_record(own), given) if own else given
 
 
 def touch(connection: sa.Connection, id: str, at: int) -> None:

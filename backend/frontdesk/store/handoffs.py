@@ -37,7 +37,7 @@ class Handoffs:
         def ask(connection: sa.Connection) -> HandoffRecord:
             hold(connection, owner, record.conversation)
             touch(connection, record.conversation, record.created)
-            if (there := _newest_of(connection, record.conversation)) is None or there.state != "open":
+            if (there := _open_of(connection, record.conversation)) is None:
                 connection.execute(sa.insert(handoffs), handoff_row(record))
                 return record
             contact, message = record.contact or there.contact, record.message or there.message
@@ -48,12 +48,15 @@ class Handoffs:
         return await self._writer.run(ask, scrub=True)
 
     async def of_conversation(self, owner: str, conversation: str) -> HandoffRecord | None:
-        """The newest of a conversation."""
+        """The open one of a conversation, else its newest."""
 
         def read(connection: sa.Connection) -> HandoffRecord | None:
             mine = sa.select(conversations.c.number)
             mine = mine.where(conversations.c.owner == owner, conversations.c.id == conversation)
-            return None if connection.scalar(mine) is None else _newest_of(connection, conversation)
+            if connection.scalar(mine) is None:
+                return None
+            there = _all_of(connection, conversation)
+            return next((one for one in there if one.state == "open"), there[0] if there else None)
 
         return await self._database.read(read)
 
@@ -77,22 +80,31 @@ class Handoffs:
         return await self._database.read(read)
 
     async def settle(self, id: str, state: HandoffState) -> HandoffRecord | None:
-        """Close it or open it again; as it is now. Raises `Conflict` when a newer one of its conversation is open."""
+        """Close it or open it again; as it is now. Raises `Conflict` when another one of its conversation is open."""
 
         def settle(connection: sa.Connection) -> HandoffRecord | None:
-            named = sa.select(handoffs).where(handoffs.c.id == id).with_for_update()
-            if (row := connection.execute(named).mappings().one_or_none()) is None:
+            conversation = connection.scalar(sa.select(handoffs.c.conversation).where(handoffs.c.id == id))
+            if conversation is None:
                 return None
-            newest = _newest_of(connection, row["conversation"])
-            if state == "open" and newest is not None and newest.id != id and newest.state == "open":
-                raise Conflict(f"hand-off {newest.id!r} of the same conversation is open", param="state")
+            connection.execute(  # as `ask` does: both look for an open one first
+                sa.select(conversations.c.number).where(conversations.c.id == conversation).with_for_update()
+            )
+            if state == "open" and (other := _open_of(connection, conversation, besides=id)) is not None:
+                raise Conflict(f"hand-off {other.id!r} of the same conversation is open", param="state")
             changed = sa.update(handoffs).where(handoffs.c.id == id).values(state=state).returning(handoffs)
-            return handoff_record(connection.execute(changed).mappings().one())
+            row = connection.execute(changed).mappings().one_or_none()  # it may have been deleted meanwhile
+            return handoff_record(row) if row else None
 
         return await self._writer.run(settle)
 
 
-def _newest_of(connection: sa.Connection, conversation: str) -> HandoffRecord | None:
-    found = sa.select(handoffs).where(handoffs.c.conversation == conversation)
-    row = connection.execute(found.order_by(handoffs.c.number.desc()).limit(1)).mappings().one_or_none()
-    return handoff_record(row) if row else None
+def _open_of(connection: sa.Connection, conversation: str, *, besides: str | None = None) -> HandoffRecord | None:
+    """It need not be the newest: an older one too can be opened again."""
+    there = _all_of(connection, conversation)
+    return next((one for one in there if one.state == "open" and one.id != besides), None)
+
+
+def _all_of(connection: sa.Connection, conversation: str) -> list[HandoffRecord]:
+    """Newest first; they are few. Asking for the open one would have SQLite read everybody's that are open."""
+    found = sa.select(handoffs).where(handoffs.c.conversation == conversation).order_by(handoffs.c.number.desc())
+    return [handoff_record(row) for row in connection.execute(found).mappings()]

@@ -43,7 +43,7 @@ class Journal:
 
     def end(self, ending: Ending, done: Done) -> None:
         """Queue the end of a reply, one transaction: status, usage and output, the items that its conversation gets
-        (input, then output), and the ledger's entry. `done` as for `write`.
+        (input, then output; a summary behind its own), and the ledger's entry. `done` as for `write`.
 
         Exactly once: for a response that has ended, nothing is written. For one that was deleted, only the ledger's
         entry is, since its tokens were used.
