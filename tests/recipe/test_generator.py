@@ -84,7 +84,7 @@ def test_a_letter_is_one_of_those_offered(split):
         for case in talk.cases:
             if case.skill == "choice":
                 asked = talk.messages[case.index - 1]["content"]
-                assert re.search(rf"(?m)^\(?{case.exact}[).:]? ", asked), asked
+                assert re.search(rf"(?m)^(?:- )?[\[(]?{case.exact}(?:[).:\]]+| [=|-]| ->)? ", asked), asked
                 letters.append(case.exact)
     assert {"A", "B", "C"} <= set(letters)
     assert max(letters.count(letter) for letter in set(letters)) < 0.7 * len(letters)
@@ -221,11 +221,13 @@ def test_drills_copy_lines_of_their_prompt():
     rng = random.Random(4)
     for split in SPLITS:
         for _ in range(50):
-            system, *turns = drill(rng, split)
+            (system, *turns), pointers = drill(rng, split)
             for question, answer in zip(turns[::2], turns[1::2], strict=True):
                 assert answer["content"] in system["content"]
                 key = re.sub(r"(\?| please)$", "", question["content"])
                 assert f"{key}: {answer['content'].removeprefix(f'{key}: ')}" in system["content"]
+            for pointer, answer in zip(pointers, turns[1::2], strict=True):
+                assert system["content"][pointer.value.start : pointer.value.end] == answer["content"]
 
 
 def test_system_prompts_come_in_several_layouts():

@@ -35,7 +35,7 @@ def test_the_labelled_tokens_hold_the_line_and_begin_the_value(bpe, level):
         labels = pointing.labels(encoded, talk.pointers)
         for pointer in talk.pointers:
             at = encoded.first[pointer.reply] + pointer_token(encoded, pointer) - 1
-            (line_start, line_end), (value_start, value_end) = labels[at].tolist()
+            (line_start, line_end), (value_start, value_end), _ = labels[at].tolist()
             if pointer.line == NOWHERE:
                 assert (line_start, line_end) == (0, 1)
                 continue
@@ -45,11 +45,33 @@ def test_the_labelled_tokens_hold_the_line_and_begin_the_value(bpe, level):
                 assert (value_start, value_end) == (0, 0)
                 continue
             value = text[pointer.value.start : pointer.value.end]
-            begun = bpe.decode([encoded.ids[value_start]]).strip(' "(').rstrip('"')
+            begun = bpe.decode([encoded.ids[value_start]]).strip(' "([').rstrip('"')
             assert value_end == value_start + 1
             assert value.startswith(begun) or not begun.isascii(), (value, begun)
             seen += 1
     assert seen > 50
+
+
+@pytest.mark.parametrize("level", [0, 2])
+def test_the_copying_head_goes_through_a_value_with_the_reply(bpe, level):
+    """Breaks if a token of a price is taught to come from anywhere but its own place in the prompt."""
+    rng, whole, values = random.Random(7), 0, 0
+    for _ in range(20):
+        talk = sample(rng, "train", level)
+        encoded = tokenizer.encode(bpe, talk.messages)
+        labels = pointing.labels(encoded, talk.pointers)
+        for pointer in talk.pointers:
+            if pointer.value is None or pointer.value == NOWHERE:
+                continue
+            pairs = list(pointing.copied(encoded, pointer))
+            start, end = pointing.stretch(encoded, pointer.value)
+            assert [source for _, source in pairs] == sorted({source for _, source in pairs})
+            assert all(start <= source < end for _, source in pairs)
+            assert all(encoded.ids[position + 1] == encoded.ids[source] for position, source in pairs[1:])
+            assert all(tuple(labels[position, pointing.COPYING]) == (source, source + 1) for position, source in pairs)
+            values += 1
+            whole += len(pairs) == end - start
+    assert whole > 0.6 * values > 30
 
 
 def pointer_token(encoded, pointer):

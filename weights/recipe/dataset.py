@@ -48,9 +48,10 @@ class Batch:
 
 
 def drawn(rng: random.Random, kind: str) -> Conversation:
-    """A conversation; a drill's has nothing but its messages."""
+    """A conversation; a drill's has nothing but its messages and what they are taken from."""
     if kind == "drill":
-        return Conversation(drill(rng, "train"), [], World())
+        messages, pointers = drill(rng, "train")
+        return Conversation(messages, [], World(), pointers=pointers)
     turns = rng.randint(*TURNS[kind]) if kind in TURNS else None
     return sample(rng, "train", LEVELS[kind], turns, FORMS.get(kind))
 

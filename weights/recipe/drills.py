@@ -8,6 +8,7 @@ them, and no shop looks like them.
 import random
 from collections.abc import Callable
 
+from recipe.sources import Pointer, Span
 from recipe.talk import Message
 from recipe.values import Values
 from recipe.words import Split
@@ -31,18 +32,26 @@ def value_makers(values: Values) -> tuple[Callable[[], str], ...]:
     return (*numbers, *texts, values.product, two_words, lambda: values.digits(values.rng.randint(4, 12)))
 
 
-def drill(rng: random.Random, split: Split) -> list[Message]:
-    """A list of pairs as the system prompt, then keys asked and answered, mostly as 'key: value'."""
+def drill(rng: random.Random, split: Split) -> tuple[list[Message], list[Pointer]]:
+    """A list of pairs as the system prompt, then keys asked and answered, mostly as 'key: value'; and where each
+    answer is taken from."""
     values = Values(rng, split)
     keys, makers = key_makers(values), value_makers(values)
     pairs = {rng.choice(keys)(): rng.choice(makers)() for _ in range(rng.randint(*PAIRS))}
     bullet = rng.choice(("- ", "- ", "* ", ""))
-    lines = [f"{bullet}{key}: {value}" for key, value in pairs.items()]
-    messages = [{"role": "system", "content": "\n".join(lines)}]
+    prompt, places = "", {}
+    for key, value in pairs.items():
+        start = len(prompt) + len(bullet)
+        prompt += f"{bullet}{key}: {value}\n"
+        places[key] = Span(0, start, len(prompt) - 1)
+    messages, pointers = [{"role": "system", "content": prompt.rstrip("\n")}], []
     whole = rng.random() < 0.6
     for _ in range(rng.randint(*TURNS)):
         key = rng.choice(list(pairs))
         asked = key + rng.choice(("", "?", "?", " please"))
         messages.append({"role": "user", "content": asked})
         messages.append({"role": "assistant", "content": f"{key}: {pairs[key]}" if whole else pairs[key]})
-    return messages
+        line, reply = places[key], len(messages) - 1
+        source = line if whole else Span(0, line.end - len(pairs[key]), line.end)
+        pointers.append(Pointer(reply, 0, 1, line, source))
+    return messages, pointers

@@ -174,9 +174,9 @@ class Model(nn.Module):
         hidden, middle, looked = self.hidden(ids[:, :-1])
         logits = functional.linear(hidden[learned], self.embedding.weight.to(self.dtype))
         losses = functional.cross_entropy(logits.float(), ids[:, 1:][learned], reduction="none")
-        first = learned & (weight[:, :-1] == 0)
+        counted = [learned & (weight[:, :-1] == 0)] * pointing.COPYING + [learned]
         heads = [
-            pointing.pointed(*self.one_head(looked[layer], head), wanted[:, :-1, index], first)
+            pointing.pointed(*self.one_head(looked[layer], head), wanted[:, :-1, index], counted[index])
             for index, (layer, head) in enumerate(pointing.HEADS)
         ]
         told = about.told(middle, self.about.weight, kinds[:, :-1])

@@ -158,8 +158,8 @@ def follow_up(talk: Talk) -> bool:
     if kind == "payment":
         method = rng.choice([method for method in shared("payment_methods") if method != subject])
         asked = payment_question(talk, method)
-        typed = lower_maybe(talk, method)
-        talk.ask_kind("and_other", (typed,), wrap=False, X=typed)
+        (typed,) = asked.keep
+        talk.ask_kind("and_other", asked.keep, wrap=False, X=typed)
         talk.answer("follow-up", asked.answer, asked.expected, topic=asked.topic, origins=asked.origins)
         return True
     return False

@@ -5,7 +5,7 @@ server that is given `tools` and one that is given the finished prompt see the s
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from recipe.phrases import expand
@@ -16,9 +16,18 @@ from recipe.words import Split, load
 
 HEAD = '# Tools\nTo use one, write <tool_call>{"name": ..., "arguments": {...}}</tool_call>'
 INVENTED_SHARE = 0.45  # of the tools in training
-INVENTED_SLOTS = ("order_number", "email", "city", "product", "date", "code", "phone", "person")
+RENAMED_SHARE = 0.4  # of the others in training get a name that is not theirs
+ALIKE_SHARE = 0.25  # of training's lists: many names begin with one word, so that only their ends tell them apart
+INVENTED_SLOTS = (
+    "order_number", "email", "city", "product", "date", "code", "phone", "person", "address", "country", "size",
+    "quantity", "price", "time",
+)  # fmt: skip
 RESULTS = ("price", "date", "code", "person", "time")
-VERBS = ("get", "check", "set", "create", "book", "find", "start", "cancel", "update", "send", "list", "request", "add")
+VERBS = (
+    "get", "check", "set", "create", "book", "find", "start", "cancel", "update", "send", "list", "request", "add",
+    "edit", "change", "lookup", "fetch", "make", "open", "close", "new", "do", "show", "give", "put", "move", "order",
+    "ask", "report", "plan", "arrange", "query", "search", "submit", "verify", "handle", "run", "save", "stop", "use",
+)  # fmt: skip
 NUMBERS = ("quantity", "rating", "number")  # slots whose values are JSON numbers
 
 
@@ -57,12 +66,29 @@ def labels(split: Split) -> list[str]:
 def draw_tools(values: Values, count: int) -> list[Tool]:
     tools: list[Tool] = []
     entries = [load("tools")[label] for label in values.rng.sample(labels(values.split), count)]
+    training = values.split == "train"
+    first = a_word(values) if training and values.chance(ALIKE_SHARE) else ""
     for entry in entries:
-        invented = values.split == "train" and values.chance(INVENTED_SHARE)
+        invented = training and values.chance(INVENTED_SHARE)
         tool = of_entry(values, invent(values) if invented else entry)
+        if first and values.chance(0.7):
+            tool = replace(tool, name=renamed(tool.name, first))
+        elif training and not invented and values.chance(RENAMED_SHARE):
+            tool = replace(tool, name=renamed(tool.name, a_word(values)))
         if tool.name not in {other.name for other in tools}:
             tools.append(tool)
     return tools
+
+
+def a_word(values: Values) -> str:
+    """Any word to begin a tool's name with."""
+    return values.rng.choice((values.rng.choice(VERBS), values.any_word(), values.any_word(), values.pseudo_word(1)))
+
+
+def renamed(name: str, first: str) -> str:
+    """The name with another first word."""
+    _, joint, rest = name.partition("_")
+    return f"{first}_{rest if joint else name}"
 
 
 def of_entry(values: Values, data: dict[str, Any]) -> Tool:
@@ -86,7 +112,7 @@ def invent(values: Values) -> dict[str, Any]:
         "my husband wants {0}", "is {0} possible today", "we talked about {0} on the phone, now do it",
     )  # fmt: skip
     return {
-        "names": [f"{rng.choice(VERBS)}_{word}", f"{values.any_word()}_{word}", word],
+        "names": [f"{rng.choice(VERBS)}_{word}", f"{values.any_word()}_{word}", f"{word}_{values.any_word()}", word],
         "descriptions": [f"Use this for {topic}.", f"Takes care of {topic}.", f"Everything about {topic}."],
         "parameters": parameters,
         "requests": [wish.format(topic) + with_all for wish in wishes],

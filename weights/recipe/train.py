@@ -33,7 +33,7 @@ CURRICULUM = (
     (0.12, (0.20, 0.02, 0.00, 0.58, 0.20, 0.00, 0.00, 0.00, 0.00)),
     (0.40, (0.04, 0.10, 0.08, 0.24, 0.34, 0.18, 0.00, 0.00, 0.02)),
     (0.80, (0.01, 0.14, 0.10, 0.19, 0.23, 0.15, 0.07, 0.07, 0.04)),
-    (1.00, (0.00, 0.13, 0.09, 0.20, 0.23, 0.14, 0.08, 0.08, 0.05)),
+    (1.00, (0.02, 0.13, 0.12, 0.19, 0.21, 0.13, 0.08, 0.07, 0.05)),
 )
 MUON_RATE, ADAM_RATE = 0.006, 2e-3
 LOWEST_RATE = 0.02
@@ -176,9 +176,9 @@ class Recent:
 
     @property
     def pointing(self) -> str:
-        """The share of replies at whose start each head looked where it should."""
+        """The share of replies at whose start each head looked where it should, and of copied tokens."""
         shares = (right / max(1, count) for right, count in zip(self.right, self.count, strict=True))
-        return " and ".join(f"{share:.1%}" for share in shares)
+        return ", ".join(f"{share:.1%}" for share in shares)
 
     @property
     def about(self) -> str:

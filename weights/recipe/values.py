@@ -11,6 +11,8 @@ from recipe.words import Split, all_words, filler, is_held_out, load, shared, to
 
 LETTERS = "ABCDEFGHKMNPRSTWX"
 UNHEARD_SHARE = 0.3  # of training's products are called something that is no product
+ODD_SHARE = 0.12  # of training's products have numbers, measures or several nouns in their names
+UNITS = ("kg", "g", "litres", "ml", "cm", "m", "pieces", "pack", "inch", "W")
 TOPIC_SHARE = 0.6  # of training's topics are among those that it can ask about in other words
 SLOT = re.compile(r"\{([a-z_]+)(?::(\d+)-(\d+))?\}")
 
@@ -99,7 +101,9 @@ class Values:
         if self.split == "train" and self.chance(UNHEARD_SHARE):
             noun = self.any_word() if self.chance(0.6) else self.pseudo_word()
             adjective = self.any_word().title() if self.chance(0.5) else self.invented_name()
-        if form < 0.3:
+        if self.split == "train" and self.chance(ODD_SHARE):
+            name = self.odd_product(noun, adjective)
+        elif form < 0.3:
             name = f"{self.invented_name()} {noun}"
         elif form < 0.65:
             name = f"{adjective} {noun}"
@@ -111,6 +115,17 @@ class Values:
         if case < 0.45:
             return name
         return name.title() if case < 0.9 else name.lower()
+
+    def odd_product(self, noun: str, adjective: str) -> str:
+        """A product's name as catalogs have them: with a number, a measure or a second noun in it."""
+        rng, invented, number = self.rng, self.invented_name(), self.number(2, 900)
+        other, unit = self.listed("product_nouns"), rng.choice(UNITS)
+        return rng.choice((
+            f"{invented} {number} {noun}", f"{invented} {number} {adjective.lower()} {noun}", f"{noun} {number}",
+            f"{noun}, {number} {unit}", f"{adjective} {noun} ({number} {unit})", f"{number} {unit} {noun}",
+            f"{invented} {noun} and {other}", f"{noun} for {other}", f"{noun}, {number} {unit} {other}",
+            f"{adjective} {other} {noun}",
+        ))  # fmt: skip
 
     def person(self) -> str:
         return self.listed("first_names") if self.chance(0.5) else self.invented_name()
