@@ -67,7 +67,7 @@ def case_of(lever: Lever) -> Case:
 def server(name: str, variables: Variables) -> Peer:
     peer = frontdesk()
     settings = {f"FRONTDESK_{key}": value for key, value in {"TUNE": "off", **variables}.items()}
-    return replace(peer, name=name, environment={**peer.environment, **settings})
+    return replace(peer, name=f"{peer.name} {name} it", environment={**peer.environment, **settings})
 
 
 def compare(lever: Lever, model: Path, case: Case, threads: int, repeat: int) -> dict[str, object]:

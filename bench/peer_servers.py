@@ -179,7 +179,7 @@ def _wait(peer: Peer, process: subprocess.Popen[bytes], url: str, log: Path) -> 
 
 def _ready(peer: Peer, url: str) -> bool:
     """Frontdesk lists its models before they are loaded."""
-    return peer.name != "Frontdesk" or _answers(url + "/readyz")
+    return not peer.name.startswith("Frontdesk") or _answers(url + "/readyz")
 
 
 def _answers(url: str) -> bool:
