@@ -51,12 +51,13 @@ class Setup:
 @dataclass(frozen=True, slots=True)
 class Peer:
     """One server. `command` makes its command line from the setup, a free port and an empty folder; `wanted` are the
-    files that it needs."""
+    files that it needs; `probe` is what it answers with 200 once its model is loaded."""
 
     name: str
     command: Callable[[Setup, int, Path], list[str]]
     wanted: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    probe: str = "/v1/models"
 
     @property
     def missing(self) -> Path | None:
@@ -88,7 +89,7 @@ def frontdesk(flags: tuple[str, ...] = (), program: tuple[str, ...] = ("-m", "fr
         ]
 
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT / "backend")]))
-    return Peer("Frontdesk", command, environment={"PYTHONPATH": path})
+    return Peer("Frontdesk", command, environment={"PYTHONPATH": path}, probe="/readyz")
 
 
 def llama_server(home: Path, name: str = "llama-server -np N", flags: tuple[str, ...] = ()) -> Peer:
@@ -101,7 +102,7 @@ def llama_server(home: Path, name: str = "llama-server -np N", flags: tuple[str,
             *flags,
         ]
 
-    return Peer(name, command, (program,))
+    return Peer(name, command, (program,), probe="/health")
 
 
 def classic_server(home: Path) -> Peer:
@@ -171,15 +172,10 @@ def _wait(peer: Peer, process: subprocess.Popen[bytes], url: str, log: Path) -> 
         if process.poll() is not None:
             last = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
             raise NoPeer(f"{peer.name} ended with code {process.returncode}:\n{last}")
-        if _answers(url + ("/health" if "llama-server" in peer.name else "/v1/models")) and _ready(peer, url):
+        if _answers(url + peer.probe):
             return
         time.sleep(0.1)
     raise NoPeer(f"{peer.name} does not answer after {START_SECONDS} s; its output is in {log}")
-
-
-def _ready(peer: Peer, url: str) -> bool:
-    """Frontdesk lists its models before they are loaded."""
-    return not peer.name.startswith("Frontdesk") or _answers(url + "/readyz")
 
 
 def _answers(url: str) -> bool:

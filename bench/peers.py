@@ -53,7 +53,7 @@ from frontdesk.bench.machine import machine
 from frontdesk.bench.processes import read
 from frontdesk.bench.prompts import Sizes
 from frontdesk.bench.report import Slo, Summary, summarise
-from frontdesk.bench.workloads import plan
+from frontdesk.bench.workloads import DEFAULTS, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "bench" / "models"
@@ -238,7 +238,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="workloads, commas between: raw mixed widget long burst busy quoted")
     parser.add_argument("--without", default="", help=f"servers to leave out, commas between: {EXAMPLE} …")
     parser.add_argument("--streams", default="1,2,3,4,5,6,7,8,10,12,14,16", help="numbers of streams of raw")
-    parser.add_argument("--think", default="12", help="seconds that the widget's visitors think, commas between")
+    usual = f"{DEFAULTS['widget'].think:g}"
+    parser.add_argument("--think", default=usual, help="seconds that the widget's visitors think, commas between")
     parser.add_argument("--repeat", type=int, default=5, help="rounds of each case")
     parser.add_argument("--tries", type=int, default=3, help="rounds of each of llama-server's flags")
     parser.add_argument("--flags", help="llama-server's best, where they are known, as --flags='-kvu': none are tried")

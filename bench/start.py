@@ -43,12 +43,11 @@ class Start:
 
 
 def measure(peer: Peer, setup: Setup, folder: Path) -> Start:
-    probe = "/readyz" if peer.name == "Frontdesk" else "/health"
     begun = time.perf_counter()
     with spawned(peer, setup, folder) as (_, url):
         port = None
         while True:
-            status = _status(url + probe)
+            status = _status(url + peer.probe)
             now = time.perf_counter() - begun
             if status is not None and port is None:
                 port = now

@@ -12,12 +12,11 @@ from tests.chat.talks import item
 
 from frontdesk.chat.service import ChatService
 from frontdesk.chat.summarising import Summariser
-from frontdesk.chat.summary import both_summaries
 from frontdesk.errors import BudgetExceeded, ContextLengthExceeded, InvalidRequest, NotFound
 from frontdesk.generation import Usage
 from frontdesk.messages import Item, Message
 from frontdesk.principal import Limits, Principal
-from frontdesk.store.summaries import put_behind
+from frontdesk.store.summaries import both_summaries, put_behind
 from frontdesk.wire.openai_responses import OpenAIResponses
 
 

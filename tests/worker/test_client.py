@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from frontdesk.errors import EngineDied, EngineFailed, EngineNotReady, ModelLoadFailed
 from frontdesk.worker.client import BACKOFF, STRIKES, EngineClient
-from frontdesk.worker.protocol import Load, SamplingParams, SequenceOutput
+from frontdesk.worker.protocol import Load, SamplingParams
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Asking, Heard
@@ -153,49 +154,47 @@ async def test_abort_is_final(start_engine: StartEngine) -> None:
     assert [len(reply.tokens) for reply in replies[:2]] == heard
 
 
+@contextmanager
+def bugs_shown() -> Iterator[list[str]]:
+    """What asyncio's handler is told meanwhile."""
+    shown: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: shown.append(context["message"]))
+    try:
+        yield shown
+    finally:
+        loop.set_exception_handler(None)
+
+
+def broken(_: object) -> None:
+    raise ValueError("a bug")
+
+
 async def test_a_fault_in_one_reader_harms_no_other(start_engine: StartEngine) -> None:
     """A bug in what is done with one reply's tokens would silence all replies for good."""
     asking = await start_engine()
-    seen: list[dict[str, Any]] = []
     failed: list[Exception] = []
-
-    def broken(_output: SequenceOutput) -> None:
-        raise ValueError("a bug")
-
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _loop, context: seen.append(context))
-    try:
+    with bugs_shown() as shown:
         asking.client.submit(
             prompt(1, 5), sampling=sampled(1), max_tokens=9, stop_tokens=(), top_logprobs=-1, tenant=0,
             on_output=broken, on_failed=failed.append,
         )  # fmt: skip
         assert len((await asking.ask(prompt(2, 5), 9).end()).tokens) == 9
-    finally:
-        loop.set_exception_handler(None)
     assert [type(error) for error in failed] == [EngineFailed]
-    assert [context["message"] for context in seen].count("a reply was broken off") == 1
+    assert shown.count("a reply was broken off") == 1
     assert asking.client.restarts == 0
 
 
 async def test_a_fault_in_what_tells_of_a_fault_harms_no_other(start_engine: StartEngine) -> None:
     """The supervision would end: no engine would be started again, and new requests would wait for ever."""
     asking = await start_engine()
-    seen: list[dict[str, Any]] = []
-
-    def broken(_: object) -> None:
-        raise ValueError("a bug")
-
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _loop, context: seen.append(context))
-    try:
+    with bugs_shown() as shown:
         asking.client.submit(
             prompt(1, 5), sampling=sampled(1), max_tokens=9, stop_tokens=(), top_logprobs=-1, tenant=0,
             on_output=broken, on_failed=broken,
         )  # fmt: skip
         assert len((await asking.ask(prompt(2, 5), 9).end()).tokens) == 9
-    finally:
-        loop.set_exception_handler(None)
-    assert [context["message"] for context in seen].count("a reply was broken off") == 2
+    assert shown.count("a reply was broken off") == 2
     assert len((await asking.ask(prompt(3, 5), 9).end()).tokens) == 9
 
 

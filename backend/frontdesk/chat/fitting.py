@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from frontdesk.chat.context import FIXED, Part, PartKind, Plan, Policy, plan
 from frontdesk.chat.costs import Costs
 from frontdesk.chat.cutting import cut_to_fit
-from frontdesk.chat.summary import both_summaries, summary_message, summary_room, transcript
+from frontdesk.chat.summary import summary_message, summary_room, transcript
 from frontdesk.chat.template import ChatTemplate
 from frontdesk.chat.turns import for_model, joined, messages_of, number_turns, with_partners
 from frontdesk.errors import ContextLengthExceeded, InvalidRequest
 from frontdesk.generation import ContextReport
 from frontdesk.messages import Item, Message
+from frontdesk.store.summaries import both_summaries
 
 KINDS: tuple[PartKind, ...] = ("system", "pinned", "summary", "history", "input")
 

@@ -25,7 +25,6 @@ from frontdesk.chat.spending import Paying
 from frontdesk.chat.summary import (
     SummaryTask,
     answer_room,
-    both_summaries,
     smallest_question,
     summary_item,
     summary_task,
@@ -37,6 +36,7 @@ from frontdesk.generation import Failed, Finished, GenerationRequest, Turn, Usag
 from frontdesk.messages import Item
 from frontdesk.principal import Principal
 from frontdesk.store.store import Store
+from frontdesk.store.summaries import both_summaries
 from frontdesk.wire._format import Call
 
 PERSONA = "summary"

@@ -112,14 +112,6 @@ def summary_item(task: SummaryTask, answer: str, created: int) -> Item | None:
     return Item(item_id("summary"), "summary", Message("system", text), created=created, covers=task.covers)
 
 
-def both_summaries(first: Item, second: Item, pinned: Collection[str] = ()) -> Item:
-    """One that stands for all that both stand for, each sentence but once. It does not count as standing for what is
-    `pinned`, or it would be made anew without the one that has no items to make it of."""
-    text = each_once(f"{first.message.content}\n{second.message.content}")
-    covers = tuple(id for id in (*first.covers, *second.covers) if id not in pinned)
-    return replace(first, id=item_id("summary"), message=Message("system", text), covers=covers)
-
-
 def smallest_question(persona: str) -> tuple[Message, ...]:
     """The least that the model is ever asked: about a message of which all but the mark is cut out."""
     return Message("system", persona), Message("user", MARK)

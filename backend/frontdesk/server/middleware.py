@@ -10,6 +10,7 @@ import http
 import re
 import secrets
 import time
+from ipaddress import ip_address
 
 import msgspec
 import structlog
@@ -30,7 +31,6 @@ SECURITY_HEADERS = {
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
-LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1", re.IGNORECASE)  # an address cannot be made to mean another
 READING = {"GET", "HEAD", "OPTIONS"}
 PASSED_ON = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")  # what proxies say of a request
 UNANSWERED = 499  # the client went away before there was an answer
@@ -199,8 +199,11 @@ def calls_loopback(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is the machine's own."""
-    return LOOPBACK.fullmatch(host) is not None
+    """Whether an address to listen on is the machine's own. Of names only one is: others can be made to mean it."""
+    try:
+        return host.lower() == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 async def deny(error: FrontdeskError, scope: Scope, receive: Receive, send: Send) -> None:

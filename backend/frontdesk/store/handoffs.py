@@ -37,7 +37,7 @@ class Handoffs:
         def ask(connection: sa.Connection) -> HandoffRecord:
             hold(connection, owner, record.conversation)
             touch(connection, record.conversation, record.created)
-            if (there := _open_of(connection, record.conversation)) is None:
+            if (there := _open_among(_all_of(connection, record.conversation))) is None:
                 connection.execute(sa.insert(handoffs), handoff_row(record))
                 return record
             contact, message = record.contact or there.contact, record.message or there.message
@@ -56,7 +56,7 @@ class Handoffs:
             if connection.scalar(mine) is None:
                 return None
             there = _all_of(connection, conversation)
-            return next((one for one in there if one.state == "open"), there[0] if there else None)
+            return _open_among(there) or next(iter(there), None)
 
         return await self._database.read(read)
 
@@ -89,7 +89,7 @@ class Handoffs:
             connection.execute(  # as `ask` does: both look for an open one first
                 sa.select(conversations.c.number).where(conversations.c.id == conversation).with_for_update()
             )
-            if state == "open" and (other := _open_of(connection, conversation, besides=id)) is not None:
+            if state == "open" and (other := _open_among(_all_of(connection, conversation), besides=id)):
                 raise Conflict(f"hand-off {other.id!r} of the same conversation is open", param="state")
             changed = sa.update(handoffs).where(handoffs.c.id == id).values(state=state).returning(handoffs)
             row = connection.execute(changed).mappings().one_or_none()  # it may have been deleted meanwhile
@@ -98,9 +98,8 @@ class Handoffs:
         return await self._writer.run(settle)
 
 
-def _open_of(connection: sa.Connection, conversation: str, *, besides: str | None = None) -> HandoffRecord | None:
+def _open_among(there: Sequence[HandoffRecord], besides: str | None = None) -> HandoffRecord | None:
     """It need not be the newest: an older one too can be opened again."""
-    there = _all_of(connection, conversation)
     return next((one for one in there if one.state == "open" and one.id != besides), None)
 
 
