@@ -167,7 +167,7 @@ def bugs_shown() -> Iterator[list[str]]:
 
 
 def broken(_: object) -> None:
-    raise ValueError("a bug")
+    raise RuntimeError("a bug")
 
 
 async def test_a_fault_in_one_reader_harms_no_other(start_engine: StartEngine) -> None:
@@ -196,6 +196,19 @@ async def test_a_fault_in_what_tells_of_a_fault_harms_no_other(start_engine: Sta
         assert len((await asking.ask(prompt(2, 5), 9).end()).tokens) == 9
     assert shown.count("a reply was broken off") == 2
     assert len((await asking.ask(prompt(3, 5), 9).end()).tokens) == 9
+
+
+async def test_after_a_fault_in_the_supervision_nobody_waits(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No engine would ever be started again, and every later request would wait for ever instead of being refused."""
+    asking = await start_engine()
+    monkeypatch.setattr(asking.client, "_deliver", broken)
+    with bugs_shown() as shown:
+        assert isinstance((await asking.ask(prompt(1, 5), 9).end()).error, EngineDied)
+        assert isinstance((await asking.ask(prompt(2, 5), 9).end()).error, EngineDied)
+    assert len(shown) == 1
+    assert not asking.client.alive
 
 
 async def test_as_many_replies_as_there_are_sequences(start_engine: StartEngine) -> None:

@@ -85,7 +85,7 @@ class EngineClient:
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._closing = False
+        self._over: FrontdeskError | None = None  # why nothing is begun any more
         self.ready: Ready | None = None
         self.stats: StepStats | None = None
         self.restarts = 0
@@ -138,9 +138,8 @@ class EngineClient:
             self._suspects.append(id)
         else:
             self._send(message)
-        if self._closing:  # nobody else would tell it
-            error = EngineNotReady("the server is shutting down")
-            asyncio.get_running_loop().call_soon(self._fail, id, error)
+        if self._over:  # nobody else would tell it
+            asyncio.get_running_loop().call_soon(self._fail, id, self._over)
         return id
 
     def abort(self, id: int) -> None:
@@ -167,7 +166,7 @@ class EngineClient:
 
     async def close(self) -> None:
         """Stop the engine. Open replies fail with `EngineNotReady`."""
-        self._closing = True
+        self._over = EngineNotReady("the server is shutting down")
         if self._supervisor:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
@@ -176,7 +175,7 @@ class EngineClient:
         self._hang_up()
         await self._reap()
         for id in list(self._requests):
-            self._fail(id, EngineNotReady("the server is shutting down"))
+            self._fail(id, self._over)
 
     async def _let_go(self) -> None:
         """Give the engine time to put its conversations on the shelf."""
@@ -221,7 +220,8 @@ class EngineClient:
         except Exception as error:
             self._report(error)
             self._hang_up()
-            self._fail_all("the engine's supervision failed")
+            self._over = EngineDied("the engine's supervision failed")
+            self._fail_all(self._over.message)
 
     async def _bury(self) -> None:
         """The engine is dead: note who might have done it."""
