@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frontdesk.errors import ConfigError, FrontdeskError, ModelLoadFailed
-from frontdesk.fleet.gguf import read_metadata
+from frontdesk.fleet.gguf import fingerprint, forget_metadata, read_metadata
 
 
 def test_reads_what_the_reference_reads(shipped: Path) -> None:
@@ -86,8 +86,36 @@ def test_mutated_files_raise_only_what_is_declared(shipped: Path, tmp_path: Path
         content[at : at + 8] = data.draw(st.binary(min_size=1, max_size=12))
     path = tmp_path / "mutant.gguf"
     path.write_bytes(content[: data.draw(st.integers(0, 4096))])
+    forget_metadata()  # files written within one tick of the clock look alike
     with suppress(FrontdeskError):
         read_metadata(path)
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start would read a large vocabulary five times, or serve a replaced file with what the former one said; a
+    caller that changes a list would change it for all."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(_header(1) + _string("names") + struct.pack("<IIQ", 9, 8, 1) + _string("one"))
+    first, mark = read_metadata(path), fingerprint(path)
+    assert first == {"names": ["one"]}
+    with monkeypatch.context() as patch:
+        patch.setattr("frontdesk.fleet.gguf._Reader", None)
+        again = read_metadata(path)
+        assert isinstance(again["names"], list)
+        again["names"].append("mine")
+        assert read_metadata(path) == first
+    path.write_bytes(_header(1) + _string("names") + struct.pack("<IIQ", 9, 8, 1) + _string("three"))
+    assert read_metadata(path) == {"names": ["three"]}
+    assert fingerprint(path) != mark
+
+
+def test_the_fingerprint_is_of_the_metadata_alone(tmp_path: Path) -> None:
+    """What is remembered of a vocabulary would be looked up under another's name, or anew for every quantization."""
+    head = _header(1) + _string("name") + struct.pack("<I", 8)
+    for name, content in {"a": b"one", "b": b"one, other weights", "c": b"two"}.items():
+        (tmp_path / name).write_bytes(head + _string(content[:3].decode()) + content)
+    marks = [fingerprint(tmp_path / name) for name in "abc"]
+    assert marks[0] == marks[1] != marks[2]
 
 
 def test_a_large_vocabulary_is_read_fast(tmp_path: Path) -> None:

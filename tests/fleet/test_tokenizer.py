@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from frontdesk.errors import InvalidRequest, ModelLoadFailed
 from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.pretokenizers import PATTERNS, SAMPLE
-from frontdesk.fleet.tokenizer import LlamaTokenizer, Tokenizer, open_tokenizer
+from frontdesk.fleet.tokenizer import LlamaTokenizer, Tokenizer, open_tokenizer, recalled_tokenizer
+from frontdesk.fleet.vocabulary import KEPT, VocabularyFolder
 from frontdesk.llamacpp.vocab import Vocab
 
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "frontdesk-small-q8_0.gguf"
@@ -108,6 +110,46 @@ def test_a_difference_switches_tiktoken_off(vocab_file: Callable[..., Path], mon
     """A family whose regex changes in llama.cpp would be counted wrongly for ever."""
     monkeypatch.setitem(PATTERNS, "qwen2", r"\s+|\S")
     assert open_tokenizer(vocab_file()).kind == "llama.cpp"
+
+
+def test_what_was_found_out_is_remembered(
+    vocab_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every start would ask llama.cpp about each token anew, or count by what another vocabulary was like."""
+    path, folder = vocab_file(tokens=[("<think>", 4)]), VocabularyFolder(tmp_path / "state" / "vocabularies")
+    assert recalled_tokenizer(path, folder) is None
+    fresh = open_tokenizer(path, folder)
+    monkeypatch.setattr("frontdesk.fleet.tokenizer.Vocab", None)  # llama.cpp is not asked
+    again = recalled_tokenizer(path, folder)
+    assert again is not None
+    assert all(again.encode(text) == fresh.encode(text) for text in (*SAMPLE, "a <think>b<|im_end|>"))
+    assert [again.token_bytes(id) for id in range(SIZE + 2)] == [fresh.token_bytes(id) for id in range(SIZE + 2)]
+    for name in ("kind", "special", "bos", "eos", "add_bos", "eog", "n_vocab"):
+        assert getattr(again, name) == getattr(fresh, name), name
+    assert recalled_tokenizer(vocab_file(tokens=[("<thing>", 4)]), folder) is None
+
+
+def test_a_spoilt_memory_of_a_vocabulary_counts_as_none(vocab_file: Callable[..., Path], tmp_path: Path) -> None:
+    """A full disk or a crash would keep a model from ever opening again."""
+    path, folder = vocab_file(), VocabularyFolder(tmp_path / "vocabularies")
+    open_tokenizer(path, folder)
+    file = folder.file(path)
+    file.write_bytes(file.read_bytes()[:-10])
+    assert recalled_tokenizer(path, folder) is None
+    nowhere = VocabularyFolder(path / "vocabularies")  # below a file: nothing can be written
+    assert open_tokenizer(path, nowhere).kind == "tiktoken"
+    assert recalled_tokenizer(path, nowhere) is None
+
+
+def test_only_the_last_vocabularies_are_kept(vocab_file: Callable[..., Path], tmp_path: Path) -> None:
+    """The folder would grow by megabytes with every model that was ever tried."""
+    folder, paths = VocabularyFolder(tmp_path / "vocabularies"), []
+    for number in range(KEPT + 2):
+        path = vocab_file(tokens=[(f"<{number}>", 4)]).rename(tmp_path / f"{number}.gguf")
+        open_tokenizer(path, folder)
+        os.utime(folder.file(path), (number, number))
+        paths.append(path)
+    assert [folder.recall(path) is not None for path in paths] == [False, False, *[True] * KEPT]
 
 
 def test_user_defined_tokens_match_in_text_longest_first(vocab_file: Callable[..., Path]) -> None:

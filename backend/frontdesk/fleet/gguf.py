@@ -1,13 +1,16 @@
 """Reads the key/value part of a GGUF file: what a model says about itself, without its weights.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little endian. Nothing is
-allocated before the file is known to be long enough for it, so that a hostile length costs nothing. Knows nothing of
-what the keys mean.
+allocated before the file is known to be long enough for it, so that a hostile length costs nothing. What was read last
+is remembered until `forget_metadata`, since a start asks five times for what takes a tenth of a second with a large
+vocabulary. Knows nothing of what the keys mean.
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -35,13 +38,59 @@ def read_metadata(path: Path | str) -> dict[str, Value]:
     Raises `ConfigError` when the file cannot be read, `ModelLoadFailed` when it is not a whole, well-formed GGUF.
     Text that is not UTF-8 is kept with U+FFFD in place of the bad bytes, as only keys must be exact.
     """
+    pairs = _parsed(Path(path)).pairs
+    return {key: value.copy() if isinstance(value, list) else value for key, value in pairs.items()}
+
+
+def fingerprint(path: Path | str) -> str:
+    """The SHA-256 of everything up to the end of the key/value pairs, as hex: files with the same have equal metadata.
+
+    Raises as `read_metadata` does.
+    """
     path = Path(path)
+    end = _parsed(path).end
     try:
-        size = path.stat().st_size
-        with path.open("rb", buffering=1 << 20) as file:
-            return _Reader(file, size, path).pairs()
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(end)).hexdigest()
     except OSError as error:
-        raise ConfigError(f"cannot read the model file {path}: {error.strerror or error}") from None
+        raise _unreadable(path, error) from None
+
+
+def forget_metadata() -> None:
+    """Free what is remembered: some 25 MB for 150,000 tokens."""
+    global _last
+    _last = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """`state` tells one content of a file from another; `end` is the size in bytes of the header and the pairs."""
+
+    state: tuple[object, ...]
+    pairs: dict[str, Value]
+    end: int
+
+
+_last: _Parsed | None = None
+
+
+def _parsed(path: Path) -> _Parsed:
+    global _last
+    try:
+        found = path.stat()
+        state = (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if (last := _last) is not None and last.state == state:
+            return last
+        with path.open("rb", buffering=1 << 20) as file:
+            pairs = _Reader(file, found.st_size, path).pairs()
+            _last = last = _Parsed(state, pairs, file.tell())
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return last
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot read the model file {path}: {error.strerror or error}")
 
 
 class _Reader:

@@ -1,6 +1,7 @@
 """Which models run here, each with its tokenizer and its engine. One model; callers ask by name.
 
-Starting a model: open the engine process first (a hostile file kills that process, not this one), then the tokenizer.
+Starting a model: open the engine process first (a hostile file kills that process, not this one), then the tokenizer,
+unless an earlier start has left all that is to be known of the vocabulary.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from frontdesk.config import engine_environment
+from frontdesk.config import engine_environment, state_folder
 from frontdesk.errors import EngineNotReady, ModelNotFound
-from frontdesk.fleet.gguf import read_metadata
+from frontdesk.fleet.gguf import forget_metadata, read_metadata
 from frontdesk.fleet.registry import ModelCard
-from frontdesk.fleet.tokenizer import Tokenizer, open_tokenizer
+from frontdesk.fleet.tokenizer import Tokenizer, open_tokenizer, recalled_tokenizer
+from frontdesk.fleet.vocabulary import VocabularyFolder
 from frontdesk.worker.client import EngineClient
 from frontdesk.worker.protocol import Load
 
@@ -61,12 +63,18 @@ class Pool:
         Raises `ModelLoadFailed` with llama.cpp's reason.
         """
         card = self.cards[0]
+        folder = VocabularyFolder(state_folder() / "vocabularies")
+        recalling = asyncio.create_task(asyncio.to_thread(recalled_tokenizer, card.path, folder))
         engine = EngineClient(load, engine_environment(load.spin))
-        await engine.start(on_progress)
         try:
-            metadata = await asyncio.to_thread(read_metadata, card.path)
-            tokenizer = await asyncio.to_thread(open_tokenizer, card.path)
-            source = metadata.get("tokenizer.chat_template")
+            await engine.start(on_progress)
+        except BaseException:
+            recalling.cancel()
+            raise
+        try:
+            tokenizer = await recalling or await asyncio.to_thread(open_tokenizer, card.path, folder)
+            source = (await asyncio.to_thread(read_metadata, card.path)).get("tokenizer.chat_template")
+            forget_metadata()
             backend = Backend(card, tokenizer, source if isinstance(source, str) else CHATML, engine)
             if prepare is not None:
                 await prepare(backend)

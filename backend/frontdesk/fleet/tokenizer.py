@@ -2,7 +2,7 @@
 
 Two implementations of one protocol. tiktoken, built from the GGUF's own vocabulary (never from the network), about
 three times as fast, for byte-level BPE with a known pre-tokenizer; it is compared with llama.cpp when a model is opened
-and dropped on any difference. Otherwise llama.cpp's vocab-only load, which is exact by definition.
+for the first time and dropped on any difference. Otherwise llama.cpp's vocab-only load, which is exact by definition.
 Knows no chat template: which control tokens a prompt holds is decided in `chat/template`.
 """
 
@@ -10,17 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
+import structlog
 import tiktoken
 
 from frontdesk.errors import InvalidRequest
 from frontdesk.fleet.gguf import Value, read_metadata
 from frontdesk.fleet.literals import Literals
 from frontdesk.fleet.pretokenizers import CONTROL, PATTERNS, SAMPLE, WHOLE_WORDS, byte_alphabet
+from frontdesk.fleet.vocabulary import Known, VocabularyFolder
 from frontdesk.llamacpp.vocab import Vocab, VocabFacts
 
 Kind = Literal["tiktoken", "llama.cpp"]
+PRE: Final = "tokenizer.ggml.pre"
+
+log = structlog.stdlib.get_logger("frontdesk.fleet")
 
 
 class Tokenizer(Protocol):
@@ -58,21 +63,33 @@ class Tokenizer(Protocol):
         ...
 
 
-def open_tokenizer(path: Path | str) -> Tokenizer:
-    """The tokenizer of a GGUF file; `kind` says which implementation it is.
+def open_tokenizer(path: Path | str, folder: VocabularyFolder | None = None) -> Tokenizer:
+    """The tokenizer of a GGUF file; `kind` says which implementation it is. `folder` keeps what is found out.
 
     Raises `ModelLoadFailed` or `ConfigError` for an unusable file.
     """
     metadata = read_metadata(path)
     vocab = Vocab(path)
     reference = LlamaTokenizer(vocab, metadata)
-    if (fast := _tiktoken(metadata, reference.facts)) is None:
+    if (ids := _ranked(metadata, reference.facts)) is None:
         return reference
-    candidate = TiktokenTokenizer(reference.facts, reference.special, *fast)
+    known = Known(pre=str(metadata[PRE]), facts=reference.facts, special=dict(reference.special), ids=ids)
+    candidate = TiktokenTokenizer(known)
     if not agree(candidate, reference):
         return reference
     vocab.close()
+    if folder is not None and not folder.keep(path, known):
+        log.info("what was found out about the vocabulary cannot be remembered")
     return candidate
+
+
+def recalled_tokenizer(path: Path | str, folder: VocabularyFolder) -> Tokenizer | None:
+    """The tokenizer of a file that an earlier start has opened, without a word of llama.cpp; None if none has.
+
+    Raises as `read_metadata` does.
+    """
+    known = folder.recall(path)
+    return TiktokenTokenizer(known) if known is not None and known.pre in PATTERNS else None
 
 
 def agree(candidate: Tokenizer, reference: Tokenizer) -> bool:
@@ -105,14 +122,17 @@ class TiktokenTokenizer(_Table):
 
     kind: Kind = "tiktoken"
 
-    def __init__(
-        self, facts: VocabFacts, special: Mapping[str, int], encoding: tiktoken.Encoding, ids: list[int]
-    ) -> None:
-        super().__init__(facts, special)
-        self._encoding = encoding
-        self._ids = ids
+    def __init__(self, known: Known) -> None:
+        facts = known.facts
+        super().__init__(facts, known.special)
+        ranks: dict[bytes, int] = {}
+        for rank, id in enumerate(known.ids):
+            ranks.setdefault(facts.pieces[id], rank)
+        pattern = PATTERNS[known.pre]
+        self._encoding = tiktoken.Encoding("gguf", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+        self._ids = known.ids
         # User-defined tokens match in ordinary text too (llama.cpp, Hugging Face), longest first, before the regex.
-        hidden = frozenset(special.values())
+        hidden = frozenset(known.special.values())
         self._literals = Literals({text: id for text, id in facts.user_defined.items() if id not in hidden})
 
     def encode(self, text: str) -> list[int]:
@@ -188,11 +208,10 @@ def _control_tokens(facts: VocabFacts, metadata: Mapping[str, Value]) -> dict[st
     return special
 
 
-def _tiktoken(metadata: Mapping[str, Value], facts: VocabFacts) -> tuple[tiktoken.Encoding, list[int]] | None:
-    """An encoding with its table from rank to id, or None where the vocabulary is not one that tiktoken can hold."""
-    pattern = PATTERNS.get(str(metadata.get("tokenizer.ggml.pre")))
+def _ranked(metadata: Mapping[str, Value], facts: VocabFacts) -> list[int] | None:
+    """The ids in the order of tiktoken's ranks, or None where the vocabulary is not one that tiktoken can hold."""
     tokens, merges = metadata.get("tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.merges")
-    if metadata.get("tokenizer.ggml.model") != "gpt2" or pattern is None:
+    if metadata.get("tokenizer.ggml.model") != "gpt2" or str(metadata.get(PRE)) not in PATTERNS:
         return None
     if not isinstance(tokens, list) or not isinstance(merges, list) or len(tokens) != len(facts.pieces):
         return None
@@ -200,12 +219,10 @@ def _tiktoken(metadata: Mapping[str, Value], facts: VocabFacts) -> tuple[tiktoke
     by_text = {str(text): id for id, text in enumerate(tokens) if facts.pieces[id] and id not in outside}
     names = [character for character, _ in byte_alphabet()]
     names += ["".join(str(merge).split(" ", 1)) if merge else "" for merge in merges]
-    if metadata["tokenizer.ggml.pre"] in WHOLE_WORDS:
+    if metadata[PRE] in WHOLE_WORDS:
         names += [str(text) for text in tokens]  # whole words are looked up before merging: they need no merge
     ids = [by_text[name] for name in dict.fromkeys(names) if name in by_text]
-    ranks: dict[bytes, int] = {}
-    for rank, id in enumerate(ids):
-        ranks.setdefault(facts.pieces[id], rank)
-    if any(bytes([byte]) not in ranks for byte in range(256)):
+    ranked = {facts.pieces[id] for id in ids}
+    if any(bytes([byte]) not in ranked for byte in range(256)):
         return None  # llama.cpp drops such bytes, tiktoken panics
-    return tiktoken.Encoding("gguf", pat_str=pattern, mergeable_ranks=ranks, special_tokens={}), ids
+    return ids

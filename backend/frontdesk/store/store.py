@@ -13,7 +13,6 @@ from frontdesk.store.handoffs import Handoffs
 from frontdesk.store.journal import Journal
 from frontdesk.store.keys import Keys, Secrets
 from frontdesk.store.ledger import Ledger
-from frontdesk.store.postgres import PostgresDatabase
 from frontdesk.store.responses import Idempotencies, Responses
 from frontdesk.store.retention import sweep
 from frontdesk.store.sqlite import SqliteDatabase
@@ -67,4 +66,7 @@ async def open_store(place: str, *, exclusive: bool = True) -> Store:
         return Store(await SqliteDatabase.open(place, exclusive=exclusive))
     if scheme not in ("postgresql", "postgres"):
         raise ConfigError(f"{scheme}:// is no database; write a path, memory, or postgresql://user:password@host/name")
+    # Imported late: its driver takes a tenth of the time in which the package is imported, and few need it.
+    from frontdesk.store.postgres import PostgresDatabase
+
     return Store(await PostgresDatabase.open(place, exclusive=exclusive))
