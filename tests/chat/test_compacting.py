@@ -199,7 +199,7 @@ async def summed_up(service: ChatService) -> str:
     id = await short_talk(service)
     covers = tuple(f"msg_{i:032x}" for i in range(2))
     summary = Item("cmp_" + "0" * 32, "summary", Message("system", "Dana likes tea."), covers=covers)
-    await service.store.conversations.replace_summary("dana", id, summary)
+    await service.store.conversations.replace_summary("dana", id, None, summary)
     return id
 
 

@@ -12,6 +12,7 @@ from tests.chat.talks import item
 from frontdesk.chat.reply import Reply
 from frontdesk.chat.service import ChatService
 from frontdesk.errors import InvalidRequest
+from frontdesk.messages import item_id
 from frontdesk.principal import Limits
 
 PIN = "msg_" + "1" * 32
@@ -59,8 +60,11 @@ async def test_a_fork_knows_no_summary_of_what_came_later(open_service: Open) ->
     left = origin.order.report.dropped
 
     async def summed_up(*covers: str) -> int:
-        summary = item("cmp_" + "3" * 32, "system", "Dana asks about Saturdays.", covers=covers)
-        await service.store.conversations.replace_summary("dana", CONVERSATION, replace(summary, kind="summary"))
+        summary = item(item_id("summary"), "system", "Dana asks about Saturdays.", covers=covers)
+        (first, *_) = await service.store.conversations.all_items("dana", CONVERSATION)
+        former = first if first.kind == "summary" else None
+        summary = replace(summary, kind="summary")
+        assert await service.store.conversations.replace_summary("dana", CONVERSATION, former, summary)
         return dict((await answered(service, fork(origin))).order.report.parts)["summary"]
 
     assert await summed_up(*left) > 0

@@ -291,7 +291,7 @@ async def test_summary_of_a_conversation_is_shown(house: House) -> None:
         made = await client.conversations.create(items=[user("Hi")])
         (said,) = (await client.conversations.items.list(made.id)).data
         summary = Item(item_id("summary"), "summary", Message("system", "A greeting."), covers=(str(said.id),))
-        await house.store.conversations.replace_summary("", made.id, summary)
+        await house.store.conversations.replace_summary("", made.id, None, summary)
         listed: list[Any] = (await client.conversations.items.list(made.id, order="asc")).data
         assert [item.type for item in listed] == ["compaction", "message"]
         assert listed[0].to_dict()["covers"] == [said.id]

@@ -70,7 +70,7 @@ async def test_a_summary_that_a_turn_brings_stands_behind_the_conversations_own(
     assert kept[0].id not in (own.id, brought.id)
     assert len(await store.conversations.all_items(OWNER, record.id)) == 1 + 3 + 2 * 2
     new = summary("New.", later.id)
-    await store.conversations.replace_summary(OWNER, record.id, new)
+    await store.conversations.replace_summary(OWNER, record.id, kept[0], new)
     assert (await store.conversations.all_items(OWNER, record.id))[0] == new
 
 

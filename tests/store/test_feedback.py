@@ -114,7 +114,7 @@ async def test_the_operator_reads_it_with_question_answer_and_model(store: Store
 async def test_the_question_is_the_one_before_the_answer(store: Store) -> None:
     """Every answer would be shown under the first or the last question of its conversation, or under a tool's words."""
     record, items = await talk(store, "one?", "one.", "two?", "two.", "three?", "three.")
-    await store.conversations.replace_summary(OWNER, record.id, making.summary("before", items[0].id))
+    await store.conversations.replace_summary(OWNER, record.id, None, making.summary("before", items[0].id))
     for item in items[1::2]:
         await store.feedback.put(OWNER, thought(record.id, item.id))
     await store.conversations.add_items(OWNER, record.id, [*making.calls(), last := said("looked up.", "assistant")])

@@ -56,12 +56,26 @@ async def test_one_summary_stands_in_front(store: Store) -> None:
     """Summaries would pile up, or stand behind the turns that follow what they cover."""
     record, turns = conversation(), [said("one"), said("two")]
     await store.conversations.create(record, turns)
+    newest = None
     for text in ("first summary", "second summary"):
-        newest = summary(text, turns[0].id)
-        await store.conversations.replace_summary(OWNER, record.id, newest)
+        former, newest = newest, summary(text, turns[0].id)
+        assert await store.conversations.replace_summary(OWNER, record.id, former, newest)
         assert await store.conversations.all_items(OWNER, record.id) == [newest, *turns]
     with pytest.raises(NotFound):
-        await store.conversations.replace_summary(OWNER, "conv_no", newest)
+        await store.conversations.replace_summary(OWNER, "conv_no", None, newest)
+
+
+async def test_a_summary_replaces_none_that_it_does_not_know(store: Store) -> None:
+    """One begun in idle time would put out what a turn has brought along meanwhile, or tell what was deleted."""
+    record, turns = conversation(), [said("one"), said("two")]
+    await store.conversations.create(record, turns)
+    brought, begun_before = summary("brought along", turns[0].id), summary("begun before", turns[0].id)
+    assert await store.conversations.replace_summary(OWNER, record.id, None, brought)
+    assert not await store.conversations.replace_summary(OWNER, record.id, None, begun_before)
+    assert not await store.conversations.replace_summary(OWNER, record.id, begun_before, summary("on", turns[1].id))
+    await store.conversations.delete_item(OWNER, record.id, turns[1].id)
+    assert not await store.conversations.replace_summary(OWNER, record.id, brought, summary("of both", turns[1].id))
+    assert await store.conversations.all_items(OWNER, record.id) == [brought, turns[0]]
 
 
 async def test_a_response_comes_back(store: Store) -> None:

@@ -134,9 +134,10 @@ class Summariser:
             usage = Usage(usage.prompt + spent.prompt, usage.cached + spent.cached, usage.completion + spent.completion)
             if (new := summary_item(task, text, int(time.time()))) is None:
                 break
-            summary = new
+            former, summary = summary, new
             if keeper is not None:
-                await self._store.conversations.replace_summary(principal.owner, keeper, summary)
+                kept = await self._store.conversations.replace_summary(principal.owner, keeper, former, summary)
+                keeper = keeper if kept else None
         if summary and given:
             summary = both_summaries(summary, given, pinned)
         if summary is None and paying.requests:
@@ -211,7 +212,7 @@ class Summariser:
         text, _ = await self._ask(task, principal, Paying(conversation, history.limits, requests=0))
         if (item := summary_item(task, text, int(time.time()))) is None:
             return False
-        await self._store.conversations.replace_summary(principal.owner, conversation, item)
+        await self._store.conversations.replace_summary(principal.owner, conversation, history.summary, item)
         return True
 
     async def _task(

@@ -190,20 +190,26 @@ class Conversations:
 
         return await self._writer.run(delete, scrub=True)
 
-    async def replace_summary(self, owner: str, id: str, item: Item) -> None:
-        """Put the conversation's summary, in place of the one before. Raises `NotFound` without the conversation.
+    async def replace_summary(self, owner: str, id: str, former: Item | None, item: Item) -> bool:
+        """Put the conversation's summary in place of the former one, which it goes on from. Raises `NotFound` without
+        the conversation.
 
-        One that covers what was deleted while it was being written is not kept: it repeats that.
+        Whether it is kept: not if another summary has come while it was being written, for what that says would be
+        lost, and not if it covers what was deleted meanwhile, for it repeats that.
         """
 
-        def replace(connection: sa.Connection) -> None:
+        def replace(connection: sa.Connection) -> bool:
             hold(connection, owner, id)
-            there = connection.scalars(sa.select(items.c.id).where(items.c.conversation == id))
-            if set(item.covers) <= set(there):
-                append_items(connection, id, [item])
-                touch(connection, id, int(time.time()))
+            found = sa.select(items.c.id, items.c.position).where(items.c.conversation == id)
+            there = {row.id: row.position for row in connection.execute(found)}
+            own = next((id for id, position in there.items() if position == SUMMARY_POSITION), None)
+            if own != (former.id if former else None) or not there.keys() >= set(item.covers):
+                return False
+            append_items(connection, id, [item])
+            touch(connection, id, int(time.time()))
+            return True
 
-        await self._writer.run(replace)
+        return await self._writer.run(replace)
 
 
 # --- inside a transaction; `responses` uses them too ------------------------------------------------------------------
