@@ -52,9 +52,10 @@ def typed_product(talk: Talk, name: str) -> str:
     """What a customer calls a product: its name, or its last words (in training also its first ones) where those
     single it out."""
     parts = name.split()
-    if len(parts) > 1 and talk.values.chance(0.3):
+    training = talk.split == "train"
+    if len(parts) > 1 and talk.values.chance(0.4 if training else 0.3):
         count = talk.rng.randint(1, len(parts) - 1)
-        first = talk.split == "train" and talk.values.chance(0.5)
+        first = training and talk.values.chance(0.5)
         short = " ".join(parts[:count] if first else parts[-count:])
         if sum(short.lower() in other.lower() for other in talk.world.products) == 1:
             return lower_maybe(talk, short)
@@ -95,13 +96,24 @@ def topic_question(talk: Talk, topic: str) -> str:
     return question(talk.rng, talk.split, "topic", T=topic)
 
 
-def product_answer(talk: Talk, name: str, kind: str) -> tuple[str, str]:
-    """The answer and its value; `kind` is product_price, product_stock or product_sold."""
+def product_answer(talk: Talk, name: str, kind: str) -> tuple[str, str, tuple[Origin, ...]]:
+    """The answer, its value, and what both are taken from, in the answer's order; `kind` is product_price,
+    product_stock or product_sold."""
     product = talk.world.products[name]
     value = product.stock if kind == "product_stock" else product.price
-    return reply(
-        talk.rng, "product_left" if value[0].isdigit() and kind == "product_stock" else kind, P=name, V=value
-    ), value
+    counted = value[0].isdigit() and kind == "product_stock"
+    origins = named("product", name, value)
+    answer = reply(talk.rng, "product_left" if counted else kind, P=name, V=value)
+    return answer, value, origins[::-1] if counted else origins
+
+
+def shipping_answer(talk: Talk, item: Shipping, kind: str) -> tuple[str, str]:
+    """The answer and its value; `kind` is shipping_time or shipping_cost."""
+    if kind == "shipping_time":
+        value, words = item.time, kind if item.time[0].isdigit() else "shipping_day"
+    else:
+        value, words = item.cost, "shipping_free" if item.cost == "free" else kind
+    return reply(talk.rng, words, M=item.method, V=value), value
 
 
 def named(kind: str, name: str, *values: str) -> tuple[Origin, ...]:
@@ -113,10 +125,10 @@ def ask_product(talk: Talk) -> Asked:
     name = talk.rng.choice(list(talk.world.products))
     kind = talk.rng.choice(("product_price", "product_price", "product_stock", "product_sold"))
     typed = typed_product(talk, name)
-    answer, value = product_answer(talk, name, kind)
+    answer, value, origins = product_answer(talk, name, kind)
     asked, what = question(talk.rng, talk.split, kind, P=typed), "stock" if kind == "product_stock" else "price"
     short = None if kind == "product_sold" else value
-    about, origins = f"the {what} of the {name}", named("product", name, value)
+    about = f"the {what} of the {name}"
     return Asked(asked, answer, (value,), about, (typed,), short, (kind, name), origins)
 
 
@@ -131,10 +143,9 @@ def ask_product_list(talk: Talk) -> Asked:
 def ask_one_shipping(talk: Talk) -> Asked:
     method = talk.rng.choice(talk.world.shipping)
     kind = talk.rng.choice(("shipping_time", "shipping_cost"))
-    value = method.time if kind == "shipping_time" else method.cost
     asked = question(talk.rng, talk.split, kind, M=lower_maybe(talk, method.method))
-    answer, what = reply(talk.rng, kind, M=method.method, V=value), "time" if kind == "shipping_time" else "cost"
-    about = f"the {what} of {method.method} shipping"
+    answer, value = shipping_answer(talk, method, kind)
+    about = f"the {kind.removeprefix('shipping_')} of {method.method} shipping"
     origins = named("shipping", method.method, value)
     return Asked(asked, answer, (value,), about, short=value, topic=(kind, method.method), origins=origins)
 

@@ -31,6 +31,7 @@ TURNS = (6, 18)
 WEIGHTS: dict[Skill, float] = {
     skills.fact: 34,
     skills.several: 12,
+    skills.together: 6,
     skills.briefly: 7,
     skills.as_list: 5,
     skills.follow_up: 30,

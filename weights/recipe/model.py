@@ -24,13 +24,13 @@ FINAL_NORM = 0.1  # keeps the first logits small all the same
 
 @dataclass(frozen=True)
 class Config:
-    vocabulary: int = 4096
+    vocabulary: int = 5120
     width: int = 256
     layers: int = 6
     heads: int = 4
     kv_heads: int = 2
     head_width: int = 64
-    feed_forward: int = 512
+    feed_forward: int = 1024
     context: int = 4096
     rope_base: float = 1e7  # over half of a head's dimensions then hardly turn within the context: they match content
     norm_epsilon: float = 1e-6

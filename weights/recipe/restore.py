@@ -1,14 +1,15 @@
 """Makes a checkpoint and a tokenizer from a shipped GGUF file, so that training can go on where a release ended.
 
     python -m recipe.restore --tokens 28e6         build/model.pt and build/tokenizer.json
+    python -m recipe.restore --tokens 28e6 --grow  build/model.pt as wide as `Config`, for the build/tokenizer.json
 
 The optimiser starts anew, and the weights are those of the quantized file: Q8_0 costs next to nothing, a smaller type
-more. `--tokens` is what the card says the model has seen; the schedule of `recipe.train` counts on from there. The
-vocabulary must stay the one in the file, whatever the generator writes by now.
+more. `--tokens` is what the card says the model has seen; the schedule of `recipe.train` counts on from there. Without
+`--grow` shape and vocabulary stay those of the file, whatever the recipe makes by now.
 """
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import gguf
 import torch
 from tokenizers import Tokenizer, models
 
-from recipe import paths
+from recipe import paths, tokenizer
 from recipe.export import TENSORS
+from recipe.grow import carried, widened
 from recipe.model import Config, Model
 from recipe.optimiser import Optimiser
 from recipe.tokenizer import SPECIALS, empty
@@ -66,17 +68,32 @@ def read_tokenizer(reader: gguf.GGUFReader) -> Tokenizer:
     return tokenizer
 
 
+def grown(
+    config: Config, weights: dict[str, torch.Tensor], former: Tokenizer, latter: Tokenizer
+) -> tuple[Config, dict[str, torch.Tensor]]:
+    """Shape and weights with the latter vocabulary and as wide a feed-forward as `Config` has by now."""
+    width = max(config.feed_forward, Config().feed_forward)
+    weights = widened(weights, width) | {"embedding.weight": carried(weights["embedding.weight"], former, latter)}
+    return replace(config, feed_forward=width, vocabulary=latter.get_vocab_size()), weights
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=paths.shipped("q8_0"))
     parser.add_argument("--tokens", type=float, required=True, help="tokens that the model has seen")
+    parser.add_argument("--grow", action="store_true", help="into the shape and the vocabulary that the recipe has now")
     parser.add_argument("--name", default="model", help="the checkpoint's name")
     options = parser.parse_args()
     paths.BUILD.mkdir(exist_ok=True)
     reader = gguf.GGUFReader(str(options.file))
-    read_tokenizer(reader).save(str(paths.TOKENIZER))
-    model = Model(read_config(reader))
-    found = model.load_state_dict(read_weights(reader, model.config), strict=False)
+    config, former = read_config(reader), read_tokenizer(reader)
+    weights = read_weights(reader, config)
+    if options.grow:
+        config, weights = grown(config, weights, former, tokenizer.load())
+    else:
+        former.save(str(paths.TOKENIZER))
+    model = Model(config)
+    found = model.load_state_dict(weights, strict=False)
     if found.missing_keys != ["about.weight"] or found.unexpected_keys:  # no file holds the probe
         raise SystemExit(f"{options.file.name} is no file of this recipe's: {found}")
     progress = Progress(tokens=int(options.tokens))

@@ -16,6 +16,7 @@ from recipe.asking import (
     payment_origins,
     payment_question,
     product_answer,
+    shipping_answer,
     shipping_origins,
     some_question,
     topic_question,
@@ -29,6 +30,12 @@ from recipe.words import facts, same_topic, shared
 from recipe.world import HOURS, shipping_methods
 
 ABSENT = {"hours": "hours", "payment_all": "payments", "shipping_all": "shipping"}  # questions, and what they are about
+DETAIL_SHARE = 0.2  # of the questions that nothing answers are about a property of a listed product
+PAIRS = {
+    "two_prices": ("product_price", "product_price"),
+    "two_stocks": ("product_stock", "product_stock"),
+    "price_and_stock": ("product_price", "product_stock"),
+}
 UNKNOWN_LATER = 0.15  # share of several questions where the last cannot be answered
 
 
@@ -55,23 +62,49 @@ def several(talk: Talk) -> bool:
     if len(set(values)) < len(values) or len({item.about for item in asked}) < len(asked):
         return False
     texts, answers = [item.question for item in asked], [item.answer for item in asked]
-    expected = tuple(values)
+    expected, keep = tuple(values), sum((item.keep for item in asked), ())
     missing = unknown_question(talk) if talk.values.chance(UNKNOWN_LATER) else None
     if missing:
         texts, answers = [texts[0], missing.question], [answers[0], talk.worded("unknown")]
-        expected = asked[0].expected
+        expected, keep = asked[0].expected, asked[0].keep + missing.keep
     joint = talk.rng.choice(
         (" and ", " and ", "? also, ", "? ", "? and ", ", and ", ". ", " plus ", "?\n", "? oh and ")
     )
-    talk.ask(
-        joint.join(text.rstrip("?") for text in texts) + talk.rng.choice(("?", "?", "")),
-        sum((i.keep for i in asked), ()),
-    )
+    talk.ask(joint.join(text.rstrip("?") for text in texts) + talk.rng.choice(("?", "?", "")), keep)
     kind, answered = ("unknown", asked[:1]) if missing else (None, asked)
     origins = sum((item.origins for item in answered), ())
     talk.answer("several questions", " ".join(answers), expected, kind, origins=origins)
     for item in answered:
         talk.note(item.note)
+    return True
+
+
+def together(talk: Talk) -> bool:
+    """Two things in one breath, the second leaning on the first: 'the kettle, how much, and do you have one?'"""
+    world, rng = talk.world, talk.rng
+    kinds = ["two_prices", "two_stocks"] if len(world.products) > 1 else []
+    kinds += ["price_and_stock"] * bool(world.products) + ["time_and_cost"] * bool(world.shipping)
+    if not kinds:
+        return False
+    kind = rng.choice(kinds)
+    if kind == "time_and_cost":
+        item = rng.choice(world.shipping)
+        slots, notes = {"M": lower_maybe(talk, item.method)}, [f"{item.method} shipping"]
+        answers = [shipping_answer(talk, item, "shipping_time"), shipping_answer(talk, item, "shipping_cost")]
+        origins = named("shipping", item.method, item.time) + named("shipping", item.method, item.cost)
+    else:
+        names = rng.sample(list(world.products), 1 if kind == "price_and_stock" else 2)
+        slots = dict(zip("PQ", [typed_product(talk, name) for name in names], strict=False))
+        notes = [f"the {name}" for name in names]
+        parts = [product_answer(talk, name, asked) for name, asked in zip((*names, *names), PAIRS[kind], strict=False)]
+        answers, origins = [part[:2] for part in parts], sum((part[2] for part in parts), ())
+    values = tuple(value for _, value in answers)
+    if len(set(values)) < 2:
+        return False
+    talk.ask_kind(kind, tuple(slots.values()), **slots)
+    talk.answer("several questions", " ".join(text for text, _ in answers), values, origins=origins)
+    for name in notes:
+        talk.note(f"The customer asked about {name}.")
     return True
 
 
@@ -130,9 +163,9 @@ def follow_up(talk: Talk) -> bool:
             name, typed = subject, ""
             kind = "product_stock" if kind != "product_stock" else "product_price"
             text = "and_stock" if kind == "product_stock" else "and_price"
-        answer, value = product_answer(talk, name, kind)
+        answer, value, origins = product_answer(talk, name, kind)
         talk.ask_kind(text, (typed,), wrap=False, X=typed)
-        talk.answer("follow-up", answer, (value,), topic=(kind, name), origins=named("product", name, value))
+        talk.answer("follow-up", answer, (value,), topic=(kind, name), origins=origins)
         return True
     if kind in ("shipping_time", "shipping_cost"):
         others = [item for item in world.shipping if item.method != subject]
@@ -142,10 +175,10 @@ def follow_up(talk: Talk) -> bool:
             item = next(item for item in world.shipping if item.method == subject)
             kind = "shipping_cost" if kind == "shipping_time" else "shipping_time"
             text = "and_price" if kind == "shipping_cost" else "and_time"
-        value = item.cost if kind == "shipping_cost" else item.time
+        answer, value = shipping_answer(talk, item, kind)
         talk.ask_kind(text, wrap=False, X=lower_maybe(talk, item.method))
-        text, origins = talk.worded(kind, M=item.method, V=value), named("shipping", item.method, value)
-        talk.answer("follow-up", text, (value,), topic=(kind, item.method), origins=origins)
+        origins = named("shipping", item.method, value)
+        talk.answer("follow-up", answer, (value,), topic=(kind, item.method), origins=origins)
         return True
     if kind == "hours" and world.hours:
         day = rng.choice([day for day in shared("weekdays") if day != subject])
@@ -188,16 +221,22 @@ def unclear(talk: Talk) -> bool:
 
 @dataclass(frozen=True)
 class Missing:
-    """A question that nothing in the prompt answers; `name` is what it is about in a summary, `kind` for `about.py`."""
+    """A question that nothing in the prompt answers; `name` is what it is about in a summary, `kind` for `about.py`,
+    `keep` what typing must not roughen."""
 
     question: str
     name: str
     kind: str
+    keep: tuple[str, ...] = ()
 
 
 def unknown_question(talk: Talk) -> Missing | None:
-    """A question about something that other shops state and this one does not."""
+    """A question about something that other shops state and this one does not, or about a product's properties."""
     world, rng = talk.world, talk.rng
+    if world.products and talk.values.chance(DETAIL_SHARE):
+        name = rng.choice(list(world.products))
+        typed = typed_product(talk, name)
+        return Missing(question(rng, talk.split, "product_detail", P=typed), f"the {name}", "topic", (typed,))
     missing = [key for key in facts() if key not in world.facts]
     absent = {"hours": "opening hours"} if not world.hours else {}
     absent |= {"payment_all": "payment methods"} if not world.payments else {}
@@ -224,7 +263,7 @@ def unknown(talk: Talk) -> bool:
         asked = unknown_question(talk)
         if asked is None:
             return False
-        talk.ask(asked.question)
+        talk.ask(asked.question, asked.keep)
         talk.answer_kind("abstention", "unknown", kind="unknown", about=asked.kind)
         talk.note(f"The customer asked about {asked.name}, which I could not answer.")
     elif form < 0.9:

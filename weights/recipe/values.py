@@ -100,7 +100,7 @@ class Values:
         noun, adjective, form = self.listed("product_nouns"), self.listed("product_adjectives"), self.rng.random()
         if self.split == "train" and self.chance(UNHEARD_SHARE):
             noun = self.any_word() if self.chance(0.6) else self.pseudo_word()
-            adjective = self.any_word().title() if self.chance(0.5) else self.invented_name()
+            adjective = self.any_word().capitalize() if self.chance(0.5) else self.invented_name()
         if self.split == "train" and self.chance(ODD_SHARE):
             name = self.odd_product(noun, adjective)
         elif form < 0.3:
@@ -114,7 +114,8 @@ class Values:
         case = self.rng.random()
         if case < 0.45:
             return name
-        return name.title() if case < 0.9 else name.lower()
+        capitals = " ".join(word[:1].upper() + word[1:] for word in name.split())
+        return capitals if case < 0.9 else name.lower()
 
     def odd_product(self, noun: str, adjective: str) -> str:
         """A product's name as catalogs have them: with a number, a measure or a second noun in it."""
