@@ -127,6 +127,18 @@ def test_what_was_found_out_is_remembered(
     for name in ("kind", "special", "bos", "eos", "add_bos", "eog", "n_vocab"):
         assert getattr(again, name) == getattr(fresh, name), name
     assert recalled_tokenizer(vocab_file(tokens=[("<thing>", 4)]), folder) is None
+    assert recalled_tokenizer(path, None) is None
+
+
+def test_what_other_code_found_out_is_not_believed(
+    vocab_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an upgrade that knows better what a control token is, the old answer would go on being used."""
+    path, folder = vocab_file(), VocabularyFolder(tmp_path / "vocabularies")
+    open_tokenizer(path, folder)
+    assert recalled_tokenizer(path, folder) is not None
+    monkeypatch.setattr("frontdesk.fleet.vocabulary._code", lambda: "of another release")
+    assert recalled_tokenizer(path, folder) is None
 
 
 def test_a_spoilt_memory_of_a_vocabulary_counts_as_none(vocab_file: Callable[..., Path], tmp_path: Path) -> None:

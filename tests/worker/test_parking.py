@@ -78,3 +78,21 @@ async def test_a_damaged_state_is_computed_again(start_engine: StartEngine, tmp_
     assert again.tokens == alone.tokens
     assert not file.exists()
     assert two.client.restarts == 0
+
+
+async def test_two_at_once_go_on_from_one_state_on_disk(start_engine: StartEngine, tmp_path: Path) -> None:
+    """If this fails, a new visitor and one who returns, in one step, kill the engine."""
+    shelf = {"shelf": str(tmp_path / "parked"), "shelf_bytes": 64 << 20, "slots": 3, "kv_cells": 1536}
+    one = await start_engine(**shelf)
+    talk = (*prompt(1), *prompt(2, 100))
+    first = await one.ask(talk, 10).end()
+    await one.client.close()
+    two = await start_engine(**shelf)
+    other = two.ask(prompt(7, 60), 300)
+    await two.until(lambda: len(other.tokens) > 20)  # a step is under way: the next two enter together
+    new = two.ask((*prompt(1), *prompt(3, 14)), 10)
+    back = two.ask((*talk, *first.tokens, 400, 401), 10)
+    for stream in (new, back, other):
+        await stream.end()
+    assert two.client.restarts == 0
+    assert (new.cached, back.cached) == ([150], [259])

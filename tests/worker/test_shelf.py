@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -49,10 +50,19 @@ def test_what_was_kept_is_found(folder: Path, model: Path) -> None:
     assert contents(shelf(folder, model)) == ENTRIES
 
 
-def test_an_empty_folder_costs_nothing(folder: Path, tmp_path: Path) -> None:
-    """Every first start would read the whole model once more, or fail for want of a folder."""
+def test_the_model_file_is_read_at_the_start(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large one would be read for the first time when the engine is to stop, which may not take long: nothing would
+    be kept, at this stop and every later one."""
+    first = shelf(folder, model)
+    assert contents(first) == []
+    monkeypatch.setattr("hashlib.file_digest", None)
+    assert first.keep(iter(ENTRIES)) == 3
+    assert contents(shelf(folder, model)) == ENTRIES
+
+
+def test_a_model_that_cannot_be_read_has_no_states(folder: Path, tmp_path: Path) -> None:
+    """An engine would not start for want of what it can do without."""
     assert contents(shelf(folder, tmp_path / "no such model")) == []
-    assert not folder.exists()
 
 
 def test_only_the_owner_can_read(folder: Path, model: Path) -> None:
@@ -130,6 +140,22 @@ def test_the_limit_holds(folder: Path, model: Path, limit: int, kept: int) -> No
     assert shelf(folder, model, limit).keep(iter(ENTRIES)) == kept
     assert contents(shelf(folder, model)) == ENTRIES[:kept]
     assert sum(file.stat().st_size for file in states(folder)) <= limit
+
+
+def test_the_limit_holds_at_every_moment(folder: Path, model: Path) -> None:
+    """An engine that is killed while it keeps would leave more each time; on a volume of this size nothing new would
+    ever be kept."""
+    limit, used = 6_000, []
+
+    def entries(life: int) -> Iterator[Entry]:
+        for number in range(20):
+            used.append(sum(file.stat().st_size for file in states(folder)))
+            yield (life, [number], b"x" * 1000)
+
+    for life in range(3):
+        assert shelf(folder, model, limit).keep(entries(life)) == 5
+        assert {tenant for tenant, *_ in contents(shelf(folder, model))} == {life}
+    assert max(used) <= limit
 
 
 def test_older_ones_give_way(folder: Path, model: Path) -> None:

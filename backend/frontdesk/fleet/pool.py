@@ -63,7 +63,7 @@ class Pool:
         Raises `ModelLoadFailed` with llama.cpp's reason.
         """
         card = self.cards[0]
-        folder = VocabularyFolder(state_folder() / "vocabularies")
+        folder = _vocabularies()
         recalling = asyncio.create_task(asyncio.to_thread(recalled_tokenizer, card.path, folder))
         engine = EngineClient(load, engine_environment(load.spin))
         try:
@@ -101,3 +101,10 @@ class Pool:
         self._closing = True
         if self._backend is not None:
             await self._backend.engine.close()
+
+
+def _vocabularies() -> VocabularyFolder | None:
+    try:
+        return VocabularyFolder(state_folder() / "vocabularies")
+    except RuntimeError:  # nobody's home folder: a container's user that has no name
+        return None

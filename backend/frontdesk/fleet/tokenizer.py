@@ -83,13 +83,13 @@ def open_tokenizer(path: Path | str, folder: VocabularyFolder | None = None) -> 
     return candidate
 
 
-def recalled_tokenizer(path: Path | str, folder: VocabularyFolder) -> Tokenizer | None:
+def recalled_tokenizer(path: Path | str, folder: VocabularyFolder | None) -> Tokenizer | None:
     """The tokenizer of a file that an earlier start has opened, without a word of llama.cpp; None if none has.
 
     Raises as `read_metadata` does.
     """
-    known = folder.recall(path)
-    return TiktokenTokenizer(known) if known is not None and known.pre in PATTERNS else None
+    known = folder.recall(path) if folder is not None else None
+    return TiktokenTokenizer(known) if known is not None else None
 
 
 def agree(candidate: Tokenizer, reference: Tokenizer) -> bool:

@@ -1,8 +1,8 @@
 """What was found out about a model's vocabulary, remembered from one start to the next.
 
 To ask llama.cpp about 150,000 tokens, one by one, takes most of a second, and the answers depend on nothing but the
-file's metadata. One file for each content of it and each version of those that read it; one that cannot be read counts
-as none. Decides nothing: see `fleet/tokenizer`.
+file's metadata. One file for each content of it and each version of the code that read it; one that cannot be read
+counts as none. Decides nothing: see `fleet/tokenizer`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import secrets
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,6 @@ import msgspec
 from frontdesk.fleet.gguf import fingerprint
 from frontdesk.llamacpp.vocab import VocabFacts
 
-FORM: Final = 1  # of the files
 KEPT: Final = 8  # the models that were opened last
 
 
@@ -67,5 +67,14 @@ class VocabularyFolder:
         return True
 
     def file(self, path: Path | str) -> Path:
-        conditions = (FORM, fingerprint(path), version("llama-cpp-python"), version("tiktoken"))
+        conditions = (fingerprint(path), version("llama-cpp-python"), version("tiktoken"), _code())
         return self._folder / f"{hashlib.sha256(json.dumps(conditions).encode()).hexdigest()[:32]}.msgpack"
+
+
+@cache
+def _code() -> str:
+    """A digest of the code that found it out: what another release would find may be something else."""
+    digest = hashlib.sha256()
+    for path in ("tokenizer.py", "vocabulary.py", "literals.py", "pretokenizers.py", "../llamacpp/vocab.py"):
+        digest.update((Path(__file__).parent / path).read_bytes())
+    return digest.hexdigest()

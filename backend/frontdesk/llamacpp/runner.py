@@ -74,6 +74,7 @@ class LlamaRunner:
         """See `engine.core.Runner`. Raises `DecodeFailed` as well."""
         for op in batch.ops:
             self._apply(op)
+        self._fetched.clear()
         self.interrupt, self.decode_seconds = False, 0.0
         self.prefilling = frozenset(chunk.sequence.id for chunk in batch.chunks if not chunk.decodes)
         drawn: dict[int, Sampled] = {}
@@ -92,7 +93,7 @@ class LlamaRunner:
 
     def loadable(self, handle: int) -> bool:
         """Can this parked state be restored in the next step? Reads it, if it is not in memory."""
-        if handle in self._stored:
+        if handle in self._stored and handle not in self._fetched:
             data = self._stored[handle].read()
             if data is None:
                 return False
@@ -305,7 +306,7 @@ class LlamaRunner:
             self._restore(slot, self._parked[handle])
             return
         try:
-            self._restore(slot, self._fetched.pop(handle))
+            self._restore(slot, self._fetched[handle])
         except DecodeFailed:
             self._stored[handle].remove()  # or the next engine would stumble over it as well
             raise

@@ -68,15 +68,15 @@ class Shelf:
         self._known: tuple[bytes, bytes] | None = None
 
     def stored(self) -> Iterator[Stored]:
-        """What can be used here, last written first. Removes what cannot."""
-        files = self._files()
-        if not files:
-            return
+        """What can be used here, last written first. Removes what cannot.
+
+        Reads the model file even where there is nothing: here is the time for it, at the end there may not be.
+        """
         try:
             self._open()
         except OSError:
             return
-        for path in files:
+        for path in self._files():
             if entry := self._head_of(path):
                 yield entry
             else:
@@ -84,7 +84,8 @@ class Shelf:
                     path.unlink()
 
     def keep(self, entries: Iterator[tuple[int, list[int], bytes | memoryview]]) -> int:
-        """Write (tenant, tokens, state), most valuable first, until the limit; older files give way. Returns how many.
+        """Write (tenant, tokens, state), most valuable first, until the limit. Older files give way before each, so
+        that the limit holds at every moment, also for whoever is killed here. Returns how many.
 
         Raises `OSError` if the disk is full or the folder cannot be written.
         """
@@ -96,21 +97,23 @@ class Shelf:
             room -= HEAD.size + ID_BYTES * len(tokens) + len(state) + DIGEST
             if room < 0:
                 break
+            self._shrink(room, written)
             written.append(self._write(tenant, tokens, state))
         last = max((path.stat().st_mtime_ns for path in written), default=0)
         for age, path in enumerate(written):  # the order that `stored` and `_shrink` go by
             at = last - 1000 * age
             os.utime(path, ns=(at, at))
-        self._shrink()
         return len(written)
 
-    def _shrink(self) -> None:
-        """Remove the oldest files beyond the limit."""
+    def _shrink(self, room: int, written: list[Path]) -> None:
+        """Remove the oldest files beyond `room` bytes, those that were just written left out."""
         used = 0
         for path in self._files():
+            if path in written:
+                continue
             with contextlib.suppress(OSError):
                 used += path.stat().st_size
-                if used > self._limit:
+                if used > room:
                     path.unlink()
 
     def _write(self, tenant: int, tokens: list[int], state: bytes | memoryview) -> Path:
