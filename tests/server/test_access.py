@@ -199,6 +199,21 @@ def test_every_route_over_websockets(house: House, who: str) -> None:
             assert json.loads(response.body)["error"]["code"] == refusal[1]
 
 
+@pytest.mark.parametrize("end", ["%0A", "%0D", "%00", "%7F"])
+def test_no_route_is_reached_by_another_name(house: House, end: str) -> None:
+    """If this fails, anybody's key reads the operator's lists, and makes tokens in the name of others."""
+    for method, path in house.routes:
+        if method == "WS" or path in OPEN:
+            continue
+        url = house.server.url + path.replace("{path:path}", "x") + end
+        answer = httpx2.request(method, url, headers=bearer(house.credentials["visitor"]), json={})
+        assert answer.status_code == 404, (method, path)
+    for path in (path for method, path in house.routes if method == "WS"):
+        with pytest.raises(InvalidStatus) as caught:
+            connect(house.server.ws_url + path + end, additional_headers=bearer(house.credentials["all"]))
+        assert caught.value.response.status_code == 404
+
+
 def test_a_credential_in_the_address_is_refused_and_not_logged(house: House) -> None:
     """A key in a link would end up in histories, in logs of proxies, and in ours."""
     key = house.credentials["all"]

@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 
+from frontdesk.fleet.tokenizer import open_tokenizer
+
 if TYPE_CHECKING:
     from tests.conftest import Server
 
+SHIPPED = Path(__file__).parents[2] / "weights" / "frontdesk-small-q8_0.gguf"
 SOON = 8.0  # seconds: long for a busy machine, shorter than the deadlines that hold unless they are set
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -123,6 +126,43 @@ def test_an_endless_header_costs_no_memory(strict: Server) -> None:
         except (ConnectionResetError, BrokenPipeError):
             pass
     assert resident(strict) - before < 5_000_000
+
+
+def test_an_endless_head_behind_a_running_request_costs_no_memory(strict: Server) -> None:
+    """If this fails, whoever has one answer under way may fill the memory with the next request's head."""
+    endless = b'"logit_bias": {"%d": -100}' % open_tokenizer(SHIPPED).eos
+    body = b'{"messages": [{"role": "user", "content": "Hi"}], "stream": true, %b}' % endless
+    before = resident(strict)
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        sent = 0
+        with suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nX-A: ")
+            for sent in range(1024):  # noqa: B007
+                connection.sendall(b"x" * 65_536)
+        assert sent < 1023
+    assert resident(strict) - before < 5_000_000
+
+
+def test_a_body_behind_its_answer_leaves_a_deadline(strict: Server, connection: socket.socket) -> None:
+    """If this fails, twenty requests that were refused before their bodies came shut everybody out for ever."""
+    connection.sendall(b"POST /v1/nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
+    assert connection.recv(12) == b"HTTP/1.1 404"
+    connection.sendall(b"{}")
+    seconds, _ = seconds_to_end(connection)
+    assert seconds < SOON
+
+
+@pytest.mark.parametrize("header", [b"Origin: https://evil.example", b"X-Forwarded-For: 203.0.113.9"])
+def test_a_handshake_with_a_large_head_is_refused(connection: socket.socket, header: bytes) -> None:
+    """If this fails, a header that forbids the connection is not seen behind one that is too long."""
+    connection.sendall(
+        b"GET /v1/responses HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        b"X-A: " + b"x" * 33_000 + b"\r\n" + header + b"\r\n\r\n"
+    )
+    assert read_all(connection).startswith(b"HTTP/1.1 431")
 
 
 def test_endless_trailers_are_cut(connection: socket.socket) -> None:

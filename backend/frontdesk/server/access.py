@@ -20,7 +20,7 @@ from frontdesk.access import keys, visitors
 from frontdesk.access.gatekeeper import Gatekeeper
 from frontdesk.chat.asking import check_path
 from frontdesk.config import Settings
-from frontdesk.errors import ConfigError, Forbidden, FrontdeskError, InvalidRequest, Unauthorized
+from frontdesk.errors import ConfigError, Forbidden, FrontdeskError, InvalidRequest, NotFound, Unauthorized
 from frontdesk.principal import ANONYMOUS, DEFAULT_SCOPES, Principal
 from frontdesk.server.middleware import deny, is_loopback
 from frontdesk.server.pages import OPEN_PATHS
@@ -46,7 +46,7 @@ Identify = Callable[[], Awaitable[Principal]]
 
 
 class Access:
-    """Puts `principal` and `identify` into `scope["state"]`, or answers 400, 401, 403, 503.
+    """Puts `principal` and `identify` into `scope["state"]`, or answers 400, 401, 403, 404, 503.
 
     `identify` looks the same credential up again: a WebSocket asks it before every turn, since a key can be revoked and
     a token expire while the connection lasts. `gatekeeper` is a function, as the database opens after the app is built.
@@ -59,7 +59,10 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             try:
-                if needed := scope_needed(get_route_path(scope)):
+                path = get_route_path(scope)
+                if not path.isprintable():  # Starlette's routes would take a line break at the end for nothing
+                    raise NotFound("nothing is at an address with control characters")
+                if needed := scope_needed(path):
                     await self._admit(scope, needed)
             except FrontdeskError as error:
                 await deny(error, scope, receive, send)

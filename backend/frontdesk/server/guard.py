@@ -109,7 +109,7 @@ class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
             self._expect("head", self.header_timeout)
         self._wire += len(data)
         super().data_received(data)
-        if self._reading == "head" and self._wire > MAX_HEAD:
+        if self._reading != "body" and self._wire > MAX_HEAD:  # also of the next request, while an answer is under way
             self._give_up(LARGE_HEAD)
         elif self._reading == "body" and self._wire - MAX_HEAD > FRAMING * (self._body + MAX_HEAD):
             self._give_up(LARGE_FRAMING)
@@ -128,6 +128,9 @@ class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
         self._stop_timer()
         if self.app is not self.config.loaded_app:
             self._give_up(CROWDED)
+            return
+        if self._head > MAX_HEAD:  # what was left out may be the very header that forbids it
+            self._give_up(LARGE_HEAD)
             return
         super().handle_websocket_upgrade()
 
@@ -165,6 +168,9 @@ class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
         self._stop_timer()
         self._reading, self._wire, self._body = "", 0, 0
         super().on_message_complete()
+        if self.cycle is not None and self.cycle.scope is self.scope and self.cycle.response_complete:
+            # It was answered before its body came: uvicorn has taken its own deadline for the next request away.
+            self._expect("head", self.header_timeout)
 
     # --- deadlines ----------------------------------------------------------------------------------------------------
 
