@@ -140,11 +140,21 @@ async def test_nobody_there_and_no_usage_are_told_apart() -> None:
             await Target(url).sizes()
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://x", "http://", "http://x:99999", "http://x:y"])
+@pytest.mark.parametrize(
+    "url",
+    ["", "127.0.0.1:8000", "ftp://x", "http://", "http://x:99999", "http://x:y", "http://x:0", "http://[::1",
+     "http://a..b", "http://" + "a" * 64],
+)  # fmt: skip
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    """A typing mistake would be told as a server that is down."""
+    """A typing mistake would be told as a server that is down, or end in a stack trace."""
     with pytest.raises(ConfigError, match="--url"):
         Target(url)
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8000", "https://x.example./v1/", "http://bücher.example"])
+def test_an_address_that_may_be_one_is_taken(url: str) -> None:
+    """A server could not be measured because of its name."""
+    assert Target(url).url == url
 
 
 async def test_a_server_that_runs_one_at_a_time_is_not_waited_for_for_ever() -> None:

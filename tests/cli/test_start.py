@@ -11,12 +11,25 @@ from pathlib import Path
 import pytest
 
 from frontdesk import __version__
+from frontdesk.cli.conversation import websocket_address
 
+BROKEN = """
+from frontdesk.cli.main import main
+from frontdesk.server import app
+
+async def open_store(place):
+    raise PermissionError(13, "Permission denied")
+
+app.open_store = open_store
+main()
+"""
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("FRONTDESK_")}
 
 
-def frontdesk(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "frontdesk", *arguments]
+def frontdesk(
+    *arguments: str, folder: Path, program: tuple[str, str] = ("-m", "frontdesk"), **variables: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *program, *arguments]
     environment = {**ENVIRONMENT, "COLUMNS": "100", **variables}
     return subprocess.run(
         command, capture_output=True, text=True, cwd=folder, env=environment, stdin=subprocess.DEVNULL, timeout=150
@@ -118,3 +131,34 @@ def test_chat_without_a_server_says_so(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "no server answers at ws://127.0.0.1:9/v1/responses" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://127.0.0.1:abc", "http://127.0.0.1:99999", "http://a..b", "http://", "ftp://x"]
+)
+def test_chat_with_an_address_that_is_none_is_one_line_and_code_2(tmp_path: Path, url: str) -> None:
+    """A typing mistake in `--url` would be a stack trace, or told as a server that is down."""
+    refused(frontdesk("chat", "--url", url, "-m", "hi", folder=tmp_path), "--url", repr(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("localhost:8000", "ws://localhost:8000/v1/responses"),
+        ("http://[::1]:8000/v1/", "ws://[::1]:8000/v1/responses"),
+        ("https://x.example./shop", "wss://x.example./shop/v1/responses"),
+        ("http://me:secret@bücher.example", "ws://me:secret@bücher.example/v1/responses"),
+        ("ws://x/v1/responses", "ws://x/v1/responses"),
+    ],
+)
+def test_chat_takes_every_form_of_an_address(url: str, address: str) -> None:
+    """A server that runs could not be talked to."""
+    assert websocket_address(url) == address
+
+
+def test_chat_ends_when_its_own_server_breaks_at_its_start(tmp_path: Path) -> None:
+    """It would wait for ever for a server that is dead, at whatever nobody has foreseen."""
+    result = frontdesk("chat", "-m", "hi", folder=tmp_path, program=("-c", BROKEN))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "PermissionError" in result.stderr  # what went wrong
+    assert "frontdesk: the server ended before it was ready" in result.stderr

@@ -58,12 +58,7 @@ class Target:
     more: dict[str, Any] = field(default_factory=lambda: {"temperature": 0, "ignore_eos": True})
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = 0
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        if not _is_server(self.url):
             raise ConfigError(f"--url {self.url!r} should be the address of a server, as http://127.0.0.1:8000")
 
     def talk(self, system: str) -> Talk:
@@ -278,6 +273,16 @@ async def _http(
         if secure:
             with suppress(OSError):
                 await writer.wait_closed()
+
+
+def _is_server(url: str) -> bool:
+    """Whether this can be the address of a server."""
+    try:
+        parts = urlsplit(url)
+        name = (parts.hostname or "").encode("idna")  # as whoever looks it up does: it fails for what is no name
+        return parts.scheme in ("http", "https") and bool(name) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _base(path: str) -> str:

@@ -20,6 +20,7 @@ from frontdesk.cli.conversation import Conversation, ReplyFailed, ServerUnreacha
 from frontdesk.cli.own_server import own_server
 from frontdesk.cli.serve import load_settings
 from frontdesk.cli.typing_line import lines_of_pipe, lines_of_terminal
+from frontdesk.errors import ConfigError
 
 HELP = """\
 /clear         forget the conversation
@@ -65,14 +66,18 @@ def chat(
     signal.signal(signal.SIGHUP, _leave)
     with contextlib.ExitStack() as stack:
         address = url or stack.enter_context(own_server(load_settings(config, arguments)))
-        talk = Talk(address, request, instructions=system, key=key, keep=message is None)
+        try:
+            talk = Talk(address, request, instructions=system, key=key, keep=message is None)
+        except ConfigError as error:
+            options.fail(error.message)
         stack.callback(talk.conversation.close)
         code = talk.once(message) if message is not None else talk.loop()
     raise typer.Exit(code)
 
 
 class Talk:
-    """Turns of one person. Every method that returns an int returns an exit code."""
+    """Turns of one person. Every method that returns an int returns an exit code. Raises `ConfigError` for a wrong
+    `url`."""
 
     def __init__(
         self, url: str, request: dict[str, Any], instructions: str | None, *, key: str | None, keep: bool

@@ -20,8 +20,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
+from websockets.uri import parse_uri
 
-from frontdesk.errors import FrontdeskError
+from frontdesk.errors import ConfigError, FrontdeskError
 
 ENDS = {"response.completed", "response.incomplete"}
 LOOK = 0.1  # seconds between two looks at the cancel flag while nothing arrives
@@ -56,6 +57,8 @@ class Conversation:
 
     `options` are sent with every turn: model, temperature, …; `key` is the server's API key. With `keep` the server is
     asked to keep the conversation; `id` is its name there, once it does.
+
+    Raises `ConfigError` when `url` is no address.
     """
 
     def __init__(
@@ -260,11 +263,16 @@ class Conversation:
 
 
 def websocket_address(url: str) -> str:
-    """`http://host:8000`, with or without `/v1`, as the address of the WebSocket."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    path = parts.path.rstrip("/").removesuffix("/responses").removesuffix("/v1")
-    return urlunsplit((scheme, parts.netloc, f"{path}/v1/responses", "", ""))
+    """`http://host:8000`, with or without `/v1`, as the address of the WebSocket. Raises `ConfigError`."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+        path = parts.path.rstrip("/").removesuffix("/responses").removesuffix("/v1")
+        address = urlunsplit((scheme, parts.netloc, f"{path}/v1/responses", "", ""))
+        parse_uri(address).host.encode("idna")  # as whoever looks the name up does: it fails for what is no name
+    except (InvalidURI, ValueError):
+        raise ConfigError(f"--url {url!r} should be the address of a server, as http://127.0.0.1:8000") from None
+    return address
 
 
 def _raise_failure(event: dict[str, Any]) -> None:

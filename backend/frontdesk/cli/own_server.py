@@ -37,7 +37,14 @@ def own_server(settings: Settings) -> Iterator[str]:
         socket = bind("127.0.0.1", 0)
     except FrontdeskError as error:
         options.fail(error.message)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, name="server")
+
+    def run() -> None:
+        try:
+            server.run(sockets=[socket])
+        finally:  # whoever has heard that it is ready listens no more
+            outcome.put(FrontdeskError("the server ended before it was ready; its log lines tell why"))
+
+    thread = threading.Thread(target=run, name="server")
     thread.start()
     try:
         with Status("loading the model …", console=options.notes):
