@@ -93,8 +93,10 @@ async def answered(service: ChatService, call: Call, principal: Principal = DANA
     return reply
 
 
-async def conversation(service: ChatService, owner: str = "dana", **context: Any) -> str:
+async def conversation(
+    service: ChatService, owner: str = "dana", id: str = CONVERSATION, **context: Any
+) -> str:
     await service.store.conversations.create(
-        ConversationRecord(CONVERSATION, owner, 1, 1, options={"context": context} if context else {})
+        ConversationRecord(id, owner, 1, 1, options={"context": context} if context else {})
     )
-    return CONVERSATION
+    return id

@@ -20,8 +20,8 @@ from frontdesk.store.summaries import both_summaries, put_behind
 from frontdesk.wire.openai_responses import OpenAIResponses
 
 
-async def long_talk(service: ChatService, **context: Any) -> str:
-    id = await conversation(service, **context)
+async def long_talk(service: ChatService, id: str = CONVERSATION, **context: Any) -> str:
+    await conversation(service, id=id, **context)
     said = [item(f"msg_{i:032x}", "assistant" if i % 2 else "user", f"Line {i} of what we said.") for i in range(60)]
     await service.store.conversations.add_items("dana", id, said)
     return id
@@ -192,6 +192,28 @@ async def test_nobody_stops_the_summary_of_another(open_service: Open, monkeypat
     go.set()
     await asyncio.wait([idle])
     assert not idle.cancelled()
+
+
+async def test_an_idle_time_is_for_one_summary(open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All conversations would ask for theirs at once, stand in line before the next visitor and fill the line."""
+    service = await open_service()
+    at_once, most, asked = 0, 0, 0
+
+    async def ask(summariser: Summariser, *arguments: Any) -> tuple[str, Usage]:
+        nonlocal at_once, most, asked
+        at_once, asked = at_once + 1, asked + 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.05)
+        at_once -= 1
+        return "They talked.", Usage()
+
+    monkeypatch.setattr(Summariser, "_ask", ask)
+    ids = [await long_talk(service, id=f"conv_{n:032x}", policy="summarise") for n in range(4)]
+    for id in ids:
+        service._summariser.after(id, DANA)
+    await asyncio.wait_for(asyncio.gather(*service._summariser._busy.values()), 60)
+    assert asked >= len(ids)
+    assert most == 1
 
 
 async def summed_up(service: ChatService) -> str:

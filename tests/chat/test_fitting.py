@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from typing import Any
 
@@ -164,6 +165,22 @@ def test_any_conversation_in_any_template(
     else:
         assert "refuses this conversation" in refused.message
         assert name == "alternates, one system"
+
+
+def test_many_calls_in_a_row_are_measured_one_by_one(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body of two hundred kilobytes would take a core for a minute, whoever sent it."""
+    fit, seen = Fitter(CHATML, tokenizer), []
+    render = ChatTemplate.render
+
+    def counted(template: ChatTemplate, messages: Sequence[Message], **options: Any) -> list[int]:
+        seen.append(sum(len(message.tool_calls) for message in messages))
+        return render(template, messages, **options)
+
+    monkeypatch.setattr(ChatTemplate, "render", counted)
+    calls = [Message("assistant", "", tool_calls=(ToolCall(str(i), "look", f'{{"for": {i}}}'),)) for i in range(200)]
+    items = [item("first", "user", "Look."), *(Item(f"i{i}", "function_call", call) for i, call in enumerate(calls))]
+    fit(items, window=100_000)
+    assert sum(seen) < 10 * len(calls)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from tests.chat.lives import DANA, Open, asks, end_life, ended
 
@@ -62,3 +65,19 @@ async def test_somebody_comes_back_after_a_restart(open_service: Open) -> None:
     again = await service.open(DANA, reply.id)
     again.readers.came()
     assert (await ended(again)).reason == "length"
+
+
+@pytest.mark.parametrize("read", ["as it is made", "again"])
+async def test_a_reply_that_has_ended_is_not_waited_for(open_service: Open, read: str) -> None:
+    """Every reply would stay in memory for as long as its reader might have come back: up to a day."""
+    service = await open_service(Rules(grace=3600.0))
+    (reply,) = await service.start(asks(max_output_tokens=5), DANA)
+    await ended(reply)
+    if read == "again":
+        reply = await service.open(DANA, reply.id)
+    leave(reply)
+    kept = weakref.ref(reply)
+    (reply,) = await service.start(asks(max_output_tokens=1), DANA)  # another one is the last that was written
+    await ended(reply)
+    gc.collect()
+    assert kept() is None

@@ -240,6 +240,23 @@ def test_an_end_that_cannot_be_kept_is_a_failure(error: Exception) -> None:
     assert isinstance(reply.log.events[-1], Failed)
 
 
+def test_what_comes_behind_a_refused_token_is_not_shown() -> None:
+    """Who cancels while the store refuses one write and takes the next would be left with a hole in the text, and the
+    conversation would go on from it."""
+    reply, engine, keeper = begun()
+    for token in (300, 301, 302, 303):
+        engine.say(token, cached=0 if token == 300 else -1)
+    keeper.commit(1)
+    reply.cancel()
+    _, done = keeper.queue.pop(0)
+    done(StorageFailed("the disk is full"))
+    keeper.commit()
+    assert reply.log.text() == TOKENIZER.token_bytes(300).decode()
+    again = Reply(order(ScriptedEngine()), SlowKeeper())
+    again.restore(keeper.written, keeper.ended[0])
+    assert without_time(again.log.events) == without_time(reply.log.events)
+
+
 def test_a_suspended_reply_ends_for_nobody() -> None:
     """At a restart readers would be told that a reply failed which then goes on."""
     reply, engine, keeper = begun()

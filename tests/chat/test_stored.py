@@ -207,8 +207,9 @@ async def test_a_broken_reply_does_not_stop_the_others(open_service: Open, monke
         {"instructions": "Be kind. " * 3000},
         {"input": [{"role": "user", "content": str(i)} for i in range(100)]},
         {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "[]" * 12_000}]},
+        {"prompt": {"id": "demo_shop", "variables": {"shop": "Pots and Pans " * 1400}}},
     ],
-    ids=["instructions", "many messages", "arguments"],
+    ids=["instructions", "many messages", "arguments", "variables"],
 )
 async def test_much_work_is_done_beside_the_loop(
     open_service: Open, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]

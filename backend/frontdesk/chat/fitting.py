@@ -124,14 +124,18 @@ class ContextManager:
         return _Talk(tuple(system), entries, (*parts, *heads), summary, covered, first)
 
     def _each(self, entries: Sequence[Item]) -> list[int]:
-        """The cost of each item; a tool call costs what it adds to the message that it is part of."""
+        """The cost of each item; a tool call costs what it adds to the message that it is part of. That is measured
+        beside one small call: beside all before it, two thousand calls would take a core for a minute."""
         costs: list[int] = []
         message: Message | None = None
         for item in entries:
-            whole = joined(message, item) if message else None
-            before = self._costs.of(message) if message and whole else 0
-            message = whole or for_model(item.message)
-            costs.append(max(0, self._costs.of(message) - before))
+            if message and (whole := joined(message, item)):
+                costs.append(max(0, self._costs.of(whole) - self._costs.of(message)))
+            else:
+                whole = for_model(item.message)
+                costs.append(self._costs.of(whole))
+            small = tuple(replace(call, arguments="{}") for call in whole.tool_calls[:1])
+            message = replace(whole, content="" if small else whole.content, tool_calls=small)
         return costs
 
     def _smaller(self, talk: _Talk, limit: int, policy: Policy) -> _Prompt:

@@ -138,6 +138,7 @@ class Prompting:
 def _size(turn: Turn | None, history: History, input: Iterable[Item]) -> int:
     """How much work a prompt is, in characters."""
     size = len(turn.instructions or "") if turn else 0
+    size += sum(len(value) for _, value in turn.prompt.variables) if turn and turn.prompt else 0
     for item in (*history.items, *input):
         size += ITEM_CHARACTERS + len(item.message.content)
         size += sum(len(call.arguments) for call in item.message.tool_calls)

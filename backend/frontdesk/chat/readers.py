@@ -27,6 +27,13 @@ class Readers:
             wait = max(self._grace, RETURN_SECONDS)
             self._timer = asyncio.get_running_loop().call_later(wait, self._cancel)
 
+    def over(self) -> None:
+        """The reply has ended: there is nothing left to abandon, and no timer is to keep it in memory."""
+        self._grace = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def came(self) -> None:
         self._count += 1
         if self._timer is not None:

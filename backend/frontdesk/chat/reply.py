@@ -127,6 +127,7 @@ class Reply:
         self._unsafe = 0  # writes that the keeper has not yet confirmed
         self._closing: FinishReason | FrontdeskError | None = None
         self._ending = False
+        self._torn = False  # a write has failed: what comes behind it must not be shown
         self.log.append(Started(order.backend.card.name, order.created))
 
     @property
@@ -225,8 +226,9 @@ class Reply:
         if self.log.suspended or self._ending:
             return
         if error is not None:
+            self._torn = True
             self._close(error if isinstance(error, FrontdeskError) else EngineFailed("the reply could not be kept"))
-        elif not isinstance(self._closing, FrontdeskError):
+        elif not self._torn and not isinstance(self._closing, FrontdeskError):
             computed, completion = self.computed, self.usage.completion
             self._apply(entry, logprobs)
             if self.meter is not None:
@@ -280,6 +282,7 @@ class Reply:
         else:
             assert outcome.reason is not None
             self.log.append(Finished(outcome.reason, outcome.usage, self._decoder.stopped, outcome.at))
+        self.readers.over()
         if self.meter is None:
             return
         if outcome.error is not None:

@@ -35,6 +35,7 @@ MAX_CHARACTERS: Final = 4_000_000  # of any single text, the output included
 MAX_SPENT: Final = 64_000_000  # characters of all texts made while one template runs
 MAX_ITEMS: Final = 100_000  # of any list that a template builds; jinja's own limit for range() too
 MAX_BITS: Final = 4_096  # of any integer
+MAX_SOUGHT: Final = 1_000  # characters that are looked for where Python compares each with each place
 MAX_SOURCE: Final = 1_000_000  # characters
 _COMPILED: Final = "<template>"  # jinja's file name for code that it generates
 
@@ -44,6 +45,7 @@ _STRING_METHODS: Final = (
     "count upper lower title capitalize swapcase casefold isalnum isalpha isascii isdecimal isdigit islower "
     "isnumeric isspace istitle isupper removeprefix removesuffix replace join format"
 )
+_QUADRATIC: Final = frozenset(["rfind", "rindex", "rsplit", "rpartition", "strip", "lstrip", "rstrip"])
 _METHODS: Final[tuple[tuple[type, frozenset[str]], ...]] = (
     (
         str,
@@ -142,7 +144,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.concat = _concat
         self.filters = {name: FILTERS[name] for name in _FILTERS.split()}
         self.filters |= {"join": _join, "replace": _replace, "string": _string, "indent": _indent, "round": _round}
-        self.filters["tojson"] = _tojson
+        self.filters |= {"tojson": _tojson, "trim": _trim}
         del self.globals["lipsum"]
         self.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now, "dict": _dict}
 
@@ -181,6 +183,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             _check_replace(owner, *args[:2])
         elif isinstance(owner, str) and name == "join":
             args = (_joinable(owner, *args),)
+        elif isinstance(owner, str) and name in _QUADRATIC:
+            _check_sought(*args, *kwargs.values())
         return super().call(__context, __obj, *args, **kwargs)
 
 
@@ -322,6 +326,12 @@ def _check_format(text: str, values: object) -> None:
     _fits(len(text) * 16, MAX_CHARACTERS)
 
 
+def _check_sought(*sought: object) -> None:
+    """No trace function gets in between while Python looks for these."""
+    if any(isinstance(text, str) and len(text) > MAX_SOUGHT for text in sought):
+        raise Refused(f"to look for more than {MAX_SOUGHT} characters from behind, or to strip them")
+
+
 def _check_replace(text: str, old: object = "", new: object = "", *_: object) -> None:
     if isinstance(old, str) and isinstance(new, str) and len(new) > len(old):
         _fits(len(text) + text.count(old) * (len(new) - len(old)), MAX_CHARACTERS)
@@ -364,6 +374,11 @@ def _replace(value: object, old: str, new: str, count: int = -1) -> str:
 def _string(value: object) -> str:
     measure(value)
     return str(value)
+
+
+def _trim(value: object, chars: str | None = None) -> str:
+    _check_sought(chars)
+    return _string(value).strip(chars)
 
 
 def _indent(value: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:

@@ -79,6 +79,7 @@ class Summariser:
         self._start = start
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._compacting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._making = asyncio.Lock()  # an idle time is for one: many would stand in line before the next visitor
 
     def after(self, conversation: str, principal: Principal) -> None:
         """A turn has ended: sum up what left the conversation, when nobody else wants the engine."""
@@ -193,8 +194,12 @@ class Summariser:
 
     async def _catch_up(self, conversation: str, principal: Principal) -> None:
         try:
-            while await self._idle() and await self._one_more(conversation, principal):
-                pass
+            more = True
+            while more and await self._idle():
+                try:
+                    more = await self._one_more(conversation, principal)
+                finally:
+                    self._making.release()
         except FrontdeskError as error:  # the conversation is gone, the budget used up, the server stopping
             log.info("no summary", conversation=conversation, error=error.code)
 
@@ -250,10 +255,18 @@ class Summariser:
         return reply.log.text(), last.usage
 
     async def _idle(self) -> bool:
-        """Wait until the engine has nothing to do; False when that takes too long."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while (backend := self._pool.backend) is None or backend.engine.open_requests:
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(IDLE_POLL_SECONDS)
+        """Wait until the engine has nothing to do and nobody else has taken that time: it is then the caller's until
+        `_making` is released. False when it takes too long."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._making.acquire()
+                try:
+                    # A poll: what is waited for are other people's requests, at whatever place they end.
+                    while (backend := self._pool.backend) is None or backend.engine.open_requests:  # noqa: ASYNC110
+                        await asyncio.sleep(IDLE_POLL_SECONDS)
+                except BaseException:
+                    self._making.release()
+                    raise
+        except TimeoutError:
+            return False
         return True
