@@ -106,6 +106,27 @@ def test_unknown_families_use_llama_cpp(vocab_file: Callable[..., Path], pre: st
     assert not set(tokenizer.encode("a<|im_end|>")) & set(tokenizer.special.values())
 
 
+@pytest.mark.parametrize("pre", ["gpt-4o", "deepseek-llm", "falcon"])
+@pytest.mark.parametrize("run", ["a", "!", " ", "\n", "1", "_", "\u00e9"], ids=ascii)
+def test_a_run_without_end_is_refused(vocab_file: Callable[..., Path], pre: str, run: str) -> None:
+    """One message of thirty kilobytes would kill the server: llama.cpp's regex overflows the stack."""
+    tokenizer = open_tokenizer(vocab_file(pre=pre))
+    with pytest.raises(InvalidRequest, match="8,000"):
+        tokenizer.encode("Hi " + run * 100_000)
+    assert tokenizer.encode(f"{run * 4_000}a1{run * 4_000}x")
+
+
+@pytest.mark.parametrize("pre", sorted({pattern: pre for pre, pattern in PATTERNS.items()}.values()))
+def test_a_million_spaces_are_refused(vocab_file: Callable[..., Path], pre: str) -> None:
+    """tiktoken would panic past every handler: a bare 500, and every later turn of the conversation as well."""
+    tokenizer = open_tokenizer(vocab_file(pre=pre))
+    for run in (" ", "\t", " \n"):
+        with pytest.raises(InvalidRequest, match="100,000"):
+            tokenizer.encode("Hi" + run * 1_100_000)
+        assert tokenizer.count("Hi" + (run * 50_000)[:100_000])
+    assert tokenizer.encode("a" * 300_000)
+
+
 def test_a_difference_switches_tiktoken_off(vocab_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A family whose regex changes in llama.cpp would be counted wrongly for ever."""
     monkeypatch.setitem(PATTERNS, "qwen2", r"\s+|\S")

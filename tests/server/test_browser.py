@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -85,13 +86,23 @@ def test_a_rebound_name_is_not_our_own_page(shop: Server) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/v1/conversations", "/v1/keys", "/livez"])
 @pytest.mark.parametrize(
-    "headers", [{"host": "evil.example"}, {"x-forwarded-for": "203.0.113.9"}, {"via": "1.1 proxy"}], ids=str
-)
+    "headers",
+    [{"host": "evil.example"}, {"x-forwarded-for": "203.0.113.9"}, {"via": "1.1 proxy"}, {"x-forwarded-proto": "https"},
+     {"cf-connecting-ip": "203.0.113.9"}],
+    ids=str,
+)  # fmt: skip
 def test_who_comes_from_elsewhere_to_a_server_without_keys(server: Server, path: str, headers: dict[str, str]) -> None:
     """If this fails, a page behind a rebound name, or the world behind a proxy, reads everybody's conversations."""
     refused = httpx2.get(server.url + path, headers=headers)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_local")
     assert "--auth on" in refused.json()["error"]["message"]
+
+
+def test_a_proxy_that_speaks_the_oldest_http_is_one(server: Server) -> None:
+    """If this fails, nginx with a bare `proxy_pass` makes the world the operator of a server without keys."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
+        plain.sendall(f"GET /v1/keys HTTP/1.0\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
+        assert b" 403 " in plain.recv(100)
 
 
 def test_a_proxy_may_come_where_keys_are_needed(launch: Callable[..., AbstractContextManager[Server]]) -> None:

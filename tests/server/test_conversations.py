@@ -404,8 +404,11 @@ async def test_a_visitor_does_not_write_without_end(house: House) -> None:
     for _ in range(MOST_WRITES - 1):
         answer = await house.ask("POST", f"{PATH}/{made['id']}/items", {"items": [user("Hi")]}, token)
         assert answer.status_code == 200
-    for path in (PATH, f"{PATH}/{made['id']}/items"):
-        refused = await house.ask("POST", path, {"items": [user("Hi")]}, token)
+    own = f"{PATH}/{made['id']}"
+    item = (await house.ask("GET", f"{own}/items", key=token)).json()["data"][0]["id"]
+    ways = [("POST", PATH), ("POST", f"{own}/items"), ("POST", own), ("DELETE", f"{own}/items/{item}"), ("DELETE", own)]
+    for method, path in ways:
+        refused = await house.ask(method, path, {"items": [user("Hi")]} if path != own else {"metadata": {}}, token)
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
         assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert (await house.ask("GET", f"{PATH}/{made['id']}", key=token)).status_code == 200

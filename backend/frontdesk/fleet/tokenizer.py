@@ -8,6 +8,7 @@ Knows no chat template: which control tokens a prompt holds is decided in `chat/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -24,6 +25,10 @@ from frontdesk.llamacpp.vocab import Vocab, VocabFacts
 
 Kind = Literal["tiktoken", "llama.cpp"]
 PRE: Final = "tokenizer.ggml.pre"
+LONGEST_RUN: Final = 8_000  # characters of one kind: llama.cpp's std::regex recurses for each, and overflows the stack
+LONGEST_SPACE: Final = 100_000  # characters: tiktoken's regex gives up, in a panic, after a million steps back
+_RUNS: Final = re.compile(r"[^\W\d_]+|\d+|\s+|(?:[^\w\s]|_)+")
+_SPACES: Final = re.compile(r"\s+")
 
 log = structlog.stdlib.get_logger("frontdesk.fleet")
 
@@ -51,7 +56,8 @@ class Tokenizer(Protocol):
     def n_vocab(self) -> int: ...
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ordinary text, never a control token. Raises `InvalidRequest` for a lone surrogate."""
+        """Ids of ordinary text, never a control token. Raises `InvalidRequest` for a lone surrogate, and for one kind
+        of character without end."""
         ...
 
     def count(self, text: str) -> int:
@@ -137,6 +143,7 @@ class TiktokenTokenizer(_Table):
 
     def encode(self, text: str) -> list[int]:
         check_text(text)
+        _check_runs(text, _SPACES, LONGEST_SPACE)
         ids = self._ids
         if not self._literals.texts:
             return [ids[rank] for rank in self._encoding.encode_ordinary(text)]
@@ -166,6 +173,7 @@ class LlamaTokenizer(_Table):
 
     def encode(self, text: str) -> list[int]:
         check_text(text)
+        _check_runs(text, _RUNS, LONGEST_RUN)
         ids = self._vocab.tokenize(text)
         if self._hidden.keys().isdisjoint(ids):
             return ids
@@ -197,6 +205,12 @@ def check_text(text: str, param: str | None = None) -> None:
             "send valid Unicode",
             param=param,
         ) from None
+
+
+def _check_runs(text: str, kinds: re.Pattern[str], longest: int) -> None:
+    """Raises `InvalidRequest` for a run of one kind of characters that no text has and that a regex would die of."""
+    if len(text) > longest and any(found.end() - found.start() > longest for found in kinds.finditer(text)):
+        raise InvalidRequest(f"the text holds more than {longest:,} characters of one kind in a row")
 
 
 def _control_tokens(facts: VocabFacts, metadata: Mapping[str, Value]) -> dict[str, int]:

@@ -101,6 +101,7 @@ class Conversations:
 
     async def update(self, request: Request, body: object) -> Response:
         principal, id = _named(request)
+        self._writes.admit(principal)
         change = parse_update(body)
         check_change(change.fields, principal)
         await self._check_pins(await self._record(request), change)
@@ -110,6 +111,7 @@ class Conversations:
 
     async def delete(self, request: Request) -> Response:
         principal, id = _named(request)
+        self._writes.admit(principal)
         await self._record(request)
         await self._stop_replies(principal, id)
         if not await self._kept.delete(principal.owner, id):
@@ -152,6 +154,7 @@ class Conversations:
 
     async def delete_item(self, request: Request) -> Response:
         principal, id = _named(request)
+        self._writes.admit(principal)
         item_id = _item_named(request)
         if not await self._kept.delete_item(principal.owner, id, item_id):
             raise _no_item(item_id)

@@ -17,15 +17,15 @@ from frontdesk.access.origins import Origins
 
 METHODS = ("GET", "POST", "DELETE")
 REQUEST_HEADERS = (
-    "authorization", "content-type", "idempotency-key", "last-event-id", "openai-organization", "x-api-key",
-    "x-request-id",
+    "authorization", "content-type", "idempotency-key", "last-event-id", "openai-organization", "openai-project",
+    "x-api-key", "x-request-id",
     *(f"x-stainless-{fact}" for fact in (  # OpenAI's client for JavaScript sends these of itself
         "arch", "helper-method", "lang", "os", "package-version", "poll-helper", "retry-count", "runtime",
         "runtime-version", "timeout",
     )),
 )  # fmt: skip
 ANSWER_HEADERS = (
-    "x-request-id", "retry-after",
+    "x-request-id", "retry-after", "x-should-retry",
     *(f"x-ratelimit-{fact}-{unit}" for fact in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
 )  # fmt: skip
 PREFLIGHT_VARY = (

@@ -32,7 +32,9 @@ SECURITY_HEADERS = {
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 READING = {"GET", "HEAD", "OPTIONS"}
-PASSED_ON = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")  # what proxies say of a request
+PASSED_ON = re.compile(  # what proxies say of a request
+    r"forwarded|via|x-forwarded-.*|x-original-.*|x-real-ip|x-client-ip|x-cluster-client-ip|x-scheme|true-client-ip|cf-.*"
+)
 UNANSWERED = 499  # the client went away before there was an answer
 PROBES = {"/livez", "/readyz", "/health"}  # asked every second by somebody: logged at debug level
 
@@ -140,7 +142,8 @@ class Gate:
     `own_machine` that nothing speaks against a program or page of this machine: no other name, page or proxy.
 
     `private`: nobody needs a key, since only this machine's own programs are meant to come. Then a foreign name or a
-    proxy's headers are refused altogether: behind them may be anybody.
+    proxy's headers are refused altogether: behind them may be anybody. So is HTTP/1.0, which nginx speaks to a server
+    behind it unless it is told otherwise. A proxy that leaves no trace at all is not found out.
     """
 
     def __init__(self, app: ASGIApp, origins: Origins, loopback: bool, private: bool = False) -> None:
@@ -160,7 +163,7 @@ class Gate:
         hosts = headers.getlist("host")
         if len(hosts) > 1 or (hosts and not HOST.fullmatch(hosts[0])) or (not hosts and scope["http_version"] != "1.0"):
             return Refused(400, "the request needs exactly one valid Host header", "invalid_host")
-        passed_on = any(name in headers for name in PASSED_ON)
+        passed_on = scope["http_version"] == "1.0" or any(PASSED_ON.fullmatch(name) for name in headers)
         if self._private and (passed_on or (hosts and not calls_loopback(hosts[0]))):
             message = "this server asks for no key, so only its own machine may come, and under no other name"
             return Refused(403, message + ": behind a proxy, serve with --auth on", "not_local")
