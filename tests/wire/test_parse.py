@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from frontdesk.generation import Delta, Finished, Sampling, Started, Usage
+import pytest
+
+from frontdesk.generation import Delta, Finished, Sampling, Started, TokenLogprob, Usage
 from frontdesk.messages import Message, ToolCall
 from frontdesk.wire._format import Identity
 from frontdesk.wire.openai_chat import OpenAIChat
@@ -142,7 +144,29 @@ def test_response_has_all_required_keys_and_echoes() -> None:
 
 def test_responses_warm_up_has_no_output() -> None:
     """If this fails, `generate: false` looks like an empty or cut answer."""
+    prewarmed = {"instructions": "Be kind.", "prompt_cache_options": {"prewarm": True}}
+    assert not OpenAIResponses().parse(prewarmed).generation.generate
     call = OpenAIResponses().parse({"instructions": "Be kind.", "generate": False})
     assert not call.generation.generate
     response = OpenAIResponses().collect(call, IDENTITY, [[Started("m", 1), Finished("length", Usage(3, 0, 0))]])
     assert (response["status"], response["output"]) == ("completed", [])
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_offsets_of_tokens_whose_text_was_held_back(stream: bool) -> None:
+    """If this fails, a legacy client marks the wrong words where a stop string that might come holds back text."""
+    data = [b" Once", b" in", b" K\xc3", b"\xb6", b"ln"]
+    logprobs = [TokenLogprob(i, piece, -1.0) for i, piece in enumerate(data)]
+    deltas = (
+        Delta(" Onc", 0), Delta("e i", 1, tuple(logprobs[:1])), Delta("n", 1, tuple(logprobs[1:2])),
+        Delta(" K\u00f6", 2, tuple(logprobs[2:4])), Delta("l", 1, tuple(logprobs[4:])),
+    )  # fmt: skip
+    events = [Started("m", 1), *deltas, Finished("stop", Usage(1, 0, 5), "n", 2)]
+    call = OpenAICompletions().parse({"prompt": "x", "logprobs": 0, "stream": stream})
+    if stream:
+        sent = OpenAICompletions().encoder(call, IDENTITY).encode(0, events).decode()
+        chunks = [json.loads(line[6:]) for line in sent.splitlines() if line.startswith("data: {")]
+        found = [chunk["choices"][0]["logprobs"] for chunk in chunks if chunk["choices"][0]["logprobs"]]
+    else:
+        found = [OpenAICompletions().collect(call, IDENTITY, [events])["choices"][0]["logprobs"]]
+    assert [offset for lists in found for offset in lists["text_offset"]] == [0, 5, 8, 10, 11]

@@ -26,7 +26,7 @@ from frontdesk.wire._fields import (
 from frontdesk.wire._format import Call
 from frontdesk.wire._ids import is_conversation_id, response_id
 from frontdesk.wire._items import Input, parse_input, part_text
-from frontdesk.wire._validation import refuse_unsupported, unsupported, validated
+from frontdesk.wire._validation import refuse_misplaced, refuse_unsupported, unsupported, validated
 
 LOGPROBS = "message.output_text.logprobs"
 MAX_VARIABLES = 64
@@ -34,6 +34,13 @@ MAX_VARIABLES = 64
 _REFUSED = {
     "context_management": "compaction within a reply is not supported by this server; see POST /v1/responses/compact",
     "moderation": "moderation is not supported by this server",
+}
+_ELSEWHERE = {
+    "max_tokens": "send max_output_tokens",
+    "max_completion_tokens": "send max_output_tokens",
+    "response_format": "send text.format",
+    "grammar": "grammars are not supported by this server",
+    "json_schema": "structured output is not supported by this server yet",
 }
 _NO_TOOLS = "tools are not supported by this server yet; leave the field out or set tool_choice to 'none'"
 
@@ -85,6 +92,12 @@ class TextOptions(StrictModel):
     format: TextFormat | None = Field(None, description="Form of the answer.")
 
 
+class PromptCacheOptions(StrictModel):
+    """How the prompt is kept in the KV cache."""
+
+    prewarm: bool | None = Field(None, description="true: the same as generate false.")
+
+
 class ResponsesRequest(SamplingFields):
     """Body of `POST /v1/responses`. Unknown fields are ignored."""
 
@@ -111,6 +124,7 @@ class ResponsesRequest(SamplingFields):
     metadata: Metadata | None = Field(None, description="Up to 16 strings that are sent back with the response.")
     text: TextOptions | None = Field(None, description="Only the format `text`.")
     generate: bool | None = Field(None, description="false: only prepare the prompt. Extension on HTTP.")
+    prompt_cache_options: PromptCacheOptions | None = Field(None, description="Only `prewarm` has an effect.")
     tools: list[Any] | None = Field(None, description="Refused unless empty or tool_choice is `none`.")
     tool_choice: Any = Field(None, description="Only `none` has an effect.")
     parallel_tool_calls: bool | None = Field(None, description="Sent back.")
@@ -122,6 +136,11 @@ class ResponsesRequest(SamplingFields):
     moderation: Any = Field(None, description="Not supported: refused.")
 
     @property
+    def answered(self) -> bool:
+        """Whether more is wanted than the prompt to be prepared."""
+        return self.generate is not False and not (self.prompt_cache_options and self.prompt_cache_options.prewarm)
+
+    @property
     def conversation_id(self) -> str | None:
         return self.conversation.id if isinstance(self.conversation, ConversationReference) else self.conversation
 
@@ -129,6 +148,7 @@ class ResponsesRequest(SamplingFields):
 def responses_call(body: object) -> Call:
     """The call that a JSON body asks for. Raises `InvalidRequest`."""
     request = validated(ResponsesRequest, body)
+    refuse_misplaced(body, _ELSEWHERE)
     _check(request)
     turn = _turn(request)
     if not (turn.input or turn.instructions or turn.prompt or turn.conversation or turn.previous):
@@ -142,7 +162,7 @@ def responses_call(body: object) -> Call:
         max_tokens=request.max_output_tokens,
         stop=request.stop_strings(),
         top_logprobs=(request.top_logprobs or 0) if wants_logprobs else None,
-        generate=request.generate is not False,
+        generate=request.answered,
     )
     return Call(generation, request, stream=bool(request.stream), turn=turn)
 
@@ -189,8 +209,10 @@ def _check(request: ResponsesRequest) -> None:
         raise InvalidRequest(
             "'conversation' and 'previous_response_id' exclude each other: send only one", param="conversation"
         )
-    if request.background and request.store is False:
-        raise InvalidRequest("'background' needs 'store' to be true: nobody could read the reply", param="background")
+    if request.background and (request.store is False or not request.answered):
+        raise InvalidRequest(
+            "'background' needs a reply, and 'store' to be true: nobody could read it", param="background"
+        )
 
 
 def _prompt(field: PromptField | None) -> PromptReference | None:

@@ -5,7 +5,7 @@ Everything a body could break later is refused here: text that is not Unicode, n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -36,10 +36,18 @@ def unsupported(param: str, why: str) -> InvalidRequest:
 
 
 def refuse_unsupported(body: BaseModel, reasons: dict[str, str]) -> None:
-    """Refuse every field of `reasons` that says something: null, false and empty values do not."""
+    """Refuse every field of `reasons` that says something: null, false and empty values do not, but an empty object
+    switches some things on."""
     for param, why in reasons.items():
-        if getattr(body, param):
+        if (value := getattr(body, param)) or value == {}:
             raise unsupported(param, why)
+
+
+def refuse_misplaced(body: object, elsewhere: Mapping[str, str]) -> None:
+    """Refuse fields of other routes, whose loss would change the answer; `elsewhere` says what to send instead."""
+    for param, instead in elsewhere.items():
+        if isinstance(body, dict) and ((value := body.get(param)) or value == {}):
+            raise unsupported(param, f"not a field of this route; {instead}")
 
 
 def check_text(body: object) -> None:

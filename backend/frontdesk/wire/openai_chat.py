@@ -32,7 +32,7 @@ from frontdesk.wire._fields import (
 )
 from frontdesk.wire._format import Call, Identity
 from frontdesk.wire._frames import json_bytes
-from frontdesk.wire._validation import refuse_unsupported, unsupported, validated
+from frontdesk.wire._validation import refuse_misplaced, refuse_unsupported, unsupported, validated
 from frontdesk.wire._values import completion_usage, finished, token_logprobs
 
 _REFUSED = {
@@ -41,6 +41,14 @@ _REFUSED = {
     "web_search_options": "web search is not supported by this server",
     "grammar": "grammars are not supported by this server",
     "json_schema": "structured output is not supported by this server yet",
+    "moderation": "moderation is not supported by this server",
+}
+_ELSEWHERE = {
+    "max_output_tokens": "send max_completion_tokens",
+    "text": "send response_format",
+    "instructions": "send a system message",
+    "previous_response_id": "send the messages before, or use POST /v1/responses",
+    "conversation": "send the messages before, or use POST /v1/responses",
 }
 _NO_TOOLS = "tools are not supported by this server yet; leave the field out or set tool_choice to 'none'"
 
@@ -104,6 +112,7 @@ class ChatRequest(SamplingFields):
     web_search_options: Any = Field(None, description="Not supported: refused.")
     grammar: Any = Field(None, description="Not supported: refused.")
     json_schema: Any = Field(None, description="Not supported: refused.")
+    moderation: Any = Field(None, description="Not supported: refused.")
 
 
 class OpenAIChat:
@@ -115,6 +124,7 @@ class OpenAIChat:
 
     def parse(self, body: object) -> Call:
         request = validated(ChatRequest, body)
+        refuse_misplaced(body, _ELSEWHERE)
         _check(request)
         generation = GenerationRequest(
             model=request.model,

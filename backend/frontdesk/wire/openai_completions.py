@@ -6,20 +6,22 @@ Ignored without a word: `user` and every unknown field.
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
 from frontdesk.errors import InvalidRequest
-from frontdesk.generation import Delta, Event, Failed, Finished, GenerationRequest, Started, TokenLogprob
+from frontdesk.generation import Delta, Event, Failed, Finished, GenerationRequest, Started
 from frontdesk.wire._chunks import HOLE, ChunkStream
 from frontdesk.wire._context import context_field
 from frontdesk.wire._errors import cancelled
 from frontdesk.wire._fields import Choices, SamplingFields, StreamOptions, TokenCount, TokenId
 from frontdesk.wire._format import Call, Identity
 from frontdesk.wire._frames import json_bytes
-from frontdesk.wire._validation import refuse_unsupported, unsupported, validated
+from frontdesk.wire._validation import refuse_misplaced, refuse_unsupported, unsupported, validated
 from frontdesk.wire._values import completion_usage, finished, finite
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's own default on this route
@@ -29,6 +31,11 @@ _REFUSED = {
     "suffix": "text after the completion is not supported by this server",
     "grammar": "grammars are not supported by this server",
     "json_schema": "structured output is not supported by this server yet",
+}
+_ELSEWHERE = {
+    "max_output_tokens": "send max_tokens",
+    "max_completion_tokens": "send max_tokens",
+    "response_format": "structured output is not supported by this server yet",
 }
 
 
@@ -82,6 +89,7 @@ class OpenAICompletions:
 
     def parse(self, body: object) -> Call:
         request = validated(CompletionRequest, body)
+        refuse_misplaced(body, _ELSEWHERE)
         text, tokens = _prompt(request)
         _check(request, text)
         generation = GenerationRequest(
@@ -116,7 +124,7 @@ class CompletionEncoder:
         self._echo = _echo(call)
         self._stream = ChunkStream(_head(identity), call.body.stream_options, identity.context)
         self._frames = [self._stream.around(_entry(i, HOLE)) for i in range(call.n)]
-        self._offsets = [len(self._echo)] * call.n
+        self._logprobs = [LegacyLogprobs(len(self._echo)) for _ in range(call.n)]
 
     def start(self) -> bytes:
         return b""
@@ -132,13 +140,12 @@ class CompletionEncoder:
             return b""
         match event:
             case Delta(logprobs=()):
-                self._offsets[choice] += len(event.text)
+                self._logprobs[choice].add(event)
                 before, after = self._frames[choice]
                 return before + json_bytes(event.text) + after if event.text else b""
             case Delta():
-                logprobs = LegacyLogprobs(self._offsets[choice]).add(event)
-                self._offsets[choice] += len(event.text)
-                return self._stream.chunk(_entry(choice, event.text, logprobs=logprobs.json()))
+                logprobs = self._logprobs[choice].add(event).taken()
+                return self._stream.chunk(_entry(choice, event.text, logprobs=logprobs))
             case Started():
                 return self._stream.chunk(_entry(choice, self._echo)) if self._echo else b""
             case Finished(reason="cancelled"):
@@ -155,40 +162,42 @@ def _entry(
     return {"text": text, "index": index, "logprobs": logprobs, "finish_reason": finish}
 
 
-class LegacyLogprobs:
-    """The four parallel lists of the old shape. `offset` is where in the answer's text the next delta begins."""
+@dataclass(slots=True)
+class _Lists:
+    tokens: list[str] = field(default_factory=list)
+    token_logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[dict[str, float]] = field(default_factory=list)
+    text_offset: list[int] = field(default_factory=list)
 
-    def __init__(self, offset: int) -> None:
-        self._offset = offset
-        self._tokens: list[str] = []
-        self._logprobs: list[float] = []
-        self._top: list[dict[str, float]] = []
-        self._offsets: list[int] = []
+
+class LegacyLogprobs:
+    """The four parallel lists of the old shape, of one choice. `echo` is the length of what stands before the reply.
+
+    A token's offset is where its own text begins: text that is held back for a stop string comes in an earlier delta
+    than the token that it is part of.
+    """
+
+    def __init__(self, echo: int) -> None:
+        self._at = self._shown = echo
+        self._characters = getincrementaldecoder("utf-8")("replace")
+        self._lists = _Lists()
 
     def add(self, delta: Delta) -> LegacyLogprobs:
-        data = b""
+        self._shown += len(delta.text)
         for entry in delta.logprobs:
-            # Bytes of an unfinished character do not move the offset; withheld text cannot move it past the delta.
-            position = min(len(data.decode(errors="ignore")), len(delta.text))
-            data += entry.data
-            self._add(entry, self._offset + position)
-        self._offset += len(delta.text)
+            token, logprob = _token_text(entry.data), finite(entry.logprob)
+            self._lists.tokens.append(token)
+            self._lists.token_logprobs.append(logprob)
+            top = {_token_text(data): finite(p) for _, data, p in entry.top}
+            self._lists.top_logprobs.append({**top, token: logprob})
+            self._lists.text_offset.append(min(self._at, self._shown))  # a stop string took what comes behind it
+            self._at += len(self._characters.decode(entry.data))
         return self
 
-    def _add(self, entry: TokenLogprob, offset: int) -> None:
-        token, logprob = _token_text(entry.data), finite(entry.logprob)
-        self._tokens.append(token)
-        self._logprobs.append(logprob)
-        self._top.append({**{_token_text(data): finite(p) for _, data, p in entry.top}, token: logprob})
-        self._offsets.append(offset)
-
-    def json(self) -> dict[str, Any]:
-        return {
-            "tokens": self._tokens,
-            "token_logprobs": self._logprobs,
-            "top_logprobs": self._top,
-            "text_offset": self._offsets,
-        }
+    def taken(self) -> dict[str, Any]:
+        """What was added since the last time."""
+        lists, self._lists = self._lists, _Lists()
+        return asdict(lists)
 
 
 def _token_text(data: bytes) -> str:
@@ -220,7 +229,7 @@ def _choice(index: int, reply: Sequence[Event], call: Call) -> dict[str, Any]:
     return {
         "text": echo + "".join(delta.text for delta in deltas),
         "index": index,
-        "logprobs": None if call.generation.top_logprobs is None else logprobs.json(),
+        "logprobs": None if call.generation.top_logprobs is None else logprobs.taken(),
         "finish_reason": end.reason,
     }
 
