@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.chat.lives import CONVERSATION, DANA, Open, answered, asks, conversation, ended, held
 
+from frontdesk.chat.reply import Reply
 from frontdesk.chat.service import ChatService
 from frontdesk.errors import (
     BudgetExceeded,
@@ -20,6 +21,7 @@ from frontdesk.principal import Limits, Principal
 from frontdesk.wire._format import Call
 from frontdesk.wire.openai_chat import OpenAIChat
 from frontdesk.wire.openai_responses import OpenAIResponses
+from frontdesk.worker.protocol import SequenceOutput
 
 GREETING = Item("msg_" + "1" * 32, "message", Message("assistant", "Hello! How can I help?"))
 
@@ -67,6 +69,25 @@ async def test_replies_to_one_call_are_held_together(open_service: Open) -> None
     with pytest.raises(BudgetExceeded) as refused:
         await service.start(two(150), shop)
     assert refused.value.details["remaining"] == 300 - used
+
+
+async def test_a_prompt_that_was_read_in_part_is_charged(open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever leaves before the first token, again and again, would have the engine for nothing."""
+    hear = Reply._on_output
+
+    def leaving(reply: Reply, output: SequenceOutput) -> None:
+        hear(reply, output)
+        if output.reading:
+            reply.cancel()
+
+    monkeypatch.setattr(Reply, "_on_output", leaving)
+    service = await open_service(conversation_limits=Limits(tokens_total=1000))
+    id = await conversation(service)
+    call = asks("Tell me all about it. " * 40, conversation=id, max_output_tokens=20)
+    prompt = (await service.count(call, DANA)).prompt_tokens
+    reply = await answered(service, call)
+    assert (reply.computed, reply.usage.completion) == (False, 0)
+    assert (await service.store.ledger.used("conversation", id, 0))[0] == prompt
 
 
 def two(most: int | None) -> Call:

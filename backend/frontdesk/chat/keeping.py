@@ -143,7 +143,7 @@ class Passing:
 
 
 def spent(reply: Reply, usage: Usage) -> int:
-    """Tokens that a reply is charged: the prompt counts once the engine has read it, and for the first of `n`."""
+    """Tokens that a reply is charged: the prompt counts once the engine has read of it, and for the first of `n`."""
     return (usage.prompt if _pays_prompt(reply) else 0) + usage.completion
 
 
@@ -166,7 +166,7 @@ def ledger_entry(reply: Reply, outcome: Outcome) -> LedgerEntry:
 
 
 def _pays_prompt(reply: Reply) -> bool:
-    return reply.computed and reply.order.first
+    return (reply.reading or reply.computed) and reply.order.first
 
 
 def output_items(reply: Reply, outcome: Outcome) -> tuple[Item, ...]:

@@ -120,6 +120,7 @@ class Reply:
         self._keeper = keeper
         self.headers: dict[str, str] = {}  # for the answer's head: what the budgets have left
         self.meter: Meter | None = None  # of a reply that is being computed, for the operator
+        self.reading = False  # the engine has read a part of the prompt
         self.computed = False  # the engine has read the prompt
         self._decoder = Decoder(order.backend.tokenizer.token_bytes, order.call.generation.stop)
         self._ticket: int | None = None
@@ -210,6 +211,9 @@ class Reply:
 
     def _on_output(self, output: SequenceOutput) -> None:
         if self._closing is not None:
+            return
+        if output.reading:
+            self.reading = True
             return
         if output.finish == "error":
             self._close(EngineFailed("the engine could not compute this request"))

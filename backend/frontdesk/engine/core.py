@@ -91,6 +91,9 @@ class Engine:
                 outputs.append(self._output(chunk.sequence, next(draws)))
             elif not chunk.sequence.max_tokens and not chunk.sequence.remaining:
                 outputs.append(self._output(chunk.sequence, None))
+            elif not chunk.sequence.reading_told:
+                chunk.sequence.reading_told = True
+                outputs.append(SequenceOutput(chunk.sequence.id, ()))
         return outputs
 
     def _output(self, sequence: Sequence, drawn: Sampled | None) -> SequenceOutput:

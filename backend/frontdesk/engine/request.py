@@ -61,7 +61,8 @@ class SequenceOutput(msgspec.Struct, array_like=True, tag=True, frozen=True):
     """What one step did for one reply.
 
     `finish` is '' while it goes on, 'stop' (the last token is one of `stop_tokens`), 'length' (max_tokens or the window
-    was reached) or 'error'. `cached` is told once, with the first token: prompt tokens whose KV was already there.
+    was reached) or 'error'. `cached` is told once, with the first token: prompt tokens whose KV was already there. One
+    without tokens and without a finish says that a part of the prompt has been computed.
     """
 
     id: int
@@ -69,3 +70,8 @@ class SequenceOutput(msgspec.Struct, array_like=True, tag=True, frozen=True):
     finish: str = ""
     cached: int = -1
     logprobs: tuple[Logprobs, ...] = ()
+
+    @property
+    def reading(self) -> bool:
+        """Whether this says nothing but that a part of the prompt has been computed."""
+        return not self.tokens and not self.finish

@@ -277,21 +277,26 @@ class EngineClient:
                 self._output(request, output)
 
     def _output(self, request: Request, output: SequenceOutput) -> None:
-        self._progress = request.lively = True
-        request.strikes = 0
-        request.emitted.extend(output.tokens)
+        if not output.reading:  # the rest of its prompt may still kill the engine
+            self._note(request, output)
         if request.cached_told and output.cached >= 0:
             output = SequenceOutput(output.id, output.tokens, output.finish, -1, output.logprobs)
         request.cached_told = request.cached_told or output.cached >= 0
-        if output.finish:
-            del self._requests[output.id]
-        self._acquit(output.id)
         try:
             request.on_output(output)
         except Exception as error:
             self._report(error)
             self.abort(output.id)
             self._tell(request, EngineFailed("the engine's answer could not be used"))
+
+    def _note(self, request: Request, output: SequenceOutput) -> None:
+        """It has shown life, and has these tokens whatever happens to the engine."""
+        self._progress = request.lively = True
+        request.strikes = 0
+        request.emitted.extend(output.tokens)
+        if output.finish:
+            del self._requests[output.id]
+        self._acquit(output.id)
 
     def _report(self, error: Exception) -> None:
         """A fault of ours in one reply must not end the others; asyncio's handler shows it to whoever keeps the log."""
