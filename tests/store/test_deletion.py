@@ -68,7 +68,7 @@ async def test_an_item_goes_with_all_that_repeats_it(store: Store) -> None:
         await making.end(store, ending(reply, said(f"answer {number}", "assistant")))
         kept.append(reply.id)
         spoken.append(reply.input[0].id)
-    await store.conversations.replace_summary(OWNER, record.id, making.summary("they asked", *spoken[:2]))
+    await store.conversations.replace_summary(OWNER, record.id, None, making.summary("they asked", *spoken[:2]))
     assert await store.conversations.delete_item(OWNER, record.id, spoken[1])
     assert [await store.responses.get(OWNER, id) is None for id in kept] == [False, True, False]
     assert await store.journal.read(kept[1]) == []
@@ -81,7 +81,7 @@ async def test_a_summary_that_comes_too_late_is_not_kept(store: Store) -> None:
     record, stays, goes = conversation(), said("stays"), said("goes")
     await store.conversations.create(record, [stays, goes])
     assert await store.conversations.delete_item(OWNER, record.id, goes.id)
-    await store.conversations.replace_summary(OWNER, record.id, making.summary("both", stays.id, goes.id))
+    await store.conversations.replace_summary(OWNER, record.id, None, making.summary("both", stays.id, goes.id))
     assert await store.conversations.all_items(OWNER, record.id) == [stays]
 
 
@@ -242,6 +242,34 @@ async def test_the_sweep_keeps_what_is_gone_on_from_meanwhile(store: Store, monk
     assert await store.sweep(500.0) == 1
     assert [record.id for record in await store.responses.chain(OWNER, late.id)] == [*chain, late.id]
     assert await store.conversations.get(OWNER, talk.id) is not None
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_the_sweep_keeps_what_a_number_that_was_free_again_goes_on_from(
+    store: Store, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """SQLite gives a new response the number of the newest one once the sweep has deleted that: what the new one says
+    would be deleted too, or answer a customer as if nothing had been said."""
+    roots = [response(created=100) for _ in range(2)]
+    talk = conversation(updated=100)
+    await store.conversations.create(talk)
+    for record in (*roots, response(created=100, conversation=talk.id)):
+        await store.responses.begin(record)
+        await making.end(store, ending(record, completed=100))
+    run = store._writer.run
+    late = response(created=999, previous=roots[0].id)
+
+    async def run_and_begin(*operation: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        deleted = await run(*operation, **options)
+        await store.responses.begin(late)
+        if ended:
+            await making.end(store, ending(late, completed=1000))
+        return deleted
+
+    monkeypatch.setattr(store._writer, "run", run_and_begin)
+    assert await store.sweep(500.0) == 2, "the conversation, and the other root"
+    assert [record.id for record in await store.responses.chain(OWNER, late.id)] == [roots[0].id, late.id]
 
 
 async def test_the_sweep_takes_many(store: Store) -> None:

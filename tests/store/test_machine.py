@@ -71,7 +71,8 @@ class Talks(RuleBasedStateMachine):
     def summarise(self, owner: str, id: str, text: str) -> None:
         if (owner, id) in self.model:
             item = summary(text)
-            self.run(self.store.conversations.replace_summary(owner, id, item))
+            former = self.summaries.get((owner, id))
+            assert self.run(self.store.conversations.replace_summary(owner, id, former, item))
             self.summaries[owner, id] = item
 
     @rule(owner=owners, id=ids, texts=st.lists(texts, min_size=1, max_size=2), twice=st.booleans())

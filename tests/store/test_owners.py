@@ -38,7 +38,7 @@ CALLS: dict[str, Call] = {
     "Conversations.item": lambda store, owner: store.conversations.item(owner, MINE.id, ITEM.id),
     "Conversations.delete_item": lambda store, owner: store.conversations.delete_item(owner, MINE.id, ITEM.id),
     "Conversations.replace_summary": lambda store, owner: store.conversations.replace_summary(
-        owner, MINE.id, summary("x")
+        owner, MINE.id, None, summary("x")
     ),
     "Responses.get": lambda store, owner: store.responses.get(owner, REPLY.id),
     "Responses.chain": lambda store, owner: store.responses.chain(owner, REPLY.id),

@@ -193,6 +193,23 @@ async def test_a_process_that_does_not_stop_writing(
     await making.write(file_store, journal_entry(record, 0, 1))
 
 
+async def test_a_connection_that_broke_unused_is_replaced(postgres: PostgresServer, postgres_place: str) -> None:
+    """The first write after a restart of PostgreSQL would fail, which may be the one that a reply goes on with."""
+    store = await open_store(postgres_place)
+    database: Any = store._database
+    used = database._connection
+    mine = "application_name = 'frontdesk' AND datname = current_database()"
+    postgres.execute(postgres_place, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
+    async with asyncio.timeout(30):
+        while not (await used.get_raw_connection()).driver_connection.is_closed():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await store.responses.begin(record := response())
+    assert await store.responses.get(OWNER, record.id) == record
+    with pytest.raises(ConfigError, match="another server uses it"):
+        await opened(postgres_place)
+    await store.close()
+
+
 async def test_postgresql_comes_back(postgres: PostgresServer, postgres_place: str) -> None:
     """After a restart of its database the server would have to be restarted too."""
     store = await open_store(postgres_place)

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from weakref import WeakValueDictionary
 
-import structlog
-
-from frontdesk.access.budgets import BudgetAccount, Hold
+from frontdesk.access.budgets import Hold
 from frontdesk.chat.asking import check_said
 from frontdesk.chat.history import Histories
 from frontdesk.chat.keeping import (
@@ -34,30 +31,30 @@ from frontdesk.chat.ordering import fingerprint, limit_of, order_for, stamped
 from frontdesk.chat.prompting import Prompting
 from frontdesk.chat.prompts import Personas
 from frontdesk.chat.readers import Readers
+from frontdesk.chat.recovery import Recovery
 from frontdesk.chat.reply import Order, Reply
 from frontdesk.chat.spending import Paying, Spending
 from frontdesk.chat.summarising import Compaction, Summariser
-from frontdesk.chat.talking import Talking
+from frontdesk.chat.talking import Locks, Talking
 from frontdesk.errors import (
     Conflict,
+    EngineFailed,
     EngineNotReady,
     FrontdeskError,
     InvalidRequest,
     ModelNotFound,
     NotFound,
     Overloaded,
+    StorageFailed,
 )
 from frontdesk.fleet.pool import Backend, Pool
 from frontdesk.generation import ContextReport, GenerationRequest, Turn
 from frontdesk.messages import Item
 from frontdesk.principal import ANONYMOUS, Principal
-from frontdesk.store.records import Idempotency, ResponseRecord
+from frontdesk.store.records import Idempotency, JournalEntry, ResponseRecord
 from frontdesk.store.store import Store
-from frontdesk.telemetry.logs import where
 from frontdesk.telemetry.recent import Recent
 from frontdesk.wire._format import Call
-
-log = structlog.stdlib.get_logger("frontdesk.chat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,8 @@ class ChatService:
         self._starting: set[asyncio.Task[list[Reply]]] = set()
         self._stopping = False
         self._talking = Talking()
-        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._recovery = Recovery(store, self._talking, self._continue)
+        self._one_at_a_time = Locks()
 
     # --- starting -----------------------------------------------------------------------------------------------------
 
@@ -134,14 +132,10 @@ class ChatService:
             raise InvalidRequest("an Idempotency-Key needs 'store' to be true: nothing is found again", param="store")
         expires = time.time() + 3600 * self._rules.idempotency_hours
         key = Idempotency(idempotency, fingerprint(call), expires)
-        async with self._one_at_a_time(principal, idempotency):
+        async with self._one_at_a_time(principal.owner, idempotency):
             if (known := await self.store.idempotency.find(principal.owner, key)) is not None:
                 return [await self._find(principal, known, anew=True)]
             return await self._start(call, principal, key)
-
-    def _one_at_a_time(self, principal: Principal, name: str) -> asyncio.Lock:
-        """Held while a key's first request is being started, or a response is being cancelled."""
-        return self._locks.setdefault((principal.owner, name), asyncio.Lock())
 
     async def _start_own(self, call: Call, principal: Principal, paying: Paying) -> Reply:
         """A reply that the service itself wants; nobody but it ever sees it."""
@@ -192,20 +186,25 @@ class ChatService:
         keyed = key is not None
         orders = [order_for(call, index, principal, prompt, limit, idempotent=keyed) for index in range(call.n)]
         replies = [self._reply(replace(order, **more)) for order in orders]
-        try:
-            if replies[0].order.stored:
-                await self._keep(replies[0], call.turn, key)
-        except BaseException:  # a cancelled start too must not keep its budget
-            self._spending.refund(holds)
-            raise
-        for reply in replies:
-            reply.headers = headers
-        self._watch(replies, holds)
+        async with self._one_at_a_time(principal.owner, replies[0].id):
+            try:
+                if replies[0].order.stored:
+                    await self._keep(replies[0], call.turn, key)
+            except BaseException:  # a cancelled start too must not keep its budget
+                self._spending.refund(holds)
+                raise
+            for reply in replies:
+                reply.headers = headers
+            self._watch(replies, holds)
         return replies
 
     async def _keep(self, reply: Reply, turn: Turn | None, key: Idempotency | None) -> None:
         record = record_of(reply.order, turn.previous if turn else None)
-        taken = await self.store.responses.begin(record, idempotency=key)
+        try:
+            taken = await self.store.responses.begin(record, idempotency=key)
+        except StorageFailed:
+            self._recovery.undo(record)
+            raise
         if taken is not None:  # another process of the same database was faster
             raise Conflict("a request with this Idempotency-Key is being started", code="idempotency_conflict")
 
@@ -254,7 +253,7 @@ class ChatService:
 
     async def cancel(self, principal: Principal, id: str) -> Reply:
         """Stop a response and wait for its end; one that has ended stays as it is. Raises `NotFound`."""
-        async with self._one_at_a_time(principal, id):
+        async with self._one_at_a_time(principal.owner, id):
             record = await self._record(principal, id)
             waits = self._waits(record) and is_response(record)
             reply = await self._given_up(record) if waits else await self.open(principal, id, anew=True)
@@ -281,11 +280,14 @@ class ChatService:
                     await self._stop(principal, record.id)
 
     async def _stop(self, principal: Principal, id: str) -> None:
-        """Before it is deleted, a reply is charged what it has used, also one that waits for its model. Raises
-        `NotFound`."""
-        async with self._one_at_a_time(principal, id):
+        """Before it is deleted, a reply is charged what it has used, also one that waits to be continued. Raises
+        `NotFound`; `EngineNotReady` for one that waits while the model loads."""
+        async with self._one_at_a_time(principal.owner, id):
+            reply = self._running.get(id)  # before the store is asked: what has ended since is not given up
             record = await self._record(principal, id)
-            reply = await self._given_up(record, deleted=True) if self._waits(record) else self._running.get(id)
+            if reply is None and not record.ended:
+                with suppress(EngineFailed, InvalidRequest):  # of another version: nobody can say what it cost
+                    reply = await self._given_up(record, deleted=True)
             if reply:
                 reply.cancel()
                 await reply.log.wait_end()
@@ -365,58 +367,53 @@ class ChatService:
 
         What another model has begun waits until that model is served again.
         """
-        records = await self.store.responses.unfinished()
-        for record in records:
-            try:
-                await self._continue(record, backend)
-            except FrontdeskError as error:
-                log.error("a reply cannot be continued", response=record.id, error=error.message)
-            except Exception as error:  # whatever it is: one broken reply must not keep the server from starting
-                log.error("a reply cannot be continued", response=record.id, stack=where(error))
-        return len(records)
+        return await self._recovery.run(backend)
 
     async def _continue(self, record: ResponseRecord, backend: Backend) -> None:
         if record.model != backend.card.name:
             raise ModelNotFound(f"model {record.model!r} is not served here")
         order = order_of(record, backend)
-        kept = await self.store.journal.resume(record.id)
-        accounts = await self._accounts_of(order)
-        self._talking.resume(order.principal.owner, order.conversation)
-        reply = self._reply(order)
-        self._metering.follow(reply, order.created, kept)
-        self._watch([reply], self._adopted(order, accounts))
-        try:
-            reply.begin(kept)
-            reply.readers.cut_off()
-        except Exception:  # undone whatever it is; `recover` logs it
-            reply.suspend()
-            self._running.pop(reply.id, None)
-            self._talking.give_back(order.principal.owner, order.conversation)
-            raise
+        async with self._one_at_a_time(record.owner, record.id):
+            now = await self.store.responses.get(record.owner, record.id)
+            if now is None or now.ended or record.id in self._running:
+                return  # it was given up while it waited
+            reply, kept = await self._taken_over(order, self._talking.resume)
+            self._metering.follow(reply, order.created, kept)
+            try:
+                reply.begin(kept)
+                reply.readers.cut_off()
+            except Exception:  # undone whatever it is; `recover` logs it
+                reply.suspend()
+                self._running.pop(reply.id, None)
+                self._talking.give_back(order.principal.owner, order.conversation)
+                raise
 
     async def _given_up(self, record: ResponseRecord, *, deleted: bool = False) -> Reply:
-        """An unfinished reply of another model, to be cancelled: it costs its tokens, and nobody can read them."""
+        """An unfinished reply that is not gone on with, to be cancelled: it costs its tokens, and nobody reads them."""
         order = order_of(record, self.pool.pick(None))
         if deleted:  # then it adds nothing to its conversation, so no turn of it is in the way
             order = replace(order, conversation=None, paying=order.conversation or order.paying)
-        kept = await self.store.journal.resume(record.id)
-        accounts = await self._accounts_of(order)
-        self._talking.take(order.principal.owner, order.conversation)
-        reply = self._reply(order)
+        reply, kept = await self._taken_over(order, self._talking.take)
         reply.charge(kept)
-        self._watch([reply], self._adopted(order, accounts))
         return reply
 
-    async def _accounts_of(self, order: Order) -> list[BudgetAccount]:
+    async def _taken_over(
+        self, order: Order, take_turn: Callable[[str, str | None], None]
+    ) -> tuple[Reply, list[JournalEntry]]:
+        """A reply of a former life, with what was kept of it and what it had reserved; it is yet to begin or to end."""
+        kept = await self.store.journal.resume(order.id)
         paying = Paying(order.conversation or order.paying, order.conversation_limits)
-        return await self._spending.accounts(order.principal, paying)
-
-    def _adopted(self, order: Order, accounts: Sequence[BudgetAccount]) -> list[Hold]:
-        return self._spending.adopt(accounts, len(order.prompt) + order.parameters.max_tokens, order.created)
+        accounts = await self._spending.accounts(order.principal, paying)
+        take_turn(order.principal.owner, order.conversation)
+        reply = self._reply(order)
+        most = len(order.prompt) + order.parameters.max_tokens
+        self._watch([reply], self._spending.adopt(accounts, most, order.created))
+        return reply, kept
 
     def suspend(self) -> int:
         """The server stops: stored replies are left to its next life, their readers sent away; how many there were."""
         self._stopping = True
+        self._recovery.stop()
         replies = [reply for reply in self._running.values() if reply.order.stored and not reply.log.ended]
         for reply in replies:
             reply.suspend()
@@ -426,6 +423,7 @@ class ChatService:
         """Wait until what has ended is written. The engine must be closed before, the store after."""
         await self._summariser.close()
         await asyncio.gather(*self._starting, return_exceptions=True)
+        self._recovery.stop()  # again: a start may have failed since `suspend`
         if self._watching:  # what the database does not take now is unfinished for the next life
             _, left = await asyncio.wait(self._watching, timeout=FLUSH_SECONDS)
             for task in left:

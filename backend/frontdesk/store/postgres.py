@@ -98,6 +98,9 @@ class PostgresDatabase:
         await self._reader.dispose()
 
     async def _connected(self) -> AsyncConnection:
+        """The one that there is, or a new one if that broke while nobody used it."""
+        if self._connection and await _broken(self._connection):
+            await self._forget()
         if self._connection is None:
             connection = await self._writer.connect()
             try:
@@ -128,6 +131,12 @@ class PostgresDatabase:
         if connection:
             await connection.invalidate()
             await connection.close()
+
+
+async def _broken(connection: AsyncConnection) -> bool:
+    """Whether the driver knows already that nothing can be sent any more."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    return driver is None or driver.is_closed()
 
 
 def _for_asyncpg(url: sa.URL) -> sa.URL:

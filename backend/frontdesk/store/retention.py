@@ -24,7 +24,7 @@ _OPEN: Final = responses.c.status.in_(UNFINISHED)
 
 @dataclass(frozen=True, slots=True)
 class _Unused:
-    """Numbers of what may go, and of the newest response there was."""
+    """Numbers of what may go, and of the newest response that stays."""
 
     conversations: list[int]
     responses: list[int]
@@ -34,7 +34,10 @@ class _Unused:
 async def sweep(database: Database, writer: Writer, before: float) -> int:
     """See `Store.sweep`."""
     found = await database.read(lambda connection: _found(connection, before))
-    newer = _with_former(responses.c.number > found.newest)  # what began since then may go on from what is old
+    # What began since then may go on from what is old. Its number can be that of one that was deleted: SQLite counts on
+    # from the newest that is left.
+    recent = sa.or_(_OPEN, responses.c.created >= before)
+    newer = _with_former(sa.and_(responses.c.number > found.newest, recent))
     unused = (conversations.c.updated < before, _no_conversation_of(newer))
     ended = (responses.c.number.not_in(sa.select(newer.c.number)), ~_OPEN)
     deleted = 0
@@ -59,7 +62,7 @@ def _found(connection: sa.Connection, before: float) -> _Unused:
     return _Unused(
         list(connection.scalars(old_conversations)),
         list(connection.scalars(old_responses)),
-        connection.scalar(sa.select(sa.func.max(responses.c.number))) or 0,
+        connection.scalar(sa.select(sa.func.max(needed.c.number))) or 0,
     )
 
 
