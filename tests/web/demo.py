@@ -57,6 +57,8 @@ class Script:
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()  # the page has sent a message
+        self.resumed = asyncio.Event()  # it wants the rest of the answer, on another socket
+        self.placed = asyncio.Event()  # it wants to know the place in the waiting line
         self.said: list[str] = []  # every event, as it was sent
         self._text = ""
         self._socket: WebSocketRoute | None = None
@@ -76,12 +78,24 @@ class Script:
     def end(self, tokens: int) -> None:
         self._say("response.completed", response=self._response("completed", tokens))
 
+    def refuse(self, code: str) -> None:
+        """Says that something cannot be done, which is no event of the answer."""
+        assert self._socket
+        error = {"code": code, "message": "it cannot be done"}
+        self._socket.send(json.dumps({"type": "error", "status": 400, "stream_id": self._lane, "error": error}))
+
+    async def cut(self) -> None:
+        assert self._socket
+        await self._socket.close()
+
     def _connected(self, socket: WebSocketRoute) -> None:
         def heard(message: str | bytes) -> None:
             body = json.loads(message)
-            if body["type"] == "response.create":
+            heard = {"response.create": self.asked, "response.resume": self.resumed, "response.place": self.placed}
+            if body["type"] in ("response.create", "response.resume"):
                 self._socket, self._lane = socket, body["stream_id"]
-                self.asked.set()
+            if event := heard.get(body["type"]):
+                event.set()
 
         socket.on_message(heard)
 

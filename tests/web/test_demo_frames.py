@@ -5,6 +5,7 @@ The test plays the server on the WebSocket, so it decides what comes when.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -114,3 +115,27 @@ async def test_escape_closes_the_drawer(open_demo: OpenDemo) -> None:
         await expect(drawer).to_be_hidden()
         assert await demo.answers.get_attribute("aria-busy") == str(focused == "drawer").lower()
     await expect(demo.answers).not_to_contain_text("Stopped.")
+
+
+async def test_a_place_that_is_asked_for_too_early(open_demo: OpenDemo) -> None:
+    """If this fails, an answer is given up because the server is slow to go on with it after a broken connection."""
+    demo, script = await scripted(open_demo)
+    await script.cut()
+    await asyncio.wait_for(script.resumed.wait(), 15)
+    await asyncio.wait_for(script.placed.wait(), 15)
+    script.refuse("response_not_active")
+    script.text("We are open from ten to four.")
+    script.end(9)
+    await demo.settle(1)
+    assert await demo.answer() == "We are open from ten to four."
+
+
+async def test_stop_before_the_server_goes_on(open_demo: OpenDemo) -> None:
+    """If this fails, a Stop is given to a socket on which the server does not yet tell the answer, and is lost."""
+    demo, script = await scripted(open_demo)
+    demo.forgiven = ["status of 404"]  # the server knows nothing of the test's answer
+    await script.cut()
+    await asyncio.wait_for(script.resumed.wait(), 15)
+    async with demo.page.expect_request("**/cancel", timeout=15_000):
+        await demo.page.keyboard.press("Escape")
+    await expect(demo.answers.last).to_contain_text("Stopped.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from playwright.async_api import expect
 from tests.web.demo import Demo, letters, long_answers
 from tests.web.line import Line
+from tests.web.widget import until
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -100,3 +102,23 @@ async def test_a_stream_that_never_ends(open_demo: OpenDemo, server: Server) -> 
         await expect(demo.page.locator(".first-try")).to_have_count(0)
         await demo.settle(1)
         assert demo.stored()[1]["id"] != first
+
+
+async def test_the_place_in_line_after_a_line_broke(start_server: Callable[..., Server], open_demo: OpenDemo) -> None:
+    """If this fails, whoever waits behind others and whose socket broke reads of a broken connection to the end."""
+    server = start_server(slots="1")
+    first = await open_demo(url=server.url, script=long_answers(3000))
+    async with Line(server.port) as line:
+        with server.held():
+            await first.send(QUESTION)
+            await first.grown(20, server)
+            second = await opened(open_demo, line, server, 20, ";" + NOTE_SOCKETS)
+            await second.choose("websocket")
+            await second.send(QUESTION)
+            await expect(second.answers.last).to_contain_text("number 1 in line")
+            line.cut()
+            await until(second.page, "sockets.length === 2 && sockets[1].readyState === WebSocket.OPEN")
+            await expect(second.answers.last).to_contain_text("number 1 in line")
+            await first.page.keyboard.press("Escape")
+            await first.settle(1)
+        await second.settle(1)

@@ -9,7 +9,8 @@ import httpx2
 import pytest
 from playwright.async_api import expect
 from tests.web.axe import bring_axe, serious
-from tests.web.demo import Demo, made
+from tests.web.demo import Demo, long_answers, made
+from tests.web.test_places import Held
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -118,6 +119,37 @@ async def test_list(open_demo: OpenDemo, server: Server) -> None:
     await expect(demo.page.locator("#list")).to_have_text("Nothing found")
 
 
+async def delete(demo: Demo) -> None:
+    await menu(demo, "Delete")
+    await demo.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+
+
+async def test_deleting_while_an_answer_runs(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, a conversation that could not be deleted is dead: its answer cannot be stopped, and nothing sent.
+    Or one that was deleted is said not to be found."""
+    demo = await open_demo(script=long_answers(1500))
+    demo.forgiven = ["status of 503", "status of 404"]
+    refusal = {"error": {"code": "unavailable", "message": "the server is starting"}}
+    notice = demo.page.locator("#notice")
+    with server.held():
+        await demo.send("Tell me everything.")
+        await demo.grown(80, server)
+        await demo.page.route("**/v1/conversations/*", lambda route: route.fulfill(status=503, json=refusal), times=1)
+        await delete(demo)
+        await expect(notice).to_contain_text("starting")
+        await demo.page.get_by_role("button", name="Stop").click()
+        await demo.settle(1)
+        await expect(demo.answers.last).to_contain_text("Stopped.")
+        await demo.send("And what else?")
+        await demo.grown(80, server)
+        said = await notice.text_content()
+        await delete(demo)
+        await expect(demo.page.get_by_role("heading", name="How can I help?")).to_be_visible()
+    await demo.page.wait_for_timeout(300)
+    assert await notice.text_content() == said
+    assert "frontdesk.turn" not in await demo.page.evaluate("Object.keys(localStorage).join()")
+
+
 async def test_markdown_export(open_demo: OpenDemo, server: Server) -> None:
     """If this fails, a conversation cannot be taken along as text, or not all of it."""
     demo = await open_demo(made(server.url, "How do you ship?", RICH, title="Ways to ship"))
@@ -176,6 +208,33 @@ async def test_a_long_conversation(open_demo: OpenDemo, server: Server) -> None:
     assert [text.split(":")[0] for text in shown] == [f"Line {number}" for number in range(150)]
     await demo.page.locator("#meter").click()
     await expect(demo.page.locator("#meter-panel")).to_contain_text("left out")
+
+
+TWICE = "button => { button.click(); button.click(); }"
+
+
+async def test_earlier_messages_come_once(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, an impatient reader sees the same messages twice, or with a gap in front of them."""
+    texts = [f"Line {number}" for number in range(250)]
+    conversation = made(server.url, *texts)
+    demo = await open_demo(conversation)
+    messages, bodies = demo.page.locator(".message"), demo.page.locator(".message .body")
+    earlier = demo.page.get_by_role("button", name="earlier messages")
+    await expect(messages).to_have_count(100)
+    await earlier.evaluate(TWICE)
+    await expect(messages).to_have_count(200)
+    await demo.page.wait_for_timeout(300)
+    await expect(bodies).to_have_text(texts[50:])
+    held = await Held("GET", conversation, "after=").on(demo.page)
+    await earlier.evaluate("button => button.click()")
+    await held.came.wait()
+    ended = f"new StorageEvent('storage', {{key: 'frontdesk.turn.{conversation}', storageArea: localStorage}})"
+    await demo.page.evaluate(f"dispatchEvent({ended})")  # another tab's: everything is read again
+    await expect(messages).to_have_count(100)
+    async with demo.page.expect_response(lambda answer: "after=" in answer.url):
+        held.free.set()
+    await demo.page.wait_for_timeout(300)
+    await expect(bodies).to_have_text(texts[150:])
 
 
 async def test_phone(open_demo: OpenDemo, server: Server) -> None:

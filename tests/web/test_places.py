@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 OPENING = "When are you open on Saturday?"
 SUNDAY = "And on Sunday?"
+REFUSED = "localStorage.setItem('frontdesk.settings', JSON.stringify({extra: '{\"temperature\": 9}'}))"
+ACCEPTED = "localStorage.removeItem('frontdesk.settings')"
 
 
 class Held:
@@ -214,8 +216,7 @@ async def test_try_again_after_the_answer_came(open_demo: OpenDemo, server: Serv
 
 async def test_try_again_while_the_server_is_away(open_demo: OpenDemo) -> None:
     """If this fails, a message that was refused is lost by trying again at the wrong moment."""
-    refused = "localStorage.setItem('frontdesk.settings', JSON.stringify({extra: '{\"temperature\": 9}'}))"
-    demo = await open_demo(script=refused)
+    demo = await open_demo(script=REFUSED)
     demo.forgiven = ["status of 400", "net::ERR_"]
     await demo.send(OPENING)
     again = demo.page.get_by_role("button", name="Try again")
@@ -230,6 +231,63 @@ async def test_try_again_while_the_server_is_away(open_demo: OpenDemo) -> None:
     await again.click()
     await expect(demo.page.locator(".message.user .body")).to_have_text(OPENING)
     await expect(again).to_be_visible()
+
+
+async def refused_once(demo: Demo, text: str) -> None:
+    """Sends what the server refuses, and tries again when it would take it."""
+    demo.forgiven = ["status of 400", "net::ERR_"]
+    before = await demo.answers.count()
+    await demo.page.evaluate(REFUSED)
+    await demo.send(text)
+    again = demo.answers.nth(before).get_by_role("button", name="Try again")
+    await expect(again).to_be_visible()
+    await demo.page.evaluate(ACCEPTED)
+    await again.click()
+    await expect(again).to_have_count(0)
+
+
+async def test_try_again_after_two_refusals(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, who writes on below a message that was refused loses the next one by trying it again."""
+    conversation = made(server.url, "Hi!", "Hello.")
+    demo = await open_demo(conversation, script=REFUSED)
+    demo.forgiven = ["status of 400"]
+    await shown(demo, "Hi!", "Hello.")
+    await demo.send(OPENING)
+    await expect(demo.page.get_by_role("button", name="Try again")).to_have_count(1)
+    await refused_once(demo, SUNDAY)
+    await expect(demo.page.locator(".message.user .body")).to_have_text(["Hi!", SUNDAY])
+    await demo.settle(2)
+    assert texts(server, conversation)[:3] == ["Hi!", "Hello.", SUNDAY]
+    assert await demo.answer() == demo.stored_text()
+
+
+@pytest.mark.parametrize("what", ["the next message", "another answer"])
+async def test_try_again_when_the_list_did_not_come(open_demo: OpenDemo, server: Server, what: str) -> None:
+    """If this fails, a line that broke behind an answer makes the next thing that is tried again get lost."""
+    demo = await open_demo()
+    demo.forgiven = ["net::ERR_"]
+    await demo.page.route("**/items?limit=6", lambda route: route.abort())
+    await demo.send(OPENING)
+    await demo.settle(1)
+    await expect(demo.page.locator("#notice")).to_contain_text("cannot be reached")
+    if what == "the next message":
+        await refused_once(demo, SUNDAY)
+        await demo.settle(2)
+        assert texts(server, demo.conversation)[0::2] == [OPENING, SUNDAY]
+        assert len(texts(server, demo.conversation)) == 4
+        return
+    demo.forgiven.append("status of 400")
+    await demo.page.evaluate(REFUSED)
+    await demo.page.get_by_role("button", name="Answer again").click()
+    again = demo.page.get_by_role("button", name="Try again")
+    await expect(again).to_be_visible()
+    await demo.page.evaluate(ACCEPTED)
+    assert texts(server, demo.conversation) == [OPENING]
+    await again.click()
+    await expect(again).to_have_count(0)
+    await demo.settle(1)
+    assert await demo.answer() == demo.stored_text()
+    assert len(texts(server, demo.conversation)) == 2
 
 
 @pytest.mark.parametrize("way", ["refused", "cut"])

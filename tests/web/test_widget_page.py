@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 from tests.web.axe import bring_axe, serious
 from tests.web.test_page import HOSTILE, RICH
-from tests.web.widget import DIST, Site, Widget
+from tests.web.widget import DIST, TYPES, Site, Widget, until
 
 from frontdesk.access import visitors
 from frontdesk.principal import Limits
@@ -108,6 +110,20 @@ async def test_hostile_text_does_nothing(open_widget: OpenWidget, server: Server
         "log => [...log.querySelectorAll('*')].flatMap(one => one.getAttributeNames())"
     )
     assert not [name for name in attributes if name.startswith("on") or name == "style"]
+
+
+async def test_earlier_messages_come_once(open_widget: OpenWidget, server: Server) -> None:
+    """If this fails, an impatient visitor sees the same messages twice."""
+    widget = await visited(open_widget)
+    lines = [f"Line {number}" for number in range(60)]
+    for at in range(0, 60, 20):  # as many as one request may bring
+        await say(server, widget, *lines[at : at + 20])
+    messages = widget.panel.locator(".log .message .body")
+    await expect(messages).to_have_count(50)
+    await widget.panel.locator(".earlier").evaluate("button => { button.click(); button.click(); }")
+    await expect(messages.first).to_have_text(OPENING)
+    await widget.page.wait_for_timeout(300)
+    assert (await messages.all_inner_texts())[2:] == lines
 
 
 async def test_keyboard(open_widget: OpenWidget) -> None:
@@ -324,3 +340,35 @@ async def test_sample_shop_of_the_server_itself(open_widget: OpenWidget, server:
     evil = await open_widget(url=link, forgiven=["Content Security Policy"])
     await expect(evil.page.locator("#setup-problem")).to_contain_text("could not be loaded from https://evil.example")
     await expect(evil.root).to_have_count(0)
+
+
+async def test_sample_shop_on_another_web_server(open_widget: OpenWidget, widget_id: str) -> None:
+    """If this fails, whoever links to a copy of the sample shop can run a script of theirs in it, or the copy cannot be
+    told whose chat to show."""
+    shop = "http://shop.example"
+    page = (DIST / "shop.html").read_text()
+    files = {
+        "/shop.html": page,
+        "/chat.html": page.replace("<html", '<html data-server="https://chat.example"', 1),
+        "/widget.js": "window.ran = 'shop.example'",
+    }
+    tab = await open_widget(url="about:blank")
+
+    async def answer(route: Route) -> None:
+        url = urlsplit(route.request.url)
+        if url.netloc == "shop.example":
+            text = files.get(url.path) or (DIST / url.path.lstrip("/")).read_text()
+            await route.fulfill(body=text, content_type=TYPES["." + url.path.rpartition(".")[2]])
+        else:
+            await route.fulfill(body=f"window.ran = {url.netloc!r}", content_type=TYPES[".js"])
+
+    await tab.page.route(re.compile(r"^https?://\w+\.example/"), answer)
+    query = f"?server=https://evil.example&widget={widget_id}"
+    await tab.page.goto(f"{shop}/shop.html{query}")
+    await expect(tab.page.locator("#setup-server")).to_contain_text('<html data-server="https://chat.example">')
+    await expect(tab.page.locator("#setup-address")).to_have_text(f"{shop}/shop.html?widget=wgt_…")
+    assert not [url for url in tab.asked if url.startswith("https://evil.example")]
+    await tab.page.goto(f"{shop}/shop.html?server={shop}&widget={widget_id}")  # the page's own server is as good as it
+    await until(tab.page, "window.ran === 'shop.example'")
+    await tab.page.goto(f"{shop}/chat.html{query}")
+    await until(tab.page, "window.ran === 'chat.example'")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import jwt
 import pytest
 from playwright.async_api import Route, expect
-from tests.web.widget import Site, create_widget, running_site, widgets
+from tests.web.test_lines import NOTE_SOCKETS
+from tests.web.widget import Site, create_widget, running_site, until, widgets
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -110,6 +111,75 @@ async def test_who_the_visitor_is_changes_while_a_session_is_asked_for(
             assert (known["identified"], known["visitor"] != stranger["visitor"]) == (True, True)
         else:
             assert "frontdesk" not in await widget.page.evaluate("Object.keys(localStorage).join()")
+
+
+async def test_a_new_conversation_that_is_slow_to_begin(open_widget: OpenWidget) -> None:
+    """If this fails, what is asked right after "New conversation" is said in the old one, or trying again after it
+    failed goes back there."""
+    widget = await open_widget(forgiven=["status of 429"])
+    await widget.open()
+    await widget.send(OPENING)
+    await widget.settle(1)
+    held: asyncio.Queue[Route] = asyncio.Queue()
+    await widget.page.route("**/v1/widget/sessions", lambda route: held.put_nowait(route), times=1)
+    await widget.panel.get_by_role("button", name="New conversation").click()
+    route = await held.get()
+    await widget.send("How much is express shipping?")
+    await widget.page.wait_for_timeout(300)
+    await expect(widget.questions).to_have_count(0)
+    refusal = {"error": {"code": "server_overloaded", "message": "the line is full"}}
+    await route.fulfill(status=429, json=refusal, headers={"access-control-allow-origin": "*"})
+    await expect(widget.notice).to_contain_text("Too many people")
+    await expect(widget.input).to_have_value("How much is express shipping?")
+    await widget.notice.get_by_role("button", name="Try again").click()
+    await expect(widget.notice).to_be_hidden()
+    await widget.input.press("Enter")
+    await widget.settle(1)
+    await expect(widget.questions).to_have_text(["How much is express shipping?"])
+    assert len(await widget.stored()) == 2
+
+
+@pytest.mark.parametrize("storage", ["emptied", "full"])
+async def test_a_new_conversation_without_a_record(open_widget: OpenWidget, storage: str) -> None:
+    """If this fails, "New conversation" gives the old one back where the browser keeps nothing, or a visitor whose
+    token ends becomes somebody else there."""
+    full = "Storage.prototype.setItem = () => { throw new Error('full'); };"
+    widget = await open_widget(script=full if storage == "full" else "", forgiven=["status of 401"])
+    await widget.open()
+    await widget.send(OPENING)
+    await widget.settle(1)
+    if storage == "emptied":
+        await widget.page.evaluate("localStorage.clear()")
+    async with widget.page.expect_response("**/v1/widget/sessions", timeout=15_000) as beginning:
+        await widget.panel.get_by_role("button", name="New conversation").click()
+    begun = (await (await beginning.value).json())["conversation"]
+    await widget.send("How much is express shipping?")
+    await widget.settle(1)
+    await expect(widget.questions).to_have_text(["How much is express shipping?"])
+    expired = {"error": {"code": "expired_token", "message": "it is over"}}
+    await widget.page.route(
+        "**/v1/responses",
+        lambda route: route.fulfill(status=401, json=expired, headers={"access-control-allow-origin": "*"}),
+        times=1,
+    )
+    async with widget.page.expect_request("**/v1/widget/sessions", timeout=15_000) as renewal:
+        await widget.send("And to Norway?")
+    assert ((await renewal.value).post_data_json or {}).get("conversation") == begun
+    await widget.settle(2)
+
+
+async def test_sockets_are_closed(open_widget: OpenWidget) -> None:
+    """If this fails, a page that goes on for hours leaves sockets open on the server, or one of a visitor who has
+    signed out."""
+    widget = await open_widget(script=NOTE_SOCKETS, data={"transport": "websocket"})
+    await widget.open()
+    changes = (("setAttribute('lang', 'fr')", 1), ("reset()", 2), ("remove()", 1))  # answers on view until then
+    for opened, (change, answers) in enumerate(changes, 1):
+        await widget.send(OPENING)
+        await widget.settle(answers)
+        assert await widget.page.evaluate("sockets.map(one => one.readyState)") == [3] * (opened - 1) + [1]
+        await widget.root.evaluate(f"chat => chat.{change}")
+        await until(widget.page, "sockets.every(one => one.readyState === WebSocket.CLOSED)")
 
 
 async def test_identified_visitors(open_widget: OpenWidget, site: Site, server: Server, widget_id: str) -> None:

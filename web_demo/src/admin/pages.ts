@@ -41,10 +41,10 @@ export class Pages<T> {
 
   /** Reads the next page, if there is one. */
   async more(): Promise<void> {
-    if (this.#after === null) return;
-    const visit = this.#visit;
-    const page = await this.read(this.#after);
-    if (visit !== this.#visit) return;
+    const [visit, after] = [this.#visit, this.#after];
+    if (after === null) return;
+    const page = await this.read(after);
+    if (visit !== this.#visit || after !== this.#after) return;
     this.#after = page.has_more ? (page.last_id ?? null) : null;
     this.#entries.push(...page.data);
     this.draw(this.#entries, this.#after !== null);

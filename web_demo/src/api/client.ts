@@ -23,8 +23,7 @@ export class Client {
   /** The answer, whose status is good. Throws `ApiError` or `ConnectionLost`; a request taken back throws AbortError. */
   async ask(path: string, options: RequestInit = {}): Promise<Response> {
     const headers = new Headers(options.headers);
-    const key = this.key();
-    if (key) headers.set("authorization", `Bearer ${key}`);
+    this.#authorize(headers);
     if (options.body) headers.set("content-type", "application/json");
     let answer: Response;
     try {
@@ -48,6 +47,16 @@ export class Client {
 
   async delete(path: string): Promise<void> {
     await this.ask(path, { method: "DELETE" });
+  }
+
+  #authorize(headers: Headers): void {
+    const key = this.key();
+    try {
+      if (key) headers.set("authorization", `Bearer ${key}`);
+    } catch {
+      // No request can carry such characters: what the server would say of any other wrong key.
+      throw new ApiError(401, "invalid_api_key", "the key has characters that no key has");
+    }
   }
 
   #noteBudget(headers: Headers): void {

@@ -68,6 +68,11 @@ export class PendingTurns {
   }
 }
 
+/** Id of the item that a turn's answer becomes; "" until the server said the response's. */
+export function answerOf(pending: Pending): string {
+  return pending.response?.replace("resp_", "msg_") ?? "";
+}
+
 function parsed(text: string | null): Pending | null {
   try {
     return text === null ? null : (JSON.parse(text) as Pending);

@@ -10,6 +10,7 @@ import { randomId } from "./ids.js";
 import type { Reader, Transport } from "./transport.js";
 import type { StreamEvent, TurnRequest } from "./types.js";
 
+const NOT_ACTIVE = "response_not_active"; // what the server says of a response that it is not telling here
 const ENDS = new Set(["response.completed", "response.incomplete", "response.failed"]);
 const OPENING_MS = 10_000;
 const PLACE_MS = 1_000; // how often the place in the waiting line is asked for, until there is text
@@ -17,7 +18,8 @@ const PLACE_MS = 1_000; // how often the place in the waiting line is asked for,
 interface Lane {
   socket: WebSocket;
   reader: Reader;
-  response: string; // empty until the server says it
+  response: string; // empty until the server says it, unless the lane resumes it
+  told: boolean; // the server has begun to tell it here
   begun: boolean; // there is text
   resolve(): void;
   reject(error: Error): void;
@@ -40,29 +42,35 @@ export class SocketTransport implements Transport {
   constructor(private readonly client: Client) {}
 
   start(request: TurnRequest, key: string, reader: Reader, signal: AbortSignal): Promise<void> {
-    return this.#run({ type: "response.create", ...request }, key, reader, signal);
+    return this.#run({ type: "response.create", ...request }, "", key, reader, signal);
   }
 
   resume(response: string, after: number, reader: Reader, signal: AbortSignal): Promise<void> {
     const message = { type: "response.resume", response_id: response, starting_after: after };
-    return this.#run(message, randomId(), reader, signal);
+    return this.#run(message, response, randomId(), reader, signal);
   }
 
   /** Over HTTP when the reply does not run on this socket, or the socket is closing: that works from anywhere. */
   async cancel(response: string): Promise<void> {
-    const lane = [...this.#lanes.values()].find((lane) => lane.response === response);
+    const lane = [...this.#lanes.values()].find((lane) => lane.told && lane.response === response);
     const socket = lane?.socket;
     if (socket?.readyState !== WebSocket.OPEN) await this.client.post(`/v1/responses/${response}/cancel`, {});
     else socket.send(JSON.stringify({ type: "response.cancel", response_id: response }));
   }
 
-  async #run(message: object, lane: string, reader: Reader, signal: AbortSignal): Promise<void> {
+  close(): void {
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.then((socket) => this.#closeUnused(socket)).catch(() => undefined);
+  }
+
+  async #run(message: object, response: string, lane: string, reader: Reader, signal: AbortSignal): Promise<void> {
     const socket = await this.#open();
     signal.throwIfAborted();
     const timer = setInterval(() => this.#askPlace(lane), PLACE_MS);
     await new Promise<void>((resolve, reject) => {
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-      this.#lanes.set(lane, { socket, reader, response: "", begun: false, resolve, reject });
+      this.#lanes.set(lane, { socket, reader, response, told: false, begun: false, resolve, reject });
       socket.send(JSON.stringify({ ...message, stream_id: lane }));
     }).finally(() => {
       clearInterval(timer);
@@ -79,17 +87,13 @@ export class SocketTransport implements Transport {
 
   #open(): Promise<WebSocket> {
     const key = this.client.key();
-    if (this.#socket && key !== this.#key) {
-      const old = this.#socket;
-      this.#socket = null;
-      old.then((socket) => this.#closeUnused(socket)).catch(() => undefined);
-    }
+    if (key !== this.#key) this.close();
     this.#key = key;
     this.#socket ??= this.#connect(key);
     return this.#socket;
   }
 
-  /** Closes a socket that another one has followed, unless something still runs on it. */
+  /** Closes a socket on which nothing will be asked any more, unless something still runs on it. */
   async #closeUnused(socket: WebSocket): Promise<void> {
     const current = await this.#socket?.catch(() => null);
     if (socket !== current && ![...this.#lanes.values()].some((lane) => lane.socket === socket)) socket.close();
@@ -122,9 +126,11 @@ export class SocketTransport implements Transport {
     if (event.type === "response.place") return lane.reader.waiting(event.place ?? 0);
     const said = event.error;
     if (event.type === "error" && event.sequence_number === undefined) {
+      if (said?.code === NOT_ACTIVE) return; // its place was asked for before the server had begun to resume it
       lane.reject(new ApiError(event.status ?? 400, said?.code ?? "unknown", said?.message ?? "the server refused"));
       return;
     }
+    lane.told = true;
     if (event.response) lane.response = event.response.id;
     if (event.delta) lane.begun = true;
     // Inside a stream an error is flat over HTTP; readers get it like that.

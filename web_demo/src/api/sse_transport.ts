@@ -26,6 +26,10 @@ export class SseTransport implements Transport {
   async cancel(response: string): Promise<void> {
     await this.client.post(`/v1/responses/${response}/cancel`, {});
   }
+
+  close(): void {
+    // Each reply has a connection of its own, which ends with it.
+  }
 }
 
 async function read(answer: globalThis.Response, reader: Reader): Promise<void> {

@@ -20,6 +20,8 @@ export interface Transport {
   /** The events behind number `after` of a reply that exists. */
   resume(response: string, after: number, reader: Reader, signal: AbortSignal): Promise<void>;
   cancel(response: string): Promise<void>;
+  /** Nothing more is asked for now: what is kept open for further replies is closed, behind the last that runs. */
+  close(): void;
   readonly repeatable: boolean;
 }
 

@@ -5,7 +5,7 @@
 
 import { shortTitle } from "../api/conversations.js";
 import { ApiError, ConnectionLost } from "../api/errors.js";
-import type { Pending } from "../api/pending.js";
+import { answerOf, type Pending } from "../api/pending.js";
 import type { Transport } from "../api/transport.js";
 import { newPending, Turn } from "../api/turn.js";
 import type { Conversation, Item, TurnRequest } from "../api/types.js";
@@ -93,7 +93,7 @@ export class Chat {
         composer.giveBack(text);
         announcer.say("The message was not sent. It is back in its box.");
       } else {
-        const turn = this.#begin(id, { ...fields, input: text }, this.page.log.last?.id ?? null);
+        const turn = this.#begin(id, { ...fields, input: text }, this.page.log.newest);
         if (sending.stopped) turn.stop();
       }
     } catch (error) {
@@ -118,16 +118,18 @@ export class Chat {
   async again(answer: Message): Promise<void> {
     const id = this.#conversation?.id;
     if (!id || !answer.id || this.#speaks(id) || answer !== this.page.log.last) return;
-    const tail = this.page.log.messages.at(-2)?.id ?? null;
+    const { conversations } = this.page;
+    const question = this.page.log.messages.at(-2);
     try {
-      await this.page.conversations.deleteItem(id, answer.id);
+      if (question) question.id ??= (await conversations.items(id, answer.id, 1)).data[0]?.id ?? null;
+      await conversations.deleteItem(id, answer.id);
     } catch (error) {
       return this.page.failed(error);
     }
     const focused = answer.root.contains(document.activeElement);
     this.page.log.remove(answer);
     if (focused) this.page.composer.focus(); // the button is gone
-    this.#begin(id, requestFields(choices()), tail);
+    this.#begin(id, requestFields(choices()), question?.id ?? null);
   }
 
   /** Puts an earlier message into the composer; null ends editing. */
@@ -143,10 +145,11 @@ export class Chat {
 
   async showEarlier(): Promise<void> {
     const id = this.#conversation?.id;
+    const oldest = this.#oldest;
     if (!id) return;
     try {
-      const page = await this.page.conversations.items(id, this.#oldest);
-      if (id !== this.#conversation?.id) return;
+      const page = await this.page.conversations.items(id, oldest);
+      if (id !== this.#conversation?.id || oldest !== this.#oldest) return;
       this.#oldest = page.last_id;
       this.page.log.keepPlace(() => {
         this.page.log.prepend(page.data.reverse());
@@ -206,7 +209,7 @@ export class Chat {
   /** Goes on with a turn that this page, an earlier life of it or another tab began. */
   #pickUp(pending: Pending, items: Item[]): void {
     const { pendings, transports } = this.page;
-    const answer = pending.response?.replace("resp_", "msg_");
+    const answer = answerOf(pending);
     const own = this.#turns.get(pending.conversation);
     if (items.some(({ id }) => id === answer)) return pendings.remove(pending);
     if (own?.over) return void this.open(pending.conversation); // it ended while its items were on their way
@@ -336,17 +339,20 @@ export class Chat {
     composer.busy = false;
     if (turn.state === "failed") return this.#offerAgain(turn.pending, reply, reasonOf(turn.error));
     announcer.finish(turn.pending.text);
+    // The server keeps both now, but says only the answer's id: the question's is in the list.
+    const answer = answerOf(turn.pending);
+    reply.id = answer || null;
     reply.settle();
     question?.settle();
     try {
-      // Now the server keeps both: from here on they can be edited and answered again.
       const items = (await conversations.items(id, "", RECENT)).data;
-      const at = items.findIndex((item) => item.id === turn.pending.response?.replace("resp_", "msg_"));
-      if (at >= 0) reply.id = items[at]?.id ?? null;
-      if (question && at >= 0) question.id = items[at + 1]?.id ?? null;
+      const at = items.findIndex((item) => item.id === answer);
+      if (at < 0) reply.id = null;
+      else if (question) question.id = items[at + 1]?.id ?? null;
       if (id === this.#conversation?.id && log.last === reply) await this.#refreshContext(id);
     } catch (error) {
-      this.page.failed(error);
+      const gone = error instanceof ApiError && error.status === 404; // it was deleted, and its answer ended by that
+      if (!gone) this.page.failed(error);
     }
   }
 
@@ -358,7 +364,7 @@ export class Chat {
   /** The same question once more, as the settings are now, unless it turns out that the server had heard it. */
   async #askAgain(pending: Pending): Promise<void> {
     const { composer, log, pendings } = this.page;
-    const { conversation, request, response, tail } = pending;
+    const { conversation, request, tail } = pending;
     composer.focus(); // the button goes away
     const record = pendings.get(conversation);
     pendings.remove(pending);
@@ -367,12 +373,12 @@ export class Chat {
       if (record && !pendings.get(conversation)) pendings.put(record); // it could not be opened: nothing else has the text
       return;
     }
-    const answer = response?.replace("resp_", "msg_");
-    const heard = answer ? log.messages.some(({ id }) => id === answer) : (log.last?.id ?? null) !== tail;
+    const answer = answerOf(pending);
+    const heard = answer ? log.messages.some(({ id }) => id === answer) : log.newest !== tail;
     if (heard || this.#speaks(conversation)) return;
     const { input } = request;
     const again = { ...requestFields(choices()), ...(input === undefined ? {} : { input }) };
-    this.#begin(conversation, again, log.last?.id ?? null);
+    this.#begin(conversation, again, log.newest);
   }
 
   async #refreshContext(id: string): Promise<void> {

@@ -31,6 +31,11 @@ export class Log {
     return this.#messages.at(-1);
   }
 
+  /** Id of the newest message that the server is known to keep; null when there is none. */
+  get newest(): string | null {
+    return this.#messages.findLast(({ id }) => id !== null)?.id ?? null;
+  }
+
   clear(): void {
     this.#keepFocus();
     this.#messages = [];

@@ -150,8 +150,8 @@ async function remove(): Promise<void> {
   if (!conversation) return;
   const text = `“${titleOf(conversation)}” and everything that was said in it. This cannot be undone.`;
   if ((await ask({ title: "Delete the conversation?", text, yes: "Delete" })) === null) return;
-  chat.forget(conversation.id);
   await conversations.delete(conversation.id);
+  chat.forget(conversation.id);
   sidebar.drop(conversation.id);
   if (chat.conversation?.id === conversation.id) await beginNew();
 }

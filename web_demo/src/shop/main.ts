@@ -1,18 +1,23 @@
 // The sample shop: puts the widget on the page, as a shop would with one script tag. Whose chat it is stands in the
 // page's address, ?server=https://chat.example&widget=wgt_…; further ones, such as lang=de, go to the tag as they are.
 //
+// An address can be anybody's, and the server that it names runs a script here. So it may name any on one's own machine
+// alone; elsewhere the server is written into the page, <html data-server="https://chat.example">, or is the page's own.
+//
 // The tag is made here only because this page has to serve every server; a shop writes it into its page.
 
 const QUESTIONS = ["When are you open on Saturday?", "How much is express shipping?", "How long is the warranty?"];
 const FURTHER = ["lang", "dir", "title", "greeting", "questions", "theme", "transport", "open"];
 const WIDGET = /^wgt_[0-9a-f]{12}$/;
+const LOOPBACK = /^((.+\.)?localhost|127(\.\d+){3}|\[::1\])$/;
 
 interface Policies {
   createPolicy(name: string, rules: { createScriptURL(url: string): string }): { createScriptURL(url: string): string };
 }
 
 const asked = new URLSearchParams(location.search);
-const server = originOf(asked.get("server") ?? "");
+const local = LOOPBACK.test(location.hostname);
+const server = serverOf(document.documentElement.dataset["server"], originOf(asked.get("server") ?? ""));
 const widget = asked.get("widget") ?? "";
 if (server && WIDGET.test(widget)) embed(server, widget);
 else explain();
@@ -31,10 +36,18 @@ function embed(server: string, widget: string): void {
 function explain(problem = ""): void {
   const own = location.origin;
   text("setup-command", `frontdesk widgets create shop --origin ${own}`);
-  text("setup-address", `${own}${location.pathname}?server=${server || likelyServer()}&widget=wgt_…`);
+  const named = local ? `server=${server || likelyServer()}&` : "";
+  text("setup-address", `${own}${location.pathname}?${named}widget=wgt_…`);
+  text("setup-own", `server=${own}&`);
+  show("setup-server", !local && !server);
   text("setup-problem", problem);
-  const setup = document.getElementById("setup");
-  if (setup) setup.hidden = false;
+  show("setup", true);
+}
+
+/** The server whose widget may be shown: `written` into the page, or named by its address where that can be trusted. */
+function serverOf(written: string | undefined, named: string): string {
+  if (written) return originOf(written);
+  return local || named === location.origin ? named : "";
 }
 
 /** This server under the machine's other name, which to a browser is another origin. */
@@ -53,6 +66,11 @@ function originOf(address: string): string {
 function trusted(address: string): string {
   const { trustedTypes } = window as { trustedTypes?: Policies };
   return trustedTypes?.createPolicy("shop", { createScriptURL: (url) => url }).createScriptURL(address) ?? address;
+}
+
+function show(id: string, shown: boolean): void {
+  const found = document.getElementById(id);
+  if (found) found.hidden = !shown;
 }
 
 function text(id: string, value: string): void {

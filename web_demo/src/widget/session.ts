@@ -35,6 +35,7 @@ export class Session {
   token: string | null = null;
   /** The conversation that the session is about; "" before the first. */
   conversation = "";
+  #refresh = ""; // opens another session of this one's visitor, also where the browser's record of them is gone
   #renewAt = 0;
   #renewing: Promise<void> | null = null;
   #identity: Identity | null = null;
@@ -88,14 +89,14 @@ export class Session {
   /** Begins another conversation of the same visitor. */
   async begin(): Promise<void> {
     await this.fresh();
-    const [visit, era] = [this.remembered, this.#era];
-    if (visit) this.#keep(await this.#ask({ refresh: visit.refresh, new: true }), era);
+    const era = this.#era;
+    this.#keep(await this.#ask({ refresh: this.#refresh, new: true }), era);
   }
 
   /** The next request asks for another token, for whatever conversation this browser remembers then. */
   forget(): void {
     this.token = null;
-    this.conversation = "";
+    this.conversation = this.#refresh = "";
     this.#era += 1;
     this.#renewing = null;
   }
@@ -161,6 +162,7 @@ export class Session {
     if (era !== this.#era) throw new DOMException("", "AbortError");
     const left = answer.expires_at * 1000 - Date.now();
     this.token = answer.token;
+    this.#refresh = answer.refresh;
     // A clock that is far off says nothing about the time left: then the server says when it is over.
     this.#renewAt = left > 0 ? Date.now() + Math.max(left - EARLY_MS, left / 2) : Infinity;
     this.conversation = answer.conversation;

@@ -7,7 +7,7 @@
 import { Backoff } from "../api/backoff.js";
 import type { Client } from "../api/client.js";
 import { ApiError, ConnectionLost, isAbort } from "../api/errors.js";
-import { PendingTurns, type Pending } from "../api/pending.js";
+import { answerOf, PendingTurns, type Pending } from "../api/pending.js";
 import type { Transport } from "../api/transport.js";
 import { newPending, Turn } from "../api/turn.js";
 import type { Item, Page } from "../api/types.js";
@@ -50,7 +50,7 @@ export class Talk {
   #loading: Promise<void> | null = null;
   #loaded = 0; // when the conversation was read last
   #failed = false;
-  #beginning = false; // another conversation: the one before must not be read again meanwhile
+  #anew = false; // another conversation is wanted: the one before must not be read again
   #left = 0; // how often
   #unwanted = false; // what was sent was stopped before its turn could begin
   #retry = new AbortController(); // of the next attempt to load
@@ -67,6 +67,7 @@ export class Talk {
     signal.addEventListener("abort", () => {
       this.#turn?.leave();
       this.#retry.abort();
+      around.transport.close();
     });
     this.#welcome();
     if (around.session.remembered) void this.load();
@@ -81,7 +82,7 @@ export class Talk {
 
   /** The visitor looks at the panel now, or no longer. */
   looked(): void {
-    if (this.around.panel.open && !this.#conversation && !this.#beginning) void this.load();
+    if (this.around.panel.open && !this.#conversation) void this.load();
     this.#count();
   }
 
@@ -114,25 +115,18 @@ export class Talk {
 
   /** Begins another conversation. An answer that is still being written is written to its end. */
   async anew(): Promise<void> {
-    this.#leave();
-    this.#beginning = true;
     this.around.panel.focus(); // the button goes
-    try {
-      await this.around.session.begin();
-    } catch (error) {
-      return this.#fail(error);
-    } finally {
-      this.#beginning = false;
-    }
+    this.#leave();
+    this.#anew = true;
     await this.#again();
   }
 
   async showEarlier(): Promise<void> {
-    const id = this.#conversation;
+    const [id, oldest] = [this.#conversation, this.#oldest];
     const { log } = this.around.panel;
     try {
-      const page = await this.#items(id, this.#oldest);
-      if (id !== this.#conversation) return;
+      const page = await this.#items(id, oldest);
+      if (id !== this.#conversation || oldest !== this.#oldest) return;
       this.#oldest = page.last_id;
       log.prepend(page.data.reverse());
       log.more = page.has_more;
@@ -165,11 +159,14 @@ export class Talk {
   async #load(): Promise<void> {
     const { panel, session } = this.around;
     try {
-      await session.fresh();
+      if (this.#anew) {
+        await session.begin();
+        this.#anew = false;
+      } else await session.fresh();
       const id = session.conversation;
       const pending = this.#pendings.get(id); // looked at before the items: a turn may end between the two
       const page = await this.#items(id);
-      if (id !== session.conversation || this.#turn) return;
+      if (id !== session.conversation || this.#turn || this.#anew) return;
       // What is on view already stays where the reader has scrolled it.
       const known = id === this.#conversation && panel.log.endsWith(page.data[0]?.id);
       this.#conversation = id;
@@ -217,7 +214,9 @@ export class Talk {
     this.#left += 1;
     this.#turn?.leave();
     this.#turn = null;
+    this.#anew = false;
     this.#conversation = "";
+    this.around.transport.close(); // a socket speaks for the visitor who opened it
     this.around.panel.notice("");
     this.#welcome();
     this.#count();
@@ -307,14 +306,15 @@ export class Talk {
   async #askAgain(pending: Pending): Promise<void> {
     if (this.#turn) return;
     this.around.panel.focus(); // the button goes
-    const { conversation, response } = pending;
+    const { conversation } = pending;
     const record = this.#pendings.get(conversation);
     this.#pendings.remove(pending);
     await this.#again();
     if (this.#failed && record) this.#pendings.put(record); // nothing else has the text
     if (this.#failed || this.#turn || this.#conversation !== conversation) return;
     const { log } = this.around.panel;
-    const heard = response ? log.holds(response.replace("resp_", "msg_")) : log.newest !== pending.tail;
+    const answer = answerOf(pending);
+    const heard = answer ? log.holds(answer) : log.newest !== pending.tail;
     if (!heard && pending.request.input !== undefined) this.#begin(pending.request.input);
   }
 
@@ -374,9 +374,4 @@ export class Talk {
       if (this.#failed && panel.open && !retry.aborted) void this.load();
     });
   }
-}
-
-/** Id of the item that a turn's answer becomes. */
-function answerOf(pending: Pending): string {
-  return pending.response?.replace("resp_", "msg_") ?? "";
 }

@@ -47,6 +47,10 @@ export class VisitorTransport implements Transport {
     return this.inner.cancel(response);
   }
 
+  close(): void {
+    this.inner.close();
+  }
+
   async #run(act: () => Promise<void>): Promise<void> {
     try {
       await (this.#refused ? this.session.renew() : this.session.fresh());

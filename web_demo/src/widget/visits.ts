@@ -15,6 +15,7 @@ export interface Visit {
 export class Visits {
   readonly storage: Store;
   readonly #name: string;
+  #unsaved: Visit | null = null; // what the storage did not take
 
   constructor(widget: string) {
     this.storage = allowedStorage();
@@ -27,14 +28,15 @@ export class Visits {
   }
 
   get(): Visit | null {
-    return parsed(this.storage.getItem(this.#name));
+    return this.#unsaved ?? parsed(this.storage.getItem(this.#name));
   }
 
   put(visit: Visit): void {
+    this.#unsaved = null;
     try {
       this.storage.setItem(this.#name, JSON.stringify(visit));
     } catch {
-      // Storage is full: then the next page load begins anew, and everything else works.
+      this.#unsaved = visit; // storage is full: then the next page load begins anew, and everything else works
     }
   }
 
@@ -46,6 +48,7 @@ export class Visits {
 
   /** Forgets the visitor, and every turn that was not over. */
   clear(): void {
+    this.#unsaved = null;
     this.storage.removeItem(this.#name);
     for (const name of Object.keys(this.storage)) if (name.startsWith(this.prefix)) this.storage.removeItem(name);
   }
@@ -53,7 +56,9 @@ export class Visits {
   /** Calls when another tab changed or forgot the record, until `signal` ends it. */
   watch(changed: (visit: Visit | null) => void, signal: AbortSignal): void {
     const heard = (event: StorageEvent): void => {
-      if (event.storageArea === this.storage && event.key === this.#name) changed(parsed(event.newValue));
+      if (event.storageArea !== this.storage || event.key !== this.#name) return;
+      this.#unsaved = null;
+      changed(parsed(event.newValue));
     };
     addEventListener("storage", heard, { signal });
   }
