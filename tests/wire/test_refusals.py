@@ -178,6 +178,18 @@ def test_completion_refusals(fields: dict[str, Any], param: str, code: str) -> N
     assert (error.param, error.code) == (param, code)
 
 
+def test_what_changes_nothing_is_not_refused() -> None:
+    """If this fails, clients that send every field with its default value get no answer."""
+    plain = {"type": "text"}
+    for name, fields in (
+        ("openai_chat", {"text": {"format": plain}, "max_output_tokens": None}),
+        ("openai_chat", {"text": {"verbosity": "low"}, "instructions": ""}),
+        ("openai_completions", {"response_format": plain}),
+        ("openai_responses", {"response_format": plain, "grammar": ""}),
+    ):
+        FORMATS[name].parse({**MINIMAL[name], **fields})
+
+
 ID = "0a" * 16
 RESPONSES: list[tuple[dict[str, Any], str, str]] = [
     ({"input": None}, "input", "missing_required_parameter"),

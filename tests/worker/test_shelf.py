@@ -158,6 +158,13 @@ def test_the_limit_holds_at_every_moment(folder: Path, model: Path) -> None:
     assert max(used) <= limit
 
 
+def test_a_smaller_limit_holds_though_nothing_is_kept(folder: Path, model: Path) -> None:
+    """Whoever lowers the limit would not get the space back before there is something new to keep."""
+    shelf(folder, model).keep(iter(ENTRIES))
+    assert shelf(folder, model, 1).keep(iter([])) == 0
+    assert states(folder) == []
+
+
 def test_older_ones_give_way(folder: Path, model: Path) -> None:
     """With every restart the folder would grow, or what is newest would find no room."""
     shelf(folder, model).keep(iter(ENTRIES[:2]))

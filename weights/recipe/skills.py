@@ -116,7 +116,8 @@ def briefly(talk: Talk) -> bool:
     if not asked.short:
         return False
     talk.ask(asked.question.rstrip("?") + "? " + question(talk.rng, talk.split, "briefly"), asked.keep, wrap=False)
-    text, origins = asked.short[:1].upper() + asked.short[1:], asked.origins[-1:]
+    text = asked.short[:1].upper() + asked.short[1:]
+    origins = tuple(origin for origin in asked.origins if origin.part == asked.short)
     talk.answer("style", text, asked.expected, topic=asked.topic, origins=origins)
     talk.note(asked.note)
     return True

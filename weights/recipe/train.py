@@ -101,6 +101,12 @@ def save(name: str, model: Model, optimiser: Optimiser, progress: Progress) -> N
     unfinished.replace(path)
 
 
+def shape(name: str) -> Config:
+    """That of the checkpoint, if there is one, whatever a new model has by now."""
+    path = paths.checkpoint(name)
+    return Config(**torch.load(path, weights_only=True)["config"]) if path.exists() else Config()
+
+
 def resume(name: str, model: Model, optimiser: Optimiser) -> Progress:
     path = paths.checkpoint(name)
     if not path.exists():
@@ -117,7 +123,7 @@ def work(rank: int, options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     patience = datetime.timedelta(hours=12)  # a rank may be stopped for long while others measure
     dist.init_process_group("gloo", rank=rank, world_size=options.ranks, timeout=patience)
-    model = Model(Config(), torch.float32 if options.fp32 else torch.bfloat16)
+    model = Model(shape(options.name), torch.float32 if options.fp32 else torch.bfloat16)
     induction.build_in(model)
     optimiser = Optimiser(model, options.muon_rate, options.adam_rate, rank, options.ranks)
     progress = resume(options.name, model, optimiser)

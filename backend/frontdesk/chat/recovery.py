@@ -36,6 +36,7 @@ class Recovery:
         self._talking = talking
         self._go_on = go_on
         self._waiting: dict[str, ResponseRecord] = {}  # to go on; each has its conversation's turn
+        self._undecided: dict[str, tuple[str, str | None]] = {}  # begun or not: owner and conversation, which is taken
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, backend: Backend) -> int:
@@ -56,7 +57,9 @@ class Recovery:
         lost."""
         log.warning("whether a reply has begun is not known", response=record.id)
         self._talking.resume(record.owner, record.conversation)
-        self._beside(self._undo(record))
+        self._undecided[record.id] = record.owner, record.conversation
+        if len(self._undecided) == 1:
+            self._beside(self._undo_all())
 
     def stop(self) -> None:
         """What is still open is left to the next life."""
@@ -68,14 +71,18 @@ class Recovery:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _undo(self, record: ResponseRecord) -> None:
-        while True:
-            try:
-                await self._store.responses.delete(record.owner, record.id)
-                break
-            except StorageFailed:
-                await asyncio.sleep(RETRY_SECONDS)
-        self._talking.give_back(record.owner, record.conversation)
+    async def _undo_all(self) -> None:
+        while self._undecided:
+            for id, (owner, conversation) in list(self._undecided.items()):
+                try:
+                    await self._store.responses.delete(owner, id)
+                except StorageFailed:
+                    break
+                del self._undecided[id]
+                self._talking.give_back(owner, conversation)
+            else:
+                continue
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _try_on(self, backend: Backend) -> None:
         while self._waiting:

@@ -185,7 +185,7 @@ class Reply:
         self._conclude(outcome)
 
     def charge(self, kept: Sequence[JournalEntry]) -> None:
-        """Take over what another model's tokens cost. They cannot be read here."""
+        """Take over what the tokens of a former life cost, without reading them."""
         cached = next((entry.cached for entry in kept if entry.cached >= 0), None)
         self.computed = cached is not None
         self.usage = Usage(self.usage.prompt, cached or 0, sum(len(entry.tokens) for entry in kept))

@@ -9,7 +9,8 @@ Knows no chat template: which control tokens a prompt holds is decided in `chat/
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -25,10 +26,11 @@ from frontdesk.llamacpp.vocab import Vocab, VocabFacts
 
 Kind = Literal["tiktoken", "llama.cpp"]
 PRE: Final = "tokenizer.ggml.pre"
-LONGEST_RUN: Final = 8_000  # characters of one kind: llama.cpp's std::regex recurses for each, and overflows the stack
+LONGEST_RUN: Final = 8_000  # characters that one match of llama.cpp's std::regex, which recurses for each, may have
 LONGEST_SPACE: Final = 100_000  # characters: tiktoken's regex gives up, in a panic, after a million steps back
-_RUNS: Final = re.compile(r"[^\W\d_]+|\d+|\s+|(?:[^\w\s]|_)+")
-_SPACES: Final = re.compile(r"\s+")
+# What the regexes of llama.cpp's families match in one piece: a kind of characters, or all but some signs (bloom).
+_RUNS: Final = (re.compile(r"[^\W\d_]+|\d+|\s+|(?:[^\w\s]|_)+"), re.compile(r"[^\s(|.,!?…。，、।۔،]+"))
+_SPACES: Final = (re.compile(r"\s+"),)
 
 log = structlog.stdlib.get_logger("frontdesk.fleet")
 
@@ -56,8 +58,7 @@ class Tokenizer(Protocol):
     def n_vocab(self) -> int: ...
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ordinary text, never a control token. Raises `InvalidRequest` for a lone surrogate, and for one kind
-        of character without end."""
+        """Ids of ordinary text, never a control token. Raises `InvalidRequest` for a lone surrogate."""
         ...
 
     def count(self, text: str) -> int:
@@ -143,7 +144,9 @@ class TiktokenTokenizer(_Table):
 
     def encode(self, text: str) -> list[int]:
         check_text(text)
-        _check_runs(text, _SPACES, LONGEST_SPACE)
+        return [id for piece in in_pieces(text, _SPACES, LONGEST_SPACE) for id in self._encoded(piece)]
+
+    def _encoded(self, text: str) -> list[int]:
         ids = self._ids
         if not self._literals.texts:
             return [ids[rank] for rank in self._encoding.encode_ordinary(text)]
@@ -168,13 +171,14 @@ class LlamaTokenizer(_Table):
         self.facts = vocab.facts()
         super().__init__(self.facts, _control_tokens(self.facts, metadata))
         self._vocab = vocab
+        self._by_regex = metadata.get("tokenizer.ggml.model") == "gpt2"
         self._hidden = {id: text for text, id in self.special.items()}
         self._by_bytes = {piece: id for id, piece in enumerate(self._pieces) if piece}
 
     def encode(self, text: str) -> list[int]:
         check_text(text)
-        _check_runs(text, _RUNS, LONGEST_RUN)
-        ids = self._vocab.tokenize(text)
+        pieces = in_pieces(text, _RUNS, LONGEST_RUN) if self._by_regex else [text]
+        ids = [id for piece in pieces for id in self._vocab.tokenize(piece)]
         if self._hidden.keys().isdisjoint(ids):
             return ids
         return [plain for id in ids for plain in (self._spelled(id) if id in self._hidden else (id,))]
@@ -207,10 +211,13 @@ def check_text(text: str, param: str | None = None) -> None:
         ) from None
 
 
-def _check_runs(text: str, kinds: re.Pattern[str], longest: int) -> None:
-    """Raises `InvalidRequest` for a run of one kind of characters that no text has and that a regex would die of."""
-    if len(text) > longest and any(found.end() - found.start() > longest for found in kinds.finditer(text)):
-        raise InvalidRequest(f"the text holds more than {longest:,} characters of one kind in a row")
+def in_pieces(text: str, runs: Sequence[re.Pattern[str]], longest: int) -> list[str]:
+    """The text, cut within runs that are longer than any regex would survive. No real text has such a run."""
+    if len(text) <= longest:
+        return [text]
+    found = (match for run in runs for match in run.finditer(text) if match.end() - match.start() > longest)
+    cuts = {at for match in found for at in range(match.start() + longest, match.end(), longest)}
+    return [text[start:end] for start, end in pairwise([0, *sorted(cuts), len(text)])]
 
 
 def _control_tokens(facts: VocabFacts, metadata: Mapping[str, Value]) -> dict[str, int]:

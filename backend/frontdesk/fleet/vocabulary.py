@@ -45,9 +45,10 @@ class VocabularyFolder:
         file = self.file(path)
         try:
             known = msgspec.msgpack.decode(file.read_bytes(), type=Known)
-            file.touch()
         except (OSError, msgspec.MsgspecError):
             return None
+        with contextlib.suppress(OSError):
+            file.touch()
         return known
 
     def keep(self, path: Path | str, known: Known) -> bool:
@@ -58,12 +59,13 @@ class VocabularyFolder:
             self._folder.mkdir(parents=True, exist_ok=True)
             unfinished.write_bytes(msgspec.msgpack.encode(known))
             unfinished.replace(file)
-            for old in sorted(self._folder.glob("*.msgpack"), key=lambda file: -file.stat().st_mtime)[KEPT:]:
-                old.unlink()
         except OSError:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
             return False
+        with contextlib.suppress(OSError):  # another process may be doing the same
+            for old in sorted(self._folder.glob("*.msgpack"), key=lambda file: -file.stat().st_mtime)[KEPT:]:
+                old.unlink()
         return True
 
     def file(self, path: Path | str) -> Path:

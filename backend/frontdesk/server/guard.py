@@ -130,7 +130,7 @@ class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
             self._give_up(CROWDED)
             return
         if self._head > MAX_HEAD:  # what was left out may be the very header that forbids it
-            self._give_up(LARGE_HEAD)
+            self._give_up(LARGE_HEAD, told=True)
             return
         super().handle_websocket_upgrade()
 
@@ -184,7 +184,7 @@ class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
-    def _give_up(self, error: FrontdeskError) -> None:
+    def _give_up(self, error: FrontdeskError, *, told: bool = False) -> None:
         """Answer when nothing was answered yet, and close; abort when an answer is under way."""
         self._stop_timer()
         if self.transport.is_closing():
@@ -193,7 +193,7 @@ class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
             self.transport.abort()
             return
         self.transport.write(raw_refusal(error))
-        if error is not CROWDED:  # that was told when the connection came
+        if not told and error is not CROWDED:  # that was told when the connection came
             self.refused(error)
         self.transport.close()
         # close() waits for the peer to take what is buffered: a peer that takes nothing is cut.

@@ -33,7 +33,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 READING = {"GET", "HEAD", "OPTIONS"}
 PASSED_ON = re.compile(  # what proxies say of a request
-    r"forwarded|via|x-forwarded-.*|x-original-.*|x-real-ip|x-client-ip|x-cluster-client-ip|x-scheme|true-client-ip|cf-.*"
+    r"forwarded|via|x-forwarded-.*|x-original-.*|x-real-ip|x-client-ip|x-cluster-client-ip|x-scheme|true-client-ip|cf-.*",
+    re.IGNORECASE,
 )
 UNANSWERED = 499  # the client went away before there was an answer
 PROBES = {"/livez", "/readyz", "/health"}  # asked every second by somebody: logged at debug level

@@ -99,7 +99,7 @@ class PromptCacheOptions(StrictModel):
 
 
 class ResponsesRequest(SamplingFields):
-    """Body of `POST /v1/responses`. Unknown fields are ignored."""
+    """Body of `POST /v1/responses`. Unknown fields are ignored, those of other routes refused."""
 
     input: Input | None = Field(None, description="A user message, or a list of items.")
     conversation: (

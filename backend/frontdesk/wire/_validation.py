@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from frontdesk.errors import InvalidRequest
 
 MAX_DEPTH = 64
+PLAIN = {"type": "text"}  # the form of an answer that every route has
 MAX_PARAM = 200  # characters; a key of the user's own may be part of a param
 
 M = TypeVar("M", bound=BaseModel)
@@ -46,7 +47,9 @@ def refuse_unsupported(body: BaseModel, reasons: dict[str, str]) -> None:
 def refuse_misplaced(body: object, elsewhere: Mapping[str, str]) -> None:
     """Refuse fields of other routes, whose loss would change the answer; `elsewhere` says what to send instead."""
     for param, instead in elsewhere.items():
-        if isinstance(body, dict) and ((value := body.get(param)) or value == {}):
+        value = body.get(param) if isinstance(body, dict) else None
+        form = value.get("format", PLAIN) if param == "text" and isinstance(value, dict) else value
+        if (form or form == {}) and form != PLAIN:
             raise unsupported(param, f"not a field of this route; {instead}")
 
 

@@ -2,7 +2,8 @@
 
 What is not built yet and would change the answer (tools, structured output, pictures, sound) is refused by name.
 Ignored without a word: `user`, `metadata`, `store`, `service_tier`, `reasoning_effort`, `verbosity`,
-`parallel_tool_calls`, `safety_identifier`, `prompt_cache_key` and every unknown field. Knows no tokens and no template.
+`parallel_tool_calls`, `safety_identifier`, `prompt_cache_key` and fields that no route has. Knows no tokens and no
+template.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class ResponseFormat(StrictModel):
 
 
 class ChatRequest(SamplingFields):
-    """Body of `POST /v1/chat/completions`. Unknown fields are ignored."""
+    """Body of `POST /v1/chat/completions`. Unknown fields are ignored, those of other routes refused."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)] = Field(
         description="The conversation so far."

@@ -1,7 +1,7 @@
 """OpenAI's legacy completions, `POST /v1/completions`: raw text in, raw text out, without template or persona.
 
 One prompt a request. `echo` is served for text prompts without logprobs, since the wire has no words for token ids.
-Ignored without a word: `user` and every unknown field.
+Ignored without a word: `user`, and fields whose loss changes nothing of the answer.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ Prompt = Annotated[
 
 
 class CompletionRequest(SamplingFields):
-    """Body of `POST /v1/completions`. Unknown fields are ignored."""
+    """Body of `POST /v1/completions`. Unknown fields are ignored, those of other routes refused."""
 
     prompt: Prompt = Field(description="A string, a list with one string, or a list of token ids.")
     max_tokens: TokenCount | None = Field(

@@ -93,6 +93,7 @@ class Shelf:
         for draft in self._folder.glob(f".*{SUFFIX}.*"):  # of an engine that died while it wrote
             draft.unlink(missing_ok=True)
         room, written = self._limit, []
+        self._shrink(room, written)
         for tenant, tokens, state in entries:
             room -= HEAD.size + ID_BYTES * len(tokens) + len(state) + DIGEST
             if room < 0:

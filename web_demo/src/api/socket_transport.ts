@@ -65,6 +65,7 @@ export class SocketTransport implements Transport {
   }
 
   async #run(message: object, response: string, lane: string, reader: Reader, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted(); // a socket that is opened after `close` would stay open
     const socket = await this.#open();
     signal.throwIfAborted();
     const timer = setInterval(() => this.#askPlace(lane), PLACE_MS);

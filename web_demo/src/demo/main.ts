@@ -150,7 +150,9 @@ async function remove(): Promise<void> {
   if (!conversation) return;
   const text = `“${titleOf(conversation)}” and everything that was said in it. This cannot be undone.`;
   if ((await ask({ title: "Delete the conversation?", text, yes: "Delete" })) === null) return;
-  await conversations.delete(conversation.id);
+  await conversations.delete(conversation.id).catch((error: unknown) => {
+    if (!(error instanceof ApiError && error.status === 404)) throw error; // another tab was faster
+  });
   chat.forget(conversation.id);
   sidebar.drop(conversation.id);
   if (chat.conversation?.id === conversation.id) await beginNew();

@@ -36,7 +36,8 @@ function embed(server: string, widget: string): void {
 function explain(problem = ""): void {
   const own = location.origin;
   text("setup-command", `frontdesk widgets create shop --origin ${own}`);
-  const named = local ? `server=${server || likelyServer()}&` : "";
+  const inAddress = server && !document.documentElement.dataset["server"];
+  const named = local ? `server=${server || likelyServer()}&` : inAddress ? `server=${server}&` : "";
   text("setup-address", `${own}${location.pathname}?${named}widget=wgt_…`);
   text("setup-own", `server=${own}&`);
   show("setup-server", !local && !server);

@@ -251,6 +251,7 @@ export class Talk {
   }
 
   #run(pending: Pending): void {
+    if (this.around.signal.aborted) return; // the element went while something was read
     const turn = new Turn(pending, this.around.transport, this.#pendings);
     this.#turn = turn;
     this.#follow(turn);
@@ -332,7 +333,7 @@ export class Talk {
       if (visit.handoff) this.#readHandoff().catch(() => undefined);
       return;
     }
-    if (this.#conversation) {
+    if (this.#conversation || this.#anew || !visit) {
       session.forget();
       this.#leave();
     }
