@@ -2,6 +2,7 @@
 
 # pyright: reportMissingImports=false
 
+import numpy as np
 import pytest
 
 NOT_TESTED = "!! NOT TESTED: training needs the recipe's packages (pip install -e '.[recipe]')"
@@ -10,6 +11,7 @@ pytest.importorskip("tokenizers", reason=NOT_TESTED)
 
 from recipe.grow import carried, widened  # noqa: E402
 from recipe.model import Config, Model  # noqa: E402
+from recipe.settle import OFTEN, SELDOM, SHARE, settled  # noqa: E402
 from recipe.tokenizer import SPACE, empty, train  # noqa: E402
 from tokenizers import models, pre_tokenizers  # noqa: E402
 
@@ -48,6 +50,20 @@ def test_tokens_keep_their_embeddings_and_new_ones_begin_near_their_other_form()
     added = torch.stack([embedding[spaced] - embedding[bare] for spaced, bare in forms]).mean(0)
     assert torch.allclose(result[after[SPACE + "d"]], embedding[before["d"]] + added)
     assert torch.allclose(result[after["cd"]], (embedding[before["c"]] + embedding[before["d"]]) / 2)
+
+
+def test_a_form_that_was_never_said_follows_the_other_one():
+    """Breaks if tokens that training said often are moved as well, or those that it did not stay where they cannot be
+    copied to."""
+    vocabulary = {"ab": 0, SPACE + "ab": 1, "c": 2, SPACE + "c": 3, "d": 4, SPACE + "d": 5, "e": 6}
+    embedding = torch.randn(7, 8)
+    seen = np.array([2 * OFTEN, 2 * OFTEN, 5, 2 * OFTEN, SELDOM, SELDOM, 0])
+    said = np.array([2 * OFTEN, 0, SELDOM - 1, 0, SELDOM - 1, 0, 0])
+    result, count = settled(embedding, vocabulary, seen, said)
+    assert count == 1
+    wanted = embedding[3] - (embedding[1] - embedding[0])
+    assert torch.allclose(result[2], embedding[2] + SHARE * (wanted - embedding[2]))
+    assert torch.equal(result[[0, 1, 3, 4, 5, 6]], embedding[[0, 1, 3, 4, 5, 6]])
 
 
 def test_a_word_is_cut_the_same_wherever_it_stands():
