@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 
 def frontdesk(
-    *arguments: str, folder: Path, program: tuple[str, str] = ("-m", "frontdesk"), **variables: str
+    *arguments: str, folder: Path, program: Sequence[str] = ("-m", "frontdesk"), **variables: str
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *program, *arguments]
     environment = {**ENVIRONMENT, "COLUMNS": "100", **variables}

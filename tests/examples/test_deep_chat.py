@@ -89,7 +89,7 @@ class Chat:
 
     async def lengthen(self, tokens: int) -> None:
         """From now on answers have exactly so many tokens, no two words of them the same."""
-        chosen = {"ignore_eos": True, "max_output_tokens": tokens, "temperature": 1.3, "seed": 11}
+        chosen = {"ignore_eos": True, "max_output_tokens": tokens, "temperature": 1.3, "seed": 12}
 
         async def longer(route: Route) -> None:
             await route.continue_(post_data=json.dumps(json.loads(route.request.post_data or "") | chosen))

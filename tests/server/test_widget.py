@@ -178,7 +178,8 @@ def test_cors_names_exactly_the_origin_that_may_come(house: Server, page: Page) 
             "access-control-allow-origin": SHOP,
             "access-control-allow-methods": "GET, POST, DELETE",
             "access-control-allow-headers": "Accept, Accept-Language, Content-Language, Content-Type, authorization, "
-            "content-type, idempotency-key, last-event-id, openai-organization, x-api-key, x-request-id, "
+            "content-type, idempotency-key, last-event-id, openai-organization, openai-project, "
+            "x-api-key, x-request-id, "
             "x-stainless-arch, x-stainless-helper-method, x-stainless-lang, x-stainless-os, "
             "x-stainless-package-version, x-stainless-poll-helper, x-stainless-retry-count, x-stainless-runtime, "
             "x-stainless-runtime-version, x-stainless-timeout",

@@ -34,14 +34,12 @@ MAX_VARIABLES = 64
 _REFUSED = {
     "context_management": "compaction within a reply is not supported by this server; see POST /v1/responses/compact",
     "moderation": "moderation is not supported by this server",
-}
-_ELSEWHERE = {
-    "max_tokens": "send max_output_tokens",
-    "max_completion_tokens": "send max_output_tokens",
-    "response_format": "send text.format",
     "grammar": "grammars are not supported by this server",
     "json_schema": "structured output is not supported by this server yet",
 }
+_ELSEWHERE = {
+    "max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens", "response_format": "text",
+}  # fmt: skip
 _NO_TOOLS = "tools are not supported by this server yet; leave the field out or set tool_choice to 'none'"
 
 
@@ -134,6 +132,8 @@ class ResponsesRequest(SamplingFields):
     prompt_cache_key: Annotated[str, Field(max_length=512)] | None = Field(None, description="Sent back.")
     context_management: Any = Field(None, description="Not supported: refused.")
     moderation: Any = Field(None, description="Not supported: refused.")
+    grammar: Any = Field(None, description="Not supported: refused.")
+    json_schema: Any = Field(None, description="Not supported: refused.")
 
     @property
     def answered(self) -> bool:

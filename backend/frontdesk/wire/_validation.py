@@ -6,7 +6,7 @@ Everything a body could break later is refused here: text that is not Unicode, n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -40,17 +40,18 @@ def refuse_unsupported(body: BaseModel, reasons: dict[str, str]) -> None:
     """Refuse every field of `reasons` that says something: null, false and empty values do not, but an empty object
     switches some things on."""
     for param, why in reasons.items():
-        if (value := getattr(body, param)) or value == {}:
+        if ((value := getattr(body, param)) or value == {}) and value != PLAIN:
             raise unsupported(param, why)
 
 
-def refuse_misplaced(body: object, elsewhere: Mapping[str, str]) -> None:
-    """Refuse fields of other routes, whose loss would change the answer; `elsewhere` says what to send instead."""
-    for param, instead in elsewhere.items():
+def refuse_misplaced(body: object, names: Mapping[str, str]) -> None:
+    """Refuse fields of other routes, whose loss would change the answer, unless what `names` calls them here is sent
+    too."""
+    for param, here in names.items():
         value = body.get(param) if isinstance(body, dict) else None
         form = value.get("format", PLAIN) if param == "text" and isinstance(value, dict) else value
-        if (form or form == {}) and form != PLAIN:
-            raise unsupported(param, f"not a field of this route; {instead}")
+        if (form or form == {}) and form != PLAIN and here not in cast("dict[str, object]", body):
+            raise unsupported(param, f"not a field of this route, which calls it {here!r}")
 
 
 def check_text(body: object) -> None:

@@ -43,13 +43,13 @@ _REFUSED = {
     "grammar": "grammars are not supported by this server",
     "json_schema": "structured output is not supported by this server yet",
     "moderation": "moderation is not supported by this server",
+    "instructions": "not a field of this route: send a system message",
+    "previous_response_id": "not a field of this route: send the messages before, or use POST /v1/responses",
+    "conversation": "not a field of this route: send the messages before, or use POST /v1/responses",
 }
 _ELSEWHERE = {
-    "max_output_tokens": "send max_completion_tokens",
-    "text": "send response_format",
-    "instructions": "send a system message",
-    "previous_response_id": "send the messages before, or use POST /v1/responses",
-    "conversation": "send the messages before, or use POST /v1/responses",
+    "max_output_tokens": "max_tokens",
+    "text": "response_format",
 }
 _NO_TOOLS = "tools are not supported by this server yet; leave the field out or set tool_choice to 'none'"
 
@@ -114,6 +114,9 @@ class ChatRequest(SamplingFields):
     grammar: Any = Field(None, description="Not supported: refused.")
     json_schema: Any = Field(None, description="Not supported: refused.")
     moderation: Any = Field(None, description="Not supported: refused.")
+    instructions: Any = Field(None, description="Of Responses: refused.")
+    previous_response_id: Any = Field(None, description="Of Responses: refused.")
+    conversation: Any = Field(None, description="Of Responses: refused.")
 
 
 class OpenAIChat:

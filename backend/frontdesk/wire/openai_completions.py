@@ -31,11 +31,11 @@ _REFUSED = {
     "suffix": "text after the completion is not supported by this server",
     "grammar": "grammars are not supported by this server",
     "json_schema": "structured output is not supported by this server yet",
+    "response_format": "structured output is not supported by this server yet",
 }
 _ELSEWHERE = {
-    "max_output_tokens": "send max_tokens",
-    "max_completion_tokens": "send max_tokens",
-    "response_format": "structured output is not supported by this server yet",
+    "max_output_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
 }
 
 
@@ -78,6 +78,7 @@ class CompletionRequest(SamplingFields):
     suffix: str | None = Field(None, description="Not supported: refused.")
     grammar: Any = Field(None, description="Not supported: refused.")
     json_schema: Any = Field(None, description="Not supported: refused.")
+    response_format: Any = Field(None, description="Only `text`.")
 
 
 class OpenAICompletions:
