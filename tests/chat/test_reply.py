@@ -7,6 +7,7 @@ The engine and the keeper are scripted, so that hypothesis can decide what happe
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,8 @@ from frontdesk.fleet.registry import card_for_file
 from frontdesk.fleet.tokenizer import Tokenizer, open_tokenizer
 from frontdesk.generation import ContextReport, Delta, Event, Failed, Finished, GenerationRequest, Started
 from frontdesk.store.records import JournalEntry
+from frontdesk.telemetry.problems import Problems
+from frontdesk.telemetry.recent import Metered, Recent
 from frontdesk.wire._format import Call
 from frontdesk.wire.openai_responses import OpenAIResponses
 from frontdesk.worker.protocol import SequenceOutput
@@ -255,6 +258,18 @@ def test_what_comes_behind_a_refused_token_is_not_shown() -> None:
     again = Reply(order(ScriptedEngine()), SlowKeeper())
     again.restore(keeper.written, keeper.ended[0])
     assert without_time(again.log.events) == without_time(reply.log.events)
+
+
+def test_what_was_on_its_way_when_the_server_stopped_is_counted() -> None:
+    """The operator's numbers would lack tokens that are in the ledger: the next life takes them for told."""
+    reply, engine, keeper = begun()
+    recent = Recent(time.time, Problems(time.time, lambda error: 503))
+    reply.meter = meter = recent.started(reply.id, Metered("m", 7, "anonymous", lambda: 0), since=0.0)
+    engine.say(300, cached=0)
+    engine.say(301)
+    reply.suspend()
+    keeper.commit()
+    assert meter.tokens == 2
 
 
 def test_a_suspended_reply_ends_for_nobody() -> None:

@@ -227,6 +227,8 @@ class Reply:
 
     def _on_kept(self, entry: JournalEntry, logprobs: tuple[TokenLogprob, ...], error: Exception | None) -> None:
         self._unsafe -= 1
+        if self.log.suspended and error is None and self.meter is not None:  # the next life has it, and counts it not
+            self.meter.advanced(len(entry.tokens), read=entry.cached >= 0 and not self.computed)
         if self.log.suspended or self._ending:
             return
         if error is not None:
