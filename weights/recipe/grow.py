@@ -16,9 +16,13 @@ from torch import Tensor
 from recipe.tokenizer import SPACE
 
 
-def space(embedding: Tensor, known: dict[str, int]) -> Tensor:
-    """What a space before a piece adds to its embedding, on average over the pieces with both forms."""
-    pairs = [(known[SPACE + piece], id) for piece, id in known.items() if SPACE + piece in known]
+def forms(vocabulary: dict[str, int]) -> list[tuple[int, int]]:
+    """The ids of the spaced and of the bare form of every piece that has both."""
+    return [(vocabulary[SPACE + piece], id) for piece, id in vocabulary.items() if SPACE + piece in vocabulary]
+
+
+def space(embedding: Tensor, pairs: list[tuple[int, int]]) -> Tensor:
+    """What a space before a piece adds to its embedding, on average over these pairs."""
     if not pairs:
         return embedding.new_zeros(embedding.shape[1])
     spaced, bare = torch.tensor(pairs).T
@@ -28,7 +32,7 @@ def space(embedding: Tensor, known: dict[str, int]) -> Tensor:
 def carried(embedding: Tensor, former: Tokenizer, latter: Tokenizer) -> Tensor:
     """The embedding [tokens, width] of the latter vocabulary, from that of the former."""
     known, wanted = former.get_vocab(), latter.get_vocab()
-    added = space(embedding, known)
+    added = space(embedding, forms(known))
     result = embedding.new_zeros(len(wanted), embedding.shape[1])
     for token, id in wanted.items():
         other = token.removeprefix(SPACE) if token.startswith(SPACE) else SPACE + token

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recipe import paths, tokenizer
 from recipe.dataset import COUNTS
-from recipe.tokenizer import SPACE
+from recipe.grow import forms, space
 
 SELDOM = 60  # times that a form was to be said: below, it is moved
 OFTEN = 1000  # times: from here on it tells what the difference of the two forms is
@@ -27,17 +27,14 @@ SHARE = 0.7  # of the way
 def settled(embedding: Tensor, vocabulary: dict[str, int], seen: np.ndarray, said: np.ndarray) -> tuple[Tensor, int]:
     """The embedding with such bare forms moved, and how many. `seen` and `said` are [tokens]: how often each stood in
     the data, and how often it was to be predicted."""
-    forms = ((vocabulary.get(SPACE + piece), id) for piece, id in vocabulary.items() if piece)
-    pairs = [(spaced, bare) for spaced, bare in forms if spaced is not None]
+    pairs = forms(vocabulary)
     known = [pair for pair in pairs if said[pair[1]] > OFTEN and seen[pair[0]] > OFTEN]
     left = [(spaced, bare) for spaced, bare in pairs if said[bare] < SELDOM and seen[spaced] > 3 * max(1, seen[bare])]
     if not known or not left:
         return embedding, 0
-    spaced, bare = torch.tensor(known).T
-    difference = (embedding[spaced] - embedding[bare]).mean(0)
     result = embedding.clone()
     spaced, bare = torch.tensor(left).T
-    result[bare] = torch.lerp(embedding[bare], embedding[spaced] - difference, SHARE)
+    result[bare] = torch.lerp(embedding[bare], embedding[spaced] - space(embedding, known), SHARE)
     return result, len(left)
 
 

@@ -101,17 +101,14 @@ def save(name: str, model: Model, optimiser: Optimiser, progress: Progress) -> N
     unfinished.replace(path)
 
 
-def shape(name: str) -> Config:
-    """That of the checkpoint, if there is one, whatever a new model has by now."""
+def saved(name: str) -> dict[str, Any] | None:
     path = paths.checkpoint(name)
-    return Config(**torch.load(path, weights_only=True)["config"]) if path.exists() else Config()
+    return torch.load(path, weights_only=True) if path.exists() else None
 
 
-def resume(name: str, model: Model, optimiser: Optimiser) -> Progress:
-    path = paths.checkpoint(name)
-    if not path.exists():
+def resume(state: dict[str, Any] | None, model: Model, optimiser: Optimiser) -> Progress:
+    if state is None:
         return Progress()
-    state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
     optimiser.load(state["optimiser"])
     return Progress(**state["progress"])
@@ -123,10 +120,13 @@ def work(rank: int, options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     patience = datetime.timedelta(hours=12)  # a rank may be stopped for long while others measure
     dist.init_process_group("gloo", rank=rank, world_size=options.ranks, timeout=patience)
-    model = Model(shape(options.name), torch.float32 if options.fp32 else torch.bfloat16)
+    state = saved(options.name)
+    config = Config(**state["config"]) if state else Config()  # a checkpoint goes on in its own shape
+    model = Model(config, torch.float32 if options.fp32 else torch.bfloat16)
     induction.build_in(model)
     optimiser = Optimiser(model, options.muon_rate, options.adam_rate, rank, options.ranks)
-    progress = resume(options.name, model, optimiser)
+    progress = resume(state, model, optimiser)
+    del state
     if not options.eager:
         model.compile_blocks()
     earlier, started, recent = progress.seconds, time.monotonic(), Recent()

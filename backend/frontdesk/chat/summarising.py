@@ -264,7 +264,7 @@ class Summariser:
                     # A poll: what is waited for are other people's requests, at whatever place they end.
                     while (backend := self._pool.backend) is None or backend.engine.open_requests:  # noqa: ASYNC110
                         await asyncio.sleep(IDLE_POLL_SECONDS)
-                except BaseException:
+                except BaseException:  # given up or too late: the idle time is for the next one
                     self._making.release()
                     raise
         except TimeoutError:

@@ -68,7 +68,7 @@ class Pool:
         engine = EngineClient(load, engine_environment(load.spin))
         try:
             await engine.start(on_progress)
-        except BaseException:
+        except BaseException:  # given up or failed, and told by whoever called: nobody waits for the tokenizer
             recalling.cancel()
             raise
         try:

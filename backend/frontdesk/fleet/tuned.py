@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.metadata import version
@@ -21,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from frontdesk.fleet.files import kept
 from frontdesk.fleet.registry import ModelCard
 from frontdesk.store.locks import FileLock
 from frontdesk.worker.machine import processor, usable_cores
@@ -77,17 +77,7 @@ class TunedFolder:
 
     def keep(self, card: ModelCard, tuned: Tuned) -> bool:
         """Whether it could be written."""
-        file = self.file(card)
-        unfinished = file.with_suffix(f".{secrets.token_hex(8)}.tmp")  # containers that share a folder may share pids
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(tuned), indent=2))
-            unfinished.replace(file)
-        except OSError:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
-            return False
-        return True
+        return kept(self.file(card), msgspec.json.format(msgspec.json.encode(tuned), indent=2))
 
     @contextlib.asynccontextmanager
     async def alone(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import secrets
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from frontdesk.fleet.files import kept
 from frontdesk.fleet.gguf import fingerprint
 from frontdesk.llamacpp.vocab import VocabFacts
 
@@ -53,15 +53,7 @@ class VocabularyFolder:
 
     def keep(self, path: Path | str, known: Known) -> bool:
         """Whether it could be written."""
-        file = self.file(path)
-        unfinished = file.with_suffix(f".{secrets.token_hex(8)}.tmp")  # containers that share a folder may share pids
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(msgspec.msgpack.encode(known))
-            unfinished.replace(file)
-        except OSError:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
+        if not kept(self.file(path), msgspec.msgpack.encode(known)):
             return False
         with contextlib.suppress(OSError):  # another process may be doing the same
             for old in sorted(self._folder.glob("*.msgpack"), key=lambda file: -file.stat().st_mtime)[KEPT:]:
