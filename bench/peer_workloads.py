@@ -52,6 +52,11 @@ class Case:
     metrics: tuple[Metric, ...]
     busy: int = 0
 
+    @property
+    def kind(self) -> str:
+        """What `--only` calls it."""
+        return "busy" if self.busy else "held" if self.shape.context else self.workload
+
 
 def cases(streams: tuple[int, ...], think: tuple[float, ...] = (DEFAULTS["widget"].think,)) -> list[Case]:
     """All of them; `streams` are the sizes of the first, `think` the seconds that the widget's visitors think."""
@@ -78,6 +83,7 @@ def quick(case: Case) -> Case:
         turns=min(shape.turns, 2),
         think=shape.think / 8,
         persona=shape.persona // 8,
+        context=shape.context // 8,
     )
     return replace(case, shape=small, slots=min(case.slots, 5), ctx=1536)
 
@@ -92,9 +98,12 @@ def _raw(n: int) -> Case:
 def _mixed() -> list[Case]:
     short = replace(DEFAULTS["mixed"], requests=16)
     long = replace(short, prompt=1000)
+    held = replace(short, context=1000, prompt=32)
+    bars = {USUAL: 1.3, BEST: 1.3}
     return [
         Case("2 mixed lengths, 16 requests", "mixed", short, 16, 512, (_rate({USUAL: 1.5, BEST: 1.0}),)),
-        Case("2 mixed lengths, 1,000-token contexts", "mixed", long, 16, 1280, (_rate({USUAL: 1.3, BEST: 1.3}),)),
+        Case("2 mixed lengths, 1,000-token contexts to be read", "mixed", long, 16, 1280, (_rate(bars),)),
+        Case("2 mixed lengths, in conversations of 1,000 tokens", "mixed", held, 16, 1280, (_rate(bars),)),
     ]
 
 

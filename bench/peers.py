@@ -235,7 +235,7 @@ def say(line: str) -> None:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare Frontdesk with the servers of the same kernels.")
     parser.add_argument("--model", default="qwen2.5-0.5b-q4_0", help="shipped, FILE.gguf or SHAPE-TYPE; commas between")
-    parser.add_argument("--only", default="", help="workloads, commas between: raw mixed widget long burst busy quoted")
+    parser.add_argument("--only", default="", help="workloads: raw mixed held widget long burst busy quoted")
     parser.add_argument("--without", default="", help=f"servers to leave out, commas between: {EXAMPLE} …")
     parser.add_argument("--streams", default="1,2,3,4,5,6,7,8,10,12,14,16", help="numbers of streams of raw")
     usual = f"{DEFAULTS['widget'].think:g}"
@@ -256,10 +256,7 @@ def chosen(wanted: argparse.Namespace) -> list[Case]:
     streams = tuple(int(n) for n in wanted.streams.split(","))
     think = tuple(float(seconds) for seconds in wanted.think.split(","))
     names = set(filter(None, wanted.only.split(",")))
-    found = [
-        case for case in cases(streams, think)
-        if not names or ("busy" if case.busy else case.workload) in names
-    ]  # fmt: skip
+    found = [case for case in cases(streams, think) if not names or case.kind in names]
     if not found:
         raise SystemExit(f"--only {wanted.only!r} names no workload")
     return [quick(case) for case in found] if wanted.quick else found

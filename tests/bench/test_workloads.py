@@ -85,6 +85,15 @@ def test_half_of_mixed_replies_are_short() -> None:
         assert lengths == [DEFAULTS["mixed"].new, SHORT] * 8
 
 
+def test_mixed_conversations_hold_their_context_before_the_clock_begins() -> None:
+    """Reading the contexts would be measured instead of what the servers do with them."""
+    made = sessions(plan("mixed", replace(DEFAULTS["mixed"], context=1000, prompt=40), SIZES))
+    lengths = [len(session.opening.text.split()) * SIZES.per_word for session in made if session.opening]
+    assert len(lengths) == len(made)
+    assert all(950 < length < 1000 for length in lengths)
+    assert all(len(turn.text.split()) * SIZES.per_word < 50 for session in made for turn in session.turns)
+
+
 def test_a_long_prompt_comes_beside_streams() -> None:
     """The workload would measure a prompt that comes alone."""
     made = plan("long", DEFAULTS["long"], SIZES)

@@ -51,13 +51,24 @@ def test_every_workload_runs_over_both_transports(server: Server, workload: str,
         assert found["groups"][-1]["cached_tokens"] > 0
 
 
+@pytest.mark.parametrize("transport", ["sse", "ws"])
+def test_what_conversations_held_before_counts_nowhere(server: Server, transport: str) -> None:
+    """Openings would be counted as replies, or the conversations would begin anew and be read all over again."""
+    load = ("--workload", "mixed", "--context-tokens", "200", "--transport", transport, "--streams", "2")
+    found = measured(server.url, *load, *SMALL)
+    everything = found["groups"][-1]
+    assert (found["errors"], found["replies"], found["tokens"]) == (0, 4, 4 * 6)
+    assert everything["cached_tokens"] > 4 * 150
+    assert everything["prompt_tokens"] > 4 * 200
+
+
 def test_the_json_is_complete(server: Server) -> None:
     """A program that reads it would break, or a figure could not be traced to what was measured."""
     found = measured(server.url, "--streams", "2", *SMALL, "--slo-ttft", "60000", "--slo-itl", "60000", "--seed", "3")
     assert found["object"] == "bench"
     assert found["shape"] == {
-        "streams": 2, "requests": 4, "prompt": 40, "new": 6, "turns": 1, "think": 0.0, "persona": 0, "rate": 0.0,
-        "seed": 3,
+        "streams": 2, "requests": 4, "prompt": 40, "new": 6, "turns": 1, "think": 0.0, "persona": 0, "context": 0,
+        "rate": 0.0, "seed": 3,
     }  # fmt: skip
     assert found["slo"]["good"] == 4
     assert found["slo"]["share"] == 1.0
@@ -123,6 +134,7 @@ def test_failed_replies_are_counted_and_told(server: Server) -> None:
         (["--workload", "nap"], ["--workload", "'nap'", "raw, mixed"]),
         (["--transport", "tcp"], ["--transport", "'tcp'", "sse, ws"]),
         (["--think", "3"], ["--think", "widget"]),
+        (["--context-tokens", "30"], ["--context-tokens", "mixed"]),
         (["--streams", "3", "--rate", "2"], ["--streams", "--rate"]),
         (["--workload", "burst", "--rate", "2"], ["--rate", "burst"]),
         (["--pid", "4194304"], ["--pid 4194304"]),

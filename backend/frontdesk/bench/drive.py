@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final
 
 from frontdesk.bench.client import Talk, Target, TargetUnusable
-from frontdesk.bench.plan import Plan, Round, Session
+from frontdesk.bench.plan import Plan, Round, Session, Turn
 from frontdesk.bench.reply import Reply
 
 SETTLED: Final = 8  # frames that every background stream has sent before the lanes begin
@@ -37,28 +37,37 @@ class Drive:
         return sum(len(reply.frames) for reply in (*self.replies, *self.background))
 
     async def run(self) -> None:
-        """Raises `TargetUnusable` when background streams do not come to run beside each other."""
+        """Raises `TargetUnusable` when background streams do not come to run beside each other, or an opening fails."""
         for round in self.plan.rounds:
-            async with self._beside(round):
+            async with self._beside(round), self._opened(round) as opened:
                 began = perf_counter()
                 async with asyncio.TaskGroup() as lanes:
                     for lane in round.lanes:
-                        lanes.create_task(self._lane(lane, began))
+                        lanes.create_task(self._lane(lane, began, opened))
                 self.windows.append((began, perf_counter()))
 
-    async def _lane(self, sessions: tuple[Session, ...], began: float) -> None:
+    async def _lane(self, sessions: tuple[Session, ...], began: float, opened: Mapping[Session, Talk]) -> None:
         for session in sessions:
-            await self._session(session, began)
+            await self._session(session, began, opened.get(session))
 
-    async def _session(self, session: Session, began: float) -> None:
+    async def _session(self, session: Session, began: float, opened: Talk | None) -> None:
         await asyncio.sleep(max(0.0, began + session.at - perf_counter()))
-        async with _talk(self.target, session) as talk:
+        async with nullcontext(opened) if opened else _talk(self.target, session) as talk:
             for number, turn in enumerate(session.turns):
                 await asyncio.sleep(turn.wait)
                 reply = Reply(turn.kind, number, turn.new_tokens)
                 self.replies.append(reply)
                 await talk.ask(reply, turn.text)
                 self.done += 1
+
+    @asynccontextmanager
+    async def _opened(self, round: Round) -> AsyncIterator[Mapping[Session, Talk]]:
+        """The conversations of a round that have an opening, each behind the answer to it."""
+        async with AsyncExitStack() as stack:
+            begun = [(session, session.opening) for session in round.sessions if session.opening]
+            talks = {session: await stack.enter_async_context(_talk(self.target, session)) for session, _ in begun}
+            await asyncio.gather(*(_open(talks[session], opening) for session, opening in begun))
+            yield talks
 
     @asynccontextmanager
     async def _beside(self, round: Round) -> AsyncIterator[None]:
@@ -99,6 +108,13 @@ class Drive:
             raise TargetUnusable(
                 f"only {writing} of {len(tasks)} streams write at the same time: this server cannot run so many"
             ) from None
+
+
+async def _open(talk: Talk, opening: Turn) -> None:
+    reply = Reply(opening.kind, 0, opening.new_tokens)
+    await talk.ask(reply, opening.text)
+    if reply.error:
+        raise TargetUnusable(f"a conversation could not be begun: {reply.error}")
 
 
 @asynccontextmanager

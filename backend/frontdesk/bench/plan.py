@@ -2,6 +2,7 @@
 
 A `Plan` is rounds, one after the other. A round's lanes run beside each other, each session of a lane after the one
 before it; its background streams begin first, have all written before the lanes begin, and are left when they end.
+Conversations that have an opening are begun before the lanes are.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One conversation. `at`: seconds after the round's begin, before which it does not begin."""
+    """One conversation. `at`: seconds after the round's begin, before which it does not begin. `opening` was asked and
+    answered before that, and is counted nowhere."""
 
     turns: tuple[Turn, ...]
     system: str = ""
     at: float = 0.0
+    opening: Turn | None = None
 
 
 @dataclass(frozen=True, slots=True)

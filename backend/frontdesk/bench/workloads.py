@@ -24,6 +24,7 @@ from frontdesk.bench.prompts import Sizes, unlike_words
 BACKGROUND_PROMPT: Final = 32  # tokens
 BACKGROUND_ANSWER: Final = 1024  # tokens; a stream that is over begins again
 SHORT: Final = 6  # tokens of a short reply
+OPENING_ANSWER: Final = 1  # token
 LONG_ANSWER: Final = 8  # tokens: the first is what is waited for
 
 
@@ -32,7 +33,7 @@ class Shape:
     """The numbers of a load. Sizes are in tokens, `think` in seconds, `rate` in sessions a second (0: closed loop).
 
     `requests` is how many sessions there are: of one reply each, but of `turns` replies in `widget`. `persona` is the
-    length of the system prompt that all visitors share.
+    length of the system prompt that all visitors share, `context` of what each conversation of `mixed` holds already.
     """
 
     streams: int
@@ -42,6 +43,7 @@ class Shape:
     turns: int = 1
     think: float = 0.0
     persona: int = 0
+    context: int = 0
     rate: float = 0.0
     seed: int = 1
 
@@ -67,8 +69,16 @@ def _raw(shape: Shape, sizes: Sizes, rng: random.Random) -> Plan:
 
 def _mixed(shape: Shape, sizes: Sizes, rng: random.Random) -> Plan:
     """Short and long take turns over the streams, so that half of each round's streams end early."""
+
+    def session(new: int, kind: str) -> Session:
+        if not shape.context:
+            return _single(sizes, rng, shape.prompt, new, kind)
+        system, user = sizes.prompt(rng, shape.context)
+        asked = Turn(sizes.text(rng, shape.prompt), new, kind=kind)
+        return Session((asked,), system, opening=Turn(user, OPENING_ANSWER))
+
     lengths = [(shape.new, "long") if number % 2 == 0 else (SHORT, "short") for number in range(shape.requests)]
-    sessions = [_single(sizes, rng, shape.prompt, new, kind) for new, kind in lengths]
+    sessions = [session(new, kind) for new, kind in lengths]
     return _scheduled(shape, rng, sessions) if shape.rate else _together(shape.streams, sessions)
 
 

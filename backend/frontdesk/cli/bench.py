@@ -48,6 +48,13 @@ Persona = Annotated[
     int | None,
     typer.Option("--persona-tokens", metavar="N", min=1, max=1_000_000, help="widget: length of the shared persona."),
 ]
+Context = Annotated[
+    int | None,
+    typer.Option(
+        "--context-tokens", metavar="N", min=1, max=1_000_000,
+        help="mixed: what each conversation holds before the clock begins.",
+    ),
+]  # fmt: skip
 SloTtft = Annotated[
     float | None,
     typer.Option("--slo-ttft", metavar="MS", min=0, help="A reply is good if its first token came within this."),
@@ -88,6 +95,7 @@ def bench(
     turns: Turns = None,
     think: Think = None,
     persona_tokens: Persona = None,
+    context_tokens: Context = None,
     slo_ttft: SloTtft = None,
     slo_itl: SloItl = None,
     temperature: Temperature = 0.0,
@@ -107,7 +115,7 @@ def bench(
     more: dict[str, Any] = {"temperature": temperature, **({"ignore_eos": True} if ignore_eos else {})}
     given = {
         "streams": streams, "requests": requests, "prompt": prompt_tokens, "new": new_tokens, "turns": turns,
-        "think": think, "persona": persona_tokens, "rate": rate,
+        "think": think, "persona": persona_tokens, "context": context_tokens, "rate": rate,
     }  # fmt: skip
     shape = _shape(workload, {name: value for name, value in given.items() if value is not None}, seed)
     if transport not in TRANSPORTS:
@@ -137,6 +145,8 @@ def _shape(workload: str, given: dict[str, Any], seed: int) -> Shape:
         flags = {"turns": "--turns", "think": "--think", "persona": "--persona-tokens"}
         for name in flags.keys() & given:
             options.fail(f"{flags[name]} is only for --workload widget")
+    if "context" in given and (workload != "mixed" or "rate" in given):
+        options.fail("--context-tokens is only for --workload mixed, without --rate")
     if "rate" in given and workload in ("long", "burst"):
         options.fail(f"--rate is not for --workload {workload}, which is about what comes at one moment")
     if "streams" in given and "rate" in given:

@@ -116,7 +116,8 @@ def _sentence(wanted: Wanted) -> str:
     shape, workload = wanted.shape, wanted.workload
     loop = f"{shape.rate:g} arrivals a second" if shape.rate else f"{shape.streams} streams"
     visitors = f", {shape.turns} turns, persona of {shape.persona} tokens" if workload == "widget" else ""
-    return f"{loop}, {shape.requests} requests, {shape.prompt} tokens in and {shape.new} out{visitors}"
+    held = f", in conversations of {shape.context} tokens" if shape.context else ""
+    return f"{loop}, {shape.requests} requests, {shape.prompt} tokens in and {shape.new} out{visitors}{held}"
 
 
 def _print(summary: Summary, about: dict[str, Any], wanted: Wanted) -> None:
