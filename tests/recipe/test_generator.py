@@ -12,9 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from recipe.drills import drill
+from recipe.drills import EVERYTHING, drill
 from recipe.generator import sample
 from recipe.phrases import expand
+from recipe.sources import NOWHERE
 from recipe.tools import call_text, labels
 from recipe.values import Values
 from recipe.words import facts, is_held_out, load, same_topic
@@ -217,17 +218,34 @@ def test_expand_resolves_nested_choices():
 
 
 def test_drills_copy_lines_of_their_prompt():
-    """Breaks if a drill asks for something that its prompt does not hold."""
+    """Breaks if a drill asks for something that its prompt does not hold, or points elsewhere than it copies from."""
     rng = random.Random(4)
     for split in SPLITS:
-        for _ in range(50):
-            (system, *turns), pointers = drill(rng, split)
-            for question, answer in zip(turns[::2], turns[1::2], strict=True):
-                assert answer["content"] in system["content"]
-                key = re.sub(r"(\?| please)$", "", question["content"])
-                assert f"{key}: {answer['content'].removeprefix(f'{key}: ')}" in system["content"]
-            for pointer, answer in zip(pointers, turns[1::2], strict=True):
-                assert system["content"][pointer.value.start : pointer.value.end] == answer["content"]
+        for _ in range(100):
+            messages, pointers = drill(rng, split, ("quill", "ember", "fjord"))
+            system, *turns = (message["content"] for message in messages)
+            for question in turns[::2]:
+                assert question in EVERYTHING or re.sub(r"(\?| please)$", "", question) + ": " in system
+            copies = [pointer for pointer in pointers if pointer.value != NOWHERE]
+            assert {pointer.reply for pointer in copies} == set(range(2, len(messages), 2))
+            for pointer in copies:
+                copied = system[pointer.value.start : pointer.value.end]
+                assert messages[pointer.reply]["content"][pointer.end - 1 :].startswith(copied)
+
+
+def test_drills_ask_for_whole_lists_and_for_both_forms_of_a_piece():
+    """Breaks if a piece is never written behind a quote where the prompt has it behind a space, or the other way round,
+    or no list is ever copied to its end: what training does not ask for the model does not learn."""
+    rng = random.Random(5)
+    quoted = spaced = lists = 0
+    for _ in range(400):
+        messages, _ = drill(rng, "train", ("quill",))
+        system, *turns = (message["content"] for message in messages)
+        for question, reply in zip(turns[::2], turns[1::2], strict=True):
+            lists += question in EVERYTHING and reply.count("\n- ") + reply.count(", ") > 2
+            quoted += '"quill' in reply and '"quill' not in system
+            spaced += " quill" in reply and " quill" not in system
+    assert min(quoted, spaced, lists) > 20
 
 
 def test_system_prompts_come_in_several_layouts():

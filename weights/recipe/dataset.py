@@ -10,7 +10,7 @@ A data file holds all conversations of one kind end to end, with offsets. This f
 
 import argparse
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ from recipe.generator import Conversation, Form, sample
 from recipe.world import World
 
 COUNTS = {  # conversations of each kind
-    "drill": 4000, "choices": 16000, "tools": 8000, "short": 20000, "usual": 18000, "large": 10000, "long": 3500,
+    "drill": 12000, "choices": 16000, "tools": 8000, "short": 20000, "usual": 18000, "large": 10000, "long": 3500,
     "dialogue": 2000, "summaries": 6000,
 }  # fmt: skip
 LEVELS = {"choices": 0, "tools": 0, "short": 0, "usual": 1, "large": 2, "long": 3, "dialogue": 1, "summaries": 0}
@@ -47,10 +47,15 @@ class Batch:
     tokens: int
 
 
-def drawn(rng: random.Random, kind: str) -> Conversation:
+def words(vocabulary: Iterable[str]) -> list[str]:
+    """The pieces of a vocabulary that are letters alone, without a space before them."""
+    return sorted(piece for piece in vocabulary if len(piece) > 1 and piece.isascii() and piece.isalpha())
+
+
+def drawn(rng: random.Random, kind: str, pieces: Sequence[str]) -> Conversation:
     """A conversation; a drill's has nothing but its messages and what they are taken from."""
     if kind == "drill":
-        messages, pointers = drill(rng, "train")
+        messages, pointers = drill(rng, "train", pieces)
         return Conversation(messages, [], World(), pointers=pointers)
     turns = rng.randint(*TURNS[kind]) if kind in TURNS else None
     return sample(rng, "train", LEVELS[kind], turns, FORMS.get(kind))
@@ -59,9 +64,10 @@ def drawn(rng: random.Random, kind: str) -> Conversation:
 def build(kind: str, count: int, seed: int) -> None:
     """Writes the data file of one kind."""
     rng, bpe = random.Random(seed), tokenizer.load()
+    pieces = words(bpe.get_vocab())
     ids, learned, looks, kinds, offsets = [], [], [], [], [0]
     for _ in tqdm(range(count), desc=kind, mininterval=5):
-        conversation = drawn(rng, kind)
+        conversation = drawn(rng, kind, pieces)
         encoded = tokenizer.encode(bpe, conversation.messages)
         if len(encoded.ids) > LONGEST:
             continue

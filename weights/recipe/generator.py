@@ -59,6 +59,17 @@ WEIGHTS: dict[Skill, float] = {
     choices.choose: 5,
     summary.asked: 1.2,
 }
+# In training: more of what is learned last.
+TRAINED = WEIGHTS | {
+    skills.several: 15,
+    skills.together: 10,
+    skills.as_list: 8,
+    smalltalk.thanks: 2.5,
+    smalltalk.who_are_you: 2.5,
+    smalltalk.acknowledge: 2,
+    smalltalk.compliment: 2,
+    smalltalk.nonsense: 1.5,
+}
 
 
 @dataclass(frozen=True)
@@ -129,13 +140,13 @@ def instruct(talk: Talk, drawn: Sequence[tools.Tool]) -> None:
 
 def converse(talk: Talk, drawn: list[tools.Tool], wanted: int) -> None:
     """Exchanges until the talk has the wanted length, of tools half the time where there are any."""
-    rng = talk.rng
+    rng, weights = talk.rng, TRAINED if talk.split == "train" else WEIGHTS
     done = int(rng.random() < GREETING_SHARE and smalltalk.greeting(talk))
     while done < wanted:
         if drawn and rng.random() < 0.5:
             done += tools.use_tool(talk, drawn)
             continue
-        skill = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        skill = rng.choices(list(weights), list(weights.values()))[0]
         if drawn and skill.__module__ == orders.__name__:
             continue  # what a tool may do is not refused
         done += skill(talk)

@@ -105,12 +105,16 @@ class Block(nn.Module):
             value.reshape(rows * groups, length, width),
         )
 
-    def rest(self, x: Tensor, mixed: Tensor) -> Tensor:
-        config, own = self.config, self.feed_forward
-        rows, length, _ = x.shape
+    def joined(self, mixed: Tensor) -> Tensor:
+        """What `CausalAttention` gives, with all heads of a position in a row: [rows, length, heads * width]."""
+        config, length = self.config, mixed.shape[2]
         groups, heads, width = config.kv_heads, config.heads // config.kv_heads, config.head_width
-        mixed = mixed.view(rows, groups, heads, length, width).permute(0, 3, 1, 2, 4)
-        x = x + project(mixed.reshape(rows, length, config.heads * width), self.attention.output)
+        return mixed.view(-1, groups, heads, length, width).permute(0, 3, 1, 2, 4).flatten(2)
+
+    def rest(self, x: Tensor, joined: Tensor) -> Tensor:
+        """Both [..., width]: every position by itself."""
+        own = self.feed_forward
+        x = x + project(joined, self.attention.output)
         normed = self.feed_forward_norm(x).to(self.dtype)
         inner = functional.silu(project(normed, own.gate).float()) * project(normed, own.up).float()
         return x + project(inner.to(self.dtype), own.down)
@@ -146,15 +150,22 @@ class Model(nn.Module):
             block.inputs = torch.compile(block.inputs, dynamic=True)
             block.rest = torch.compile(block.rest, dynamic=True)
 
-    def hidden(self, ids: Tensor) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+    def hidden(self, ids: Tensor, wanted: Tensor | None = None) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
         """The normalised residual stream at the end, the one before layer `about.LAYER`, and the queries and keys of
-        every layer."""
+        every layer.
+
+        With `wanted`, true at some positions [rows, length], the end is that of these alone, [positions, width]: what
+        follows the last layer's attention is not computed for the others, three in four.
+        """
         length, looked = ids.shape[1], []
         x = middle = self.embedding(ids).float()
         for layer, block in enumerate(self.blocks):
             middle = x if layer == about.LAYER else middle
             query, key, value = block.inputs(x, self.cosine[:length], self.sine[:length])
-            x = block.rest(x, CausalAttention.apply(query, key, value))
+            joined = block.joined(CausalAttention.apply(query, key, value))
+            if wanted is not None and layer == self.config.layers - 1:
+                x, joined = x[wanted], joined[wanted]
+            x = block.rest(x, joined)
             looked.append((query, key))
         return self.norm(x).to(self.dtype), middle, looked
 
@@ -167,12 +178,12 @@ class Model(nn.Module):
 
         `ids` and `weight` are [rows, length + 1]; `wanted` and `kinds` are as `pointing.labels` and `about.labels` with
         a row for each conversation.
-        The output head runs on the positions with a weight alone.
+        The output head, and what leads up to it from the last attention, run on the positions with a weight alone.
         """
         learned = weight[:, 1:] > 0
         weights = weight[:, 1:][learned]
-        hidden, middle, looked = self.hidden(ids[:, :-1])
-        logits = functional.linear(hidden[learned], self.embedding.weight.to(self.dtype))
+        hidden, middle, looked = self.hidden(ids[:, :-1], learned)
+        logits = functional.linear(hidden, self.embedding.weight.to(self.dtype))
         losses = functional.cross_entropy(logits.float(), ids[:, 1:][learned], reduction="none")
         counted = [learned & (weight[:, :-1] == 0)] * pointing.COPYING + [learned]
         heads = [

@@ -17,6 +17,7 @@ from recipe.words import Split, load
 HEAD = '# Tools\nTo use one, write <tool_call>{"name": ..., "arguments": {...}}</tool_call>'
 INVENTED_SHARE = 0.45  # of the tools in training
 RENAMED_SHARE = 0.4  # of the others in training get a name that is not theirs
+MISSING_SHARE = 0.3  # of the requests leave out the first argument
 ALIKE_SHARE = 0.25  # of training's lists: many names begin with one word, so that only their ends tell them apart
 INVENTED_SLOTS = (
     "order_number", "email", "city", "product", "date", "code", "phone", "person", "address", "country", "size",
@@ -105,7 +106,7 @@ def invent(values: Values) -> dict[str, Any]:
     word = topic.replace(" ", "_").replace("-", "_").lower() if values.chance(0.5) else values.pseudo_word()
     slots = rng.sample(INVENTED_SLOTS, rng.choice((0, 1, 1, 1, 2)))
     parameters = {slot: {"slot": slot, "names": [slot, slot, values.pseudo_word(), f"new_{slot}"]} for slot in slots}
-    with_all = "".join(f"{rng.choice((' ', ', ', ' for ', ': '))}{{{slot}}}" for slot in slots)
+    said = [f"{rng.choice((' ', ', ', ' for ', ': '))}{{{slot}}}" for slot in slots]
     wishes = (
         "i need {0}", "can you do {0} for me", "{0}", "please arrange {0}", "i'd like {0}", "help me with {0}",
         "could i get {0}", "it's about {0}", "what about {0}", "take care of {0} please", "i came for {0}",
@@ -115,8 +116,8 @@ def invent(values: Values) -> dict[str, Any]:
         "names": [f"{rng.choice(VERBS)}_{word}", f"{values.any_word()}_{word}", f"{word}_{values.any_word()}", word],
         "descriptions": [f"Use this for {topic}.", f"Takes care of {topic}.", f"Everything about {topic}."],
         "parameters": parameters,
-        "requests": [wish.format(topic) + with_all for wish in wishes],
-        "missing": [wish.format(topic) for wish in wishes],
+        "requests": [wish.format(topic) + "".join(said) for wish in wishes],
+        "missing": [wish.format(topic) + "".join(said[1:]) for wish in wishes],
         "result": {key: "{" + key + "}" for key in rng.sample(RESULTS, rng.randint(1, 2))},
     }
 
@@ -144,11 +145,10 @@ def call_text(name: str, arguments: str) -> str:
     return f'<tool_call>{{"name": "{name}", "arguments": {arguments}}}</tool_call>'
 
 
-def call_origins(talk: Talk, tool: Tool, arguments: dict[str, str]) -> tuple[Origin, ...]:
-    """The name and the parameters' names stand in the tool's line, the arguments in the customer's message."""
+def call_origins(tool: Tool, arguments: dict[str, str]) -> tuple[Origin, ...]:
+    """The name and the parameters' names stand in the tool's line, the arguments in what the customer said."""
     origins = [Origin(tool.name, ("tool", tool.name))]
     for key, value in arguments.items():
-        talk.place(("argument", value), value)
         origins += [Origin(tool.parameters[key], ("tool", tool.name)), Origin(value, ("argument", value))]
     return tuple(origins)
 
@@ -158,7 +158,7 @@ def call_and_tell(talk: Talk, tool: Tool, arguments: dict[str, str]) -> None:
     that training never saw."""
     called = arguments_json(tool, arguments)
     text = call_text(tool.name, called)
-    talk.answer("tool call", text, exact=text, origins=call_origins(talk, tool, arguments))
+    talk.answer("tool call", text, exact=text, origins=call_origins(tool, arguments))
     talk.messages[-1] |= {"call": {"name": tool.name, "arguments": called}}
     rng, result = talk.rng, {}
     for key, template in tool.data["result"].items():
@@ -178,21 +178,29 @@ def use_tool(talk: Talk, tools: list[Tool]) -> bool:
     data = tool.data
     arguments = draw_arguments(talk.values, tool)
     first = next(iter(arguments), None)
-    if first and data.get("missing") and len(arguments) == 1 and talk.values.chance(0.3):
-        talk.ask(expand(rng, pick(talk, data["missing"])))
+    if first and data.get("missing") and talk.values.chance(MISSING_SHARE):
+        others = {key: value for key, value in arguments.items() if key != first}
+        request(talk, expand(rng, pick(talk, data["missing"]), **others), others)
         text = talk.worded("tool_ask", K=tool.parameters[first].replace("_", " "))
         wanted = tool.parameters[first]
         origins = (Origin(wanted.replace("_", " "), ("tool", tool.name), wanted),)
         talk.answer("asks the number", text, exact=text, origins=origins)
         given = talk.values.rng.choice(("{I}", "{I}", "it's {I}", "it is {I}", "{I} i think", "sure, {I}", "here: {I}"))
-        talk.ask(expand(rng, given, I=arguments[first]), (arguments[first],), wrap=False)
+        request(talk, expand(rng, given, I=arguments[first]), {first: arguments[first]}, wrap=False)
     else:
         text = expand(rng, pick(talk, data["requests"]), **arguments)
         if SLOT.search(text):
             return False
-        talk.ask(text, tuple(arguments.values()))
+        request(talk, text, arguments)
     call_and_tell(talk, tool, arguments)
     return True
+
+
+def request(talk: Talk, text: str, arguments: dict[str, str], wrap: bool = True) -> None:
+    """The customer says this, arguments of a call in it."""
+    talk.ask(text, tuple(arguments.values()), wrap)
+    for value in arguments.values():
+        talk.place(("argument", value), value)
 
 
 def pick(talk: Talk, templates: list[str]) -> str:
