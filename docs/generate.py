@@ -63,6 +63,10 @@ def _limits(field: FieldInfo) -> str:
     bounds = {type(part).__name__: part for part in field.metadata}
     if "Ge" in bounds and "Le" in bounds:
         return f" · {bounds['Ge'].ge:,} to {bounds['Le'].le:,}"
+    if "Gt" in bounds and "Le" in bounds:
+        return f" · over {bounds['Gt'].gt:,}, to {bounds['Le'].le:,}"
+    if "bool" in str(field.annotation):
+        return " · `true`, `false`"
     if choices := re.search(r"Literal\[(.*?)\]", str(field.annotation)):
         return " · " + ", ".join(f"`{choice}`" for choice in choices[1].replace("'", "").split(", "))
     return ""

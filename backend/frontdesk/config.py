@@ -57,8 +57,8 @@ class Settings(BaseSettings):
         default=None,
         ge=64,
         le=67_108_864,
-        description="Tokens that all conversations share in the KV cache. "
-        f"Unset: {SHARED_CONVERSATIONS} full conversations (fewer with fewer slots), less where memory is short.",
+        description=f"Tokens of all conversations in the KV cache. Unset: {SHARED_CONVERSATIONS} full ones, or "
+        "one a slot where `exact`, `kv_layout` or a sliding window gives each its own; less where memory is short.",
     )
     slots: int = Field(
         default=16, ge=1, le=256, description="Replies that are computed at the same time; more wait in line."
@@ -205,7 +205,7 @@ class Settings(BaseSettings):
     persona: str | None = Field(
         default=None,
         min_length=1,
-        description="Persona (prompts/<name>.md) of requests without a system message. "
+        description="Persona (the `name` of a file in prompts/) of requests without a system message. "
         "Unset: the model's own. 'none': none.",
     )
     database: str | None = Field(

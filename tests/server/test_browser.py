@@ -106,11 +106,14 @@ def test_a_proxy_that_speaks_the_oldest_http_is_one(server: Server) -> None:
 
 
 def test_a_proxy_may_come_where_keys_are_needed(launch: Callable[..., AbstractContextManager[Server]]) -> None:
-    """If this fails, a server cannot stand behind the proxy that ends TLS."""
+    """If this fails, a server cannot stand behind the proxy that ends TLS, or its own pages are refused there."""
     with launch("--auth", "on") as behind:
         headers = {"host": "chat.example", "x-forwarded-for": "203.0.113.9"}
         assert httpx2.get(behind.url + "/", headers=headers).status_code == 200
         assert httpx2.get(behind.url + "/v1/models", headers=headers).status_code == 401
+        own = headers | {"origin": "https://chat.example"}
+        assert post(behind, **own).json()["error"]["code"] == "missing_api_key"
+        assert post(behind, **headers, origin="https://evil.example").json()["error"]["code"] == "origin_not_allowed"
 
 
 def test_preflight(shop: Server) -> None:

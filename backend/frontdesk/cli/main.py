@@ -32,8 +32,8 @@ HELP = """Serve a language model on this machine, and talk to it.
 
 Any OpenAI client works with base_url http://127.0.0.1:8000/v1; http://127.0.0.1:8000/docs describes every route.
 
-Every setting can be a flag (--ctx 4096), a variable (FRONTDESK_CTX=4096) or a line in frontdesk.toml (ctx = 4096).
-A flag wins over a variable, a variable over the file. `frontdesk serve --help` lists the flags."""
+Every setting can be a variable (FRONTDESK_CTX=4096) or a line in frontdesk.toml (ctx = 4096), many also a flag (--ctx
+4096). A flag wins over a variable, a variable over the file. `frontdesk serve --help` lists the flags."""
 
 app = typer.Typer(
     name="frontdesk",

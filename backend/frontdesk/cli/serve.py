@@ -37,7 +37,7 @@ def serve(
 ) -> None:
     """Serve a model over HTTP and WebSockets until Ctrl-C.
 
-    Ctrl-C once: no new requests, running replies finish (10 seconds at most). Twice: stop at once.
+    Ctrl-C once: no new requests, running replies finish (`drain_seconds`). Twice: stop at once.
     Settings without a flag, such as timeouts, are read from FRONTDESK_* variables and the settings file.
     """
     arguments = {name: value for name, value in locals().items() if name != "config"}

@@ -184,11 +184,12 @@ def _routes(
 
 def _middleware(settings: Settings, door: Door, origins: Origins, problems: Problems) -> list[Middleware]:
     trusted = list(settings.trusted_proxies)
+    open_loopback = is_loopback(settings.host) and not key_required(settings)
     return [
         *([Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted)] if trusted else []),
         Middleware(Envelope, problems=problems),
         Middleware(Cors, origins=origins),
         Middleware(Apology),
-        Middleware(Gate, origins=origins, loopback=is_loopback(settings.host), private=is_private(settings)),
+        Middleware(Gate, origins=origins, open_loopback=open_loopback, private=is_private(settings)),
         Middleware(Access, gatekeeper=door),
     ]

@@ -138,19 +138,20 @@ class Gate:
     """Refuses what a browser was tricked into: a foreign page's POST or WebSocket, and a rebound host name.
 
     Programs send no Origin and pass. A page passes when its origin is listed in the settings or is a widget's, or when
-    it came from this server itself; on a loopback address the latter must also be called by a loopback name, since any
-    name can be made to point there. In the scope's state, `widget_page` says that a page comes as a widget's alone, and
-    `own_machine` that nothing speaks against a program or page of this machine: no other name, page or proxy.
+    it came from this server itself. Where a loopback address asks nobody for a key (`open_loopback`) the latter must
+    also be called by a loopback name, since any name can be made to point there. In the scope's state, `widget_page`
+    says that a page comes as a widget's alone, and `own_machine` that nothing speaks against a program or page of this
+    machine: no other name, page or proxy.
 
     `private`: nobody needs a key, since only this machine's own programs are meant to come. Then a foreign name or a
     proxy's headers are refused altogether: behind them may be anybody. So is HTTP/1.0, which nginx speaks to a server
     behind it unless it is told otherwise. A proxy that leaves no trace at all is not found out.
     """
 
-    def __init__(self, app: ASGIApp, origins: Origins, loopback: bool, private: bool = False) -> None:
+    def __init__(self, app: ASGIApp, origins: Origins, open_loopback: bool, private: bool = False) -> None:
         self._app = app
         self._origins = origins
-        self._loopback = loopback
+        self._open_loopback = open_loopback
         self._private = private
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -188,7 +189,7 @@ class Gate:
             return True
         if not is_same(origin, host):
             return False
-        return not self._loopback or calls_loopback(host)
+        return not self._open_loopback or calls_loopback(host)
 
 
 def is_same(origin: str, host: str) -> bool:
