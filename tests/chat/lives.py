@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +17,14 @@ from frontdesk.chat.reply import Reply
 from frontdesk.chat.service import ChatService, Rules
 from frontdesk.chat.spending import Spending
 from frontdesk.config import prompts_folder
+from frontdesk.errors import StorageFailed
 from frontdesk.fleet.pool import Pool
 from frontdesk.fleet.registry import card_for_file
 from frontdesk.generation import Finished
 from frontdesk.principal import Limits, Principal
+from frontdesk.store.database import Operation, Result
 from frontdesk.store.records import ConversationRecord
-from frontdesk.store.store import open_store
+from frontdesk.store.store import Store, open_store
 from frontdesk.telemetry.recent import Recent
 from frontdesk.wire._format import Call
 from frontdesk.wire.openai_responses import OpenAIResponses
@@ -67,6 +69,30 @@ async def end_life(service: ChatService) -> None:
     await service.pool.close()
     await service.close()
     await service.store.close()
+
+
+class Commits:
+    """The store's commits: number `n` fails if `fails(n)`; all wait for `go`. `one` is set when one was made."""
+
+    def __init__(self, store: Store, fails: Callable[[int], bool] = lambda n: False) -> None:
+        self._database = store._database  # pyright: ignore[reportPrivateUsage]
+        self._write = self._database.write
+        self._fails = fails
+        self._made = 0
+        self.one = asyncio.Event()
+        self.go = asyncio.Event()
+        self.go.set()
+        self._database.write = self._commit  # pyright: ignore[reportAttributeAccessIssue]
+
+    async def _commit(self, operations: Sequence[Operation[Any]]) -> list[Result[Any]]:
+        self._made += 1
+        if self._fails(self._made):
+            await asyncio.sleep(0.02)  # meanwhile the engine says more
+            raise StorageFailed("no space left on device")
+        results = await self._write(operations)
+        self.one.set()
+        await self.go.wait()
+        return results
 
 
 def held(service: ChatService) -> AbstractContextManager[None]:

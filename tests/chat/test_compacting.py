@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from tests.chat.lives import CONVERSATION, DANA, Open, answered, asks, conversation
+from tests.chat.lives import CONVERSATION, DANA, Commits, Open, answered, asks, conversation
 from tests.chat.talks import item
 
 from frontdesk.chat.service import ChatService
@@ -145,6 +145,41 @@ async def short_talk(service: ChatService) -> str:
     said = [item(f"msg_{i:032x}", "assistant" if i % 2 else "user", f"Line {i}.") for i in range(4)]
     await service.store.conversations.add_items("dana", id, said)
     return id
+
+
+@pytest.mark.usefixtures("told")
+@pytest.mark.parametrize("earlier", ["of idle time", "of a client that left"])
+async def test_a_compaction_sees_what_is_being_written(
+    open_service: Open, monkeypatch: pytest.MonkeyPatch, earlier: str
+) -> None:
+    """A summary that is on its way to the disk cannot be taken back: the compaction behind it would be paid for what
+    that one says already, and then not be kept."""
+    service = await open_service()
+    id = await long_talk(service, policy="summarise")
+    call = OpenAIResponses().parse({"conversation": id})
+    queued, replace = asyncio.Event(), service.store.conversations.replace_summary
+
+    async def spied(*arguments: Any) -> bool:
+        queued.set()
+        return await replace(*arguments)
+
+    monkeypatch.setattr(service.store.conversations, "replace_summary", spied)
+    commits = Commits(service.store)
+    commits.go.clear()
+    other = asyncio.create_task(conversation(service, id="conv_" + "1" * 32))
+    await commits.one.wait()  # what comes now waits for this commit
+    leaving = asyncio.create_task(service.compact(call, DANA)) if earlier == "of a client that left" else None
+    if leaving is None:
+        service._summariser.after(id, DANA)
+    await asyncio.wait_for(queued.wait(), 30)
+    if leaving is not None:
+        leaving.cancel()
+    compacting = asyncio.create_task(service.compact(call, DANA))
+    await asyncio.sleep(0.2)  # it would have read the conversation by now
+    commits.go.set()
+    compaction = await compacting
+    await other
+    assert (await service.store.conversations.all_items("dana", id))[0] == compaction.items[0]
 
 
 @pytest.mark.usefixtures("told")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import weakref
 
@@ -9,6 +10,7 @@ import pytest
 from tests.chat.lives import DANA, Open, asks, end_life, ended
 
 from frontdesk.chat import readers
+from frontdesk.chat.readers import Readers
 from frontdesk.chat.reply import Reply
 from frontdesk.chat.service import Rules
 
@@ -16,6 +18,25 @@ from frontdesk.chat.service import Rules
 def leave(reply: Reply) -> None:
     reply.readers.came()
     reply.readers.left()
+
+
+@pytest.mark.parametrize("away", ["by itself", "by a restart"])
+async def test_who_comes_back_stops_the_clock(monkeypatch: pytest.MonkeyPatch, away: str) -> None:
+    """A reply would be stopped under the eyes of a reader whose connection was lost for a moment."""
+    monkeypatch.setattr(readers, "RETURN_SECONDS", 0.05)
+    cancelled: list[bool] = []
+    one = Readers(lambda: cancelled.append(True), 0.05)
+    if away == "by itself":
+        one.came()
+        one.left()
+    else:
+        one.cut_off()
+    one.came()
+    await asyncio.sleep(0.1)
+    assert not cancelled
+    one.left()
+    await asyncio.sleep(0.1)
+    assert cancelled
 
 
 @pytest.mark.parametrize("lives", [1, 2])

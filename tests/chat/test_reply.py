@@ -8,6 +8,7 @@ The engine and the keeper are scripted, so that hypothesis can decide what happe
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -28,11 +29,12 @@ from frontdesk.telemetry.problems import Problems
 from frontdesk.telemetry.recent import Metered, Recent
 from frontdesk.wire._format import Call
 from frontdesk.wire.openai_responses import OpenAIResponses
-from frontdesk.worker.protocol import SequenceOutput
+from frontdesk.worker.protocol import Logprobs, SequenceOutput
 
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "frontdesk-small-q8_0.gguf"
 TOKENIZER: Tokenizer = open_tokenizer(SHIPPED)
 CARD = card_for_file(SHIPPED)
+SILENT = min(TOKENIZER.eog)  # a token without a text
 
 
 @dataclass
@@ -49,8 +51,8 @@ class ScriptedEngine:
     def abort(self, id: int) -> None:
         self.aborted += 1
 
-    def say(self, *tokens: int, finish: str = "", cached: int = -1) -> None:
-        self.submitted[-1]["on_output"](SequenceOutput(7, tokens, finish, cached))
+    def say(self, *tokens: int, finish: str = "", cached: int = -1, logprobs: Sequence[Logprobs] = ()) -> None:
+        self.submitted[-1]["on_output"](SequenceOutput(7, tokens, finish, cached, tuple(logprobs)))
 
 
 @dataclass
@@ -98,39 +100,51 @@ def without_time(events: list[Event]) -> list[object]:
     ]
 
 
-words = st.lists(st.integers(300, 900), min_size=1, max_size=40)
+words = st.lists(st.integers(300, 900) | st.just(SILENT), min_size=1, max_size=40)
 cuts = st.lists(st.integers(1, 5), min_size=1, max_size=40)
 
 
-def pieces(tokens: list[int], sizes: list[int]) -> list[list[int]]:
+def probabilities(tokens: list[int], wanted: bool) -> list[Logprobs]:
+    """Other ones at each place; none unless they are wanted."""
+    return [Logprobs(-i - 0.5, (token, SILENT), (-i - 0.5, -i - 2.0)) for i, token in enumerate(tokens) if wanted]
+
+
+def pieces(tokens: list[int], sizes: list[int], logprobs: list[Logprobs]) -> list[tuple[list[int], list[Logprobs]]]:
     out, at = [], 0
     for i in range(len(tokens)):
         if at >= len(tokens):
             break
         size = sizes[i % len(sizes)]
-        out.append(tokens[at : at + size])
+        out.append((tokens[at : at + size], logprobs[at : at + size]))
         at += size
     return out
 
 
-@given(tokens=words, sizes=cuts, waits=st.lists(st.integers(0, 3), max_size=40), stop_at=st.none() | st.integers(0, 39))
+@given(
+    tokens=words,
+    sizes=cuts,
+    waits=st.lists(st.integers(0, 3), max_size=40),
+    stop_at=st.none() | st.integers(0, 39),
+    likely=st.booleans(),
+)
 def test_events_do_not_depend_on_steps_and_commits(
-    tokens: list[int], sizes: list[int], waits: list[int], stop_at: int | None
+    tokens: list[int], sizes: list[int], waits: list[int], stop_at: int | None, likely: bool
 ) -> None:
     """A resumed reader would count other sequence numbers than the first one saw."""
     stop: tuple[str, ...] = ()
+    logprobs = probabilities(tokens, likely)
     if stop_at is not None:
         text = b"".join(TOKENIZER.token_bytes(token) for token in tokens).decode("utf-8", "replace")
-        stop = (text[stop_at % len(text) :][:3],)
+        stop = (text[stop_at % max(1, len(text)) :][:3],)
     one, engine, keeper = begun(stop)
-    for token in tokens:
-        engine.say(token, cached=0)
+    for i, token in enumerate(tokens):
+        engine.say(token, cached=0, logprobs=logprobs[i : i + 1])
         keeper.commit()
     engine.say(finish="length")
     keeper.commit()
     other, engine, keeper = begun(stop)
-    for i, piece in enumerate(pieces(tokens, sizes)):
-        engine.say(*piece, cached=0)
+    for i, (piece, likelihoods) in enumerate(pieces(tokens, sizes, logprobs)):
+        engine.say(*piece, cached=0, logprobs=likelihoods)
         keeper.commit(waits[i] if i < len(waits) else 0)
     engine.say(finish="length")
     keeper.commit()
@@ -139,15 +153,16 @@ def test_events_do_not_depend_on_steps_and_commits(
     assert without_time(one.log.events) == without_time(other.log.events)
 
 
-@given(tokens=words, sizes=cuts, committed=st.integers(0, 40), cancel_first=st.booleans())
+@given(tokens=words, sizes=cuts, committed=st.integers(0, 40), cancel_first=st.booleans(), likely=st.booleans())
 @settings(max_examples=200)
 def test_a_death_at_any_moment_loses_and_repeats_nothing(
-    tokens: list[int], sizes: list[int], committed: int, cancel_first: bool
+    tokens: list[int], sizes: list[int], committed: int, cancel_first: bool, likely: bool
 ) -> None:
     """After a restart a reader's prefix would change, or the engine would be asked to go on at the wrong place."""
     reply, engine, keeper = begun()
-    for piece in pieces(tokens, sizes):
-        engine.say(*piece, cached=2)
+    logprobs = probabilities(tokens, likely)
+    for piece, likelihoods in pieces(tokens, sizes, logprobs):
+        engine.say(*piece, cached=2, logprobs=likelihoods)
     if cancel_first:
         reply.cancel()
     keeper.commit(committed)
@@ -160,8 +175,8 @@ def test_a_death_at_any_moment_loses_and_repeats_nothing(
     emitted = [token for entry in kept for token in entry.tokens]
     if again.submitted:
         assert list(again.submitted[0]["emitted"]) == emitted
-        for token in tokens[len(emitted) :]:
-            again.say(token, cached=1)
+        for i, token in enumerate(tokens[len(emitted) :], start=len(emitted)):
+            again.say(token, cached=1, logprobs=logprobs[i : i + 1])
         again.say(finish="length")
     keeper.commit()
     now = second.log.events
@@ -171,17 +186,21 @@ def test_a_death_at_any_moment_loses_and_repeats_nothing(
     last = now[-1]
     assert isinstance(last, Finished)
     assert last.usage.completion == len(tokens)
-    assert sum(event.tokens for event in now if isinstance(event, Delta)) == len(tokens)
+    deltas = [event for event in now if isinstance(event, Delta)]
+    assert sum(delta.tokens for delta in deltas) == len(tokens)
+    told = [(entry.token, entry.data, entry.logprob) for delta in deltas for entry in delta.logprobs]
+    said = zip(tokens, logprobs, strict=False)
+    assert told == [(token, TOKENIZER.token_bytes(token), entry.logprob) for token, entry in said]
 
 
-@given(tokens=words, sizes=cuts, outcome=st.sampled_from(["stop", "length", "cancelled"]))
+@given(tokens=words, sizes=cuts, outcome=st.sampled_from(["stop", "length", "cancelled"]), likely=st.booleans())
 def test_a_reply_read_from_the_store_is_the_one_that_was_written(
-    tokens: list[int], sizes: list[int], outcome: str
+    tokens: list[int], sizes: list[int], outcome: str, likely: bool
 ) -> None:
     """A finished reply would be shown differently the next day."""
     reply, engine, keeper = begun()
-    for piece in pieces(tokens, sizes):
-        engine.say(*piece, cached=0)
+    for piece, likelihoods in pieces(tokens, sizes, probabilities(tokens, likely)):
+        engine.say(*piece, cached=0, logprobs=likelihoods)
     reply.cancel() if outcome == "cancelled" else engine.say(finish=outcome)
     keeper.commit()
     restored = Reply(order(ScriptedEngine()), SlowKeeper())

@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.chat.lives import DANA, Open, answered, asks, conversation, end_life, ended
+from tests.chat.lives import DANA, Commits, Open, answered, asks, conversation, end_life, ended
 
 from frontdesk.chat.keeping import order_of
 from frontdesk.chat.prompting import Prompting
@@ -31,9 +31,7 @@ from frontdesk.generation import Failed
 from frontdesk.messages import Item, Message, item_id
 from frontdesk.principal import Limits
 from frontdesk.server.retention import retention
-from frontdesk.store.database import Operation, Result
 from frontdesk.store.records import Ending
-from frontdesk.store.store import Store
 from frontdesk.wire.openai_chat import OpenAIChat
 from frontdesk.wire.openai_responses import OpenAIResponses
 
@@ -59,30 +57,6 @@ async def test_another_life_goes_on(open_service: Open) -> None:
     assert (row["requests"], row["completion"]) == (2, 600)
     restored = await service.open(DANA, reply.id)
     assert restored.log.events == again.log.events
-
-
-class Commits:
-    """The store's commits: number `n` fails if `fails(n)`; all wait for `go`. `one` is set when one was made."""
-
-    def __init__(self, store: Store, fails: Callable[[int], bool] = lambda n: False) -> None:
-        self._database = store._database  # pyright: ignore[reportPrivateUsage]
-        self._write = self._database.write
-        self._fails = fails
-        self._made = 0
-        self.one = asyncio.Event()
-        self.go = asyncio.Event()
-        self.go.set()
-        self._database.write = self._commit  # pyright: ignore[reportAttributeAccessIssue]
-
-    async def _commit(self, operations: Sequence[Operation[Any]]) -> list[Result[Any]]:
-        self._made += 1
-        if self._fails(self._made):
-            await asyncio.sleep(0.02)  # meanwhile the engine says more
-            raise StorageFailed("no space left on device")
-        results = await self._write(operations)
-        self.one.set()
-        await self.go.wait()
-        return results
 
 
 async def test_what_was_never_shown_is_not_shown_later(open_service: Open) -> None:

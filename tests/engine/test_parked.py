@@ -194,6 +194,20 @@ def test_a_damaged_state_is_not_counted_on() -> None:
     house.run()
 
 
+def test_no_branch_of_a_damaged_conversation_is_counted_on() -> None:
+    """Behind one file that cannot be read the next best one would be believed unseen."""
+    house = House(Plan(slots=1, idle=0, unified=False, parked=100_000))
+    for branch in (2, 3):
+        house.run_to_end(house.ask([*conversation(1), branch, branch]))
+        house.run_to_end(house.ask(conversation(7 + branch)))
+    assert sum(decode(entry.key)[:120] == conversation(1) for entry in house.cache.parked.entries()) == 2
+    house.cache._loadable = lambda _: False
+    id = house.ask([*conversation(1), 5])
+    house.run_to_end(id)
+    assert house.told[id].cached == [0]
+    house.run()
+
+
 def test_of_twins_one_is_kept() -> None:
     """Two customers who said the same would both be computed again after a restart, each kept out for the other."""
     cache = KVCache(3, 3 * 200, unified=False, parked=ParkedPrefixes(0, BASE, EACH))

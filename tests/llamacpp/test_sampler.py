@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,17 @@ from hypothesis import strategies as st
 from frontdesk.engine.request import SamplingParams
 from frontdesk.engine.sequence import Sequence
 from frontdesk.llamacpp.library import llama_cpp
-from frontdesk.llamacpp.sampler import CANDIDATE, COLUMNS, LARGE, Sampler, adjust, largest, logprobs, uniform
+from frontdesk.llamacpp.sampler import (
+    CANDIDATE,
+    COLUMNS,
+    LARGE,
+    MOST_CHAINS,
+    Sampler,
+    adjust,
+    largest,
+    logprobs,
+    uniform,
+)
 
 KNOWN = (0.6524484863740322, 0.9579187413704255, 0.721411287901452)
 OFF: dict[str, Any] = {
@@ -74,6 +85,20 @@ def test_uniform_depends_on_seed_and_position_only() -> None:
     row = logits(100, 1)
     tokens = [Sampler().sample(row[None], [sequence((9, *reply), 1)])[0].token for reply in ((1, 2), (3, 4))]
     assert tokens[0] == tokens[1]
+
+
+def test_a_shared_chain_draws_as_one_of_its_own() -> None:
+    """A request would be answered by the parameters of another one, or the samplers of all that ever were be kept."""
+    fields = ("top_k", "typical_p", "top_p", "min_p", "temperature")
+    ranges = ((0, 3, 9, 20), (1.0, 0.9, 0.4), (1.0, 0.9, 0.5), (0.0, 0.1, 0.4), (0.5, 1.0, 2.0))
+    chains: list[dict[str, Any]] = [dict(zip(fields, values, strict=True)) for values in product(*ranges)]
+    assert len(chains) > MOST_CHAINS
+    row, shared = logits(100, 1), Sampler()
+    for position in range(4):  # a chain is made at the first one, and used again or made again later
+        sequences = [sequence((9, *[0] * position), 1, **chain) for chain in chains]
+        rows = np.stack([row] * len(chains))
+        assert shared.sample(rows, sequences) == [Sampler().sample(row[None], [one])[0] for one in sequences]
+        assert len(shared._chains) <= MOST_CHAINS
 
 
 @pytest.mark.parametrize("by", ["position", "seed"])

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from frontdesk.errors import EngineDied, EngineFailed, EngineNotReady, ModelLoadFailed
-from frontdesk.worker.client import BACKOFF, STRIKES, EngineClient
-from frontdesk.worker.protocol import Load, SamplingParams
+from frontdesk.worker.client import STRIKES, EngineClient, Request
+from frontdesk.worker.protocol import Load, SamplingParams, Submit
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Asking, Heard
@@ -51,6 +52,18 @@ def ask_eight(asking: Asking, most: int = 60) -> list[Heard]:
 
 async def tokens_of(replies: list[Heard]) -> list[list[int]]:
     return [(await reply.end()).tokens for reply in replies]
+
+
+def broken(_: object) -> None:
+    raise RuntimeError("a bug")
+
+
+def test_another_engine_is_told_all_of_a_request() -> None:
+    """After a crash a reply would go on under other rules: past its stop tokens, without its logprobs, or with the
+    prefix of another customer."""
+    request = Request(Submit(7, (300, 301), (302,), 9, (4, 5), sampled(5), 2, 6), broken, broken, [302, 303])
+    assert all(getattr(request.submit, field.name) != field.default for field in msgspec.structs.fields(Submit))
+    assert request.continuation() == Submit(7, (300, 301), (302, 303), 9, (4, 5), sampled(5), 2, 6)
 
 
 @pytest.mark.parametrize("spoken", [1, 40, 200])
@@ -118,40 +131,72 @@ async def test_the_culprit_is_found_among_the_silent(start_engine: StartEngine) 
     assert all(len(tokens) == 5 for tokens in await tokens_of(before + after))
 
 
-async def test_restarts_back_off(start_engine: StartEngine) -> None:
-    """An engine that dies as soon as it is up would be started as fast as the machine can."""
+async def test_restarts_back_off(start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that dies as soon as it is up would be started as fast as the machine can, or one that dies once a day
+    be waited for longer every time."""
     asking = await start_engine()
-    began = time.monotonic()
-    for restarts in (1, 2):
+    pauses, slept, sleep = (0.01, 0.02, 0.03), list[float](), asyncio.sleep
+
+    async def spied(seconds: float, *more: object) -> None:
+        slept.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr("frontdesk.worker.client.BACKOFF", pauses)
+    monkeypatch.setattr("asyncio.sleep", spied)
+    for restarts in range(1, 5):
+        if restarts == 4:
+            await asking.ask(prompt(1, 5), 1).end()  # progress
         kill(asking)
         await asking.until(lambda restarts=restarts: asking.client.restarts == restarts and asking.client.alive)
-    assert time.monotonic() - began >= BACKOFF[1] + BACKOFF[2]
+    assert [seconds for seconds in slept if seconds in pauses] == [0.02, 0.03, 0.03, 0.01]
+
+
+async def test_an_engine_that_cannot_be_started_again(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Open replies, and whoever asks later, would wait for ever; or the server have to be restarted when the model is
+    there again."""
+    monkeypatch.setattr("frontdesk.worker.client.BACKOFF", (0.0,) * 3)
+    asking = await start_engine()
+    load = asking.client.load
+    asking.client.load = msgspec.structs.replace(load, path=str(tmp_path / "gone.gguf"))
+    before = asking.ask(prompt(1, 10), 400)
+    kill(asking)
+    errors = [(await before.end()).error, (await asking.ask(prompt(2, 10), 5).end()).error]
+    assert [type(error) for error in errors] == [EngineDied] * 2
+    assert all("cannot be started again" in str(error) for error in errors)
+    assert asking.client.open_requests == 0
+    asking.client.load = load
+    await asking.until(lambda: asking.client.alive)
+    assert len((await asking.ask(prompt(3, 10), 5).end()).tokens) == 5
 
 
 @pytest.mark.parametrize("chunk", [64, 4000])
 async def test_abort_frees_the_slot_of_a_long_prefill(start_engine: StartEngine, chunk: int) -> None:
     """Whoever waits for the slot would wait until a prompt is computed that nobody wants any more."""
-    asking = await start_engine(slots=1, window=4096, kv_cells=4096, chunk=chunk)
+    asking = await start_engine(slots=2, window=4096, kv_cells=8192, chunk=chunk)
     long = asking.ask(prompt(1, 3990), 5)
     await asyncio.sleep(0.03)
     asking.client.abort(long.ticket)
     await asking.ask(prompt(2, 10), 5).end()
     assert not long.tokens
     assert asking.client.stats is not None
-    assert asking.client.stats.kv_used < 3500  # what was computed stays as a prefix
+    assert asking.client.stats.kv_used < 3500  # what was computed stays as a prefix, in a slot that nobody else wanted
 
 
 async def test_abort_is_final(start_engine: StartEngine) -> None:
-    """A cancelled reply would go on to speak, or keep its slot."""
-    asking = await start_engine(slots=2, kv_cells=1024)
-    replies = [asking.ask(prompt(i, 10), 400) for i in range(4)]
+    """A cancelled reply would go on to speak, or be computed to its end for nobody."""
+    asking = await start_engine(slots=3, window=4096, kv_cells=3 * 4096)
+    *replies, beside = [asking.ask(prompt(i, 10), most) for i, most in enumerate((4000, 4000, 200))]
     await asking.until(lambda: len(replies[1].tokens) > 3)
-    for reply in replies[:2]:
+    for reply in replies:
         asking.client.abort(reply.ticket)
         asking.client.abort(reply.ticket)
-    heard = [len(reply.tokens) for reply in replies[:2]]
-    await tokens_of(replies[2:])
-    assert [len(reply.tokens) for reply in replies[:2]] == heard
+    heard = [len(reply.tokens) for reply in replies]
+    await tokens_of([beside, asking.ask(prompt(3, 10), 50)])
+    assert [len(reply.tokens) for reply in replies] == heard
+    assert asking.client.stats is not None
+    assert asking.client.stats.running == 0
 
 
 @contextmanager
@@ -164,10 +209,6 @@ def bugs_shown() -> Iterator[list[str]]:
         yield shown
     finally:
         loop.set_exception_handler(None)
-
-
-def broken(_: object) -> None:
-    raise RuntimeError("a bug")
 
 
 async def test_a_fault_in_one_reader_harms_no_other(start_engine: StartEngine) -> None:

@@ -25,9 +25,10 @@ async def test_who_returns_is_not_computed_again(start_engine: StartEngine, unif
     cells = 512 if unified else 1024
     asking = await start_engine(slots=2, kv_cells=cells, exact=not unified, parked_bytes=parked_bytes)
     first = [await asking.ask(prompt(i), 10).end() for i in range(12)]
-    for i in reversed(range(12)):
-        again = await asking.ask((*prompt(i), *first[i].tokens, 400, 401), 10).end()
-        came_back = again.cached[0] > 100
+    turns = [(*prompt(i), *first[i].tokens, 400, 401) for i in range(12)]
+    again = {i: await asking.ask(turns[i], 10).end() for i in reversed(range(12))}
+    for i, reply in again.items():
+        came_back = reply.cached[0] > 100
         if parked_bytes == 64 << 20:
             assert came_back
         elif not parked_bytes and i < 8:
@@ -35,6 +36,9 @@ async def test_who_returns_is_not_computed_again(start_engine: StartEngine, unif
     assert asking.client.stats
     assert asking.client.stats.parked_bytes <= parked_bytes
     assert bool(asking.client.stats.parked) == bool(parked_bytes)
+    if not unified:  # served exact
+        strangers = [await asking.ask(turns[i], 10, tenant=1).end() for i in again]
+        assert [reply.tokens for reply in again.values()] == [reply.tokens for reply in strangers]
 
 
 async def test_who_returns_after_a_restart_is_not_computed_again(start_engine: StartEngine, tmp_path: Path) -> None:

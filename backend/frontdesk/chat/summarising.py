@@ -136,9 +136,8 @@ class Summariser:
             if (new := summary_item(task, text, int(time.time()))) is None:
                 break
             former, summary = summary, new
-            if keeper is not None:
-                kept = await self._store.conversations.replace_summary(principal.owner, keeper, former, summary)
-                keeper = keeper if kept else None
+            if keeper is not None and not await self._keep(principal.owner, keeper, former, summary):
+                keeper = None
         if summary and given:
             summary = both_summaries(summary, given, pinned)
         if summary is None and paying.requests:
@@ -178,13 +177,14 @@ class Summariser:
     @asynccontextmanager
     async def _alone(self, conversation: str | None) -> AsyncIterator[None]:
         """One compaction of it at a time, the next behind it, and meanwhile no summary in idle time: another one that
-        was begun earlier would take the place of the longer one."""
+        was begun earlier would take the place of the longer one. What is being written is written first."""
         if conversation is None:
             yield
             return
         async with self._compacting.setdefault(conversation, asyncio.Lock()):
             if busy := self._busy.get(conversation):
                 busy.cancel()
+                await asyncio.wait([busy])
             yield
 
     async def close(self) -> None:
@@ -217,8 +217,18 @@ class Summariser:
         text, _ = await self._ask(task, principal, Paying(conversation, history.limits, requests=0))
         if (item := summary_item(task, text, int(time.time()))) is None:
             return False
-        await self._store.conversations.replace_summary(principal.owner, conversation, history.summary, item)
+        await self._keep(principal.owner, conversation, history.summary, item)
         return True
+
+    async def _keep(self, owner: str, conversation: str, former: Item | None, summary: Item) -> bool:
+        """As the store's `replace_summary`. Who is cancelled waits for the commit all the same: nothing takes it back,
+        and a compaction that began without having seen it would not be kept."""
+        write = asyncio.create_task(self._store.conversations.replace_summary(owner, conversation, former, summary))
+        try:
+            return await asyncio.shield(write)
+        except asyncio.CancelledError:
+            await asyncio.gather(write, return_exceptions=True)
+            raise
 
     async def _task(
         self,

@@ -22,6 +22,7 @@ CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.f
 COLUMNS: Final = 32  # a large row is cut into this many parts to find its largest values
 COLDEST: Final = 1e-6  # below it logits divided by the temperature leave the range of a float
 LARGE: Final = 16_384  # entries; from here on the two-stage search pays
+MOST_CHAINS: Final = 256  # kept at once; then all are made anew
 
 
 class Chain:
@@ -92,7 +93,7 @@ class Sampler:
     def _chain(self, params: SamplingParams) -> Chain:
         key = (params.top_k, params.typical_p, params.top_p, params.min_p, params.temperature)
         if (chain := self._chains.get(key)) is None:
-            if len(self._chains) > 256:
+            if len(self._chains) >= MOST_CHAINS:
                 self._chains.clear()
             chain = self._chains[key] = Chain(params)
         return chain

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import structlog
 
 from frontdesk.errors import EngineDied, EngineFailed, EngineNotReady, FrontdeskError, ModelLoadFailed
@@ -57,17 +58,7 @@ class Request:
     strikes: int = 0
 
     def continuation(self) -> Submit:
-        old = self.submit
-        return Submit(
-            id=old.id,
-            prompt=old.prompt,
-            emitted=tuple(self.emitted),
-            max_tokens=old.max_tokens,
-            stop_tokens=old.stop_tokens,
-            sampling=old.sampling,
-            top_logprobs=old.top_logprobs,
-            tenant=old.tenant,
-        )
+        return msgspec.structs.replace(self.submit, emitted=tuple(self.emitted))
 
 
 class EngineClient:
