@@ -13,6 +13,8 @@ from frontdesk import __version__
 from frontdesk.config import Settings
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "backend" / "frontdesk"
+LAYERS = sorted(file.parent.name for file in PACKAGE.glob("*/__init__.py"))
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +55,17 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
 def test_files_that_pages_name_exist(page: str) -> None:
-    """The page would send a reader to a file that was moved."""
+    """The page would send a reader to a file that was moved, or to a class or function that has another name now."""
     text = (ROOT / page).read_text("utf-8")
-    for name in re.findall(r"`((?:backend|prompts|weights|docs|tests|requirements|\.ci)/[\w./-]*)`", text):
+    files = re.findall(r"`((?:backend|prompts|weights|docs|tests|requirements|\.ci)/[\w./-]*)`", text)
+    for name in files:
         assert (ROOT / name).exists(), name
-    for name in re.findall(r"`((?:server|chat|wire|fleet|worker|engine|llamacpp|cli|telemetry)/\w+)`", text):
-        file = ROOT / "backend/frontdesk" / name
-        assert file.with_suffix(".py").exists() or file.is_dir(), name
+    modules = re.findall(rf"`((?:{'|'.join(LAYERS)})/\w+)(?:\.(?!py`)(\w+))?`", text)
+    for name, member in modules:
+        file = (PACKAGE / name).with_suffix(".py")
+        assert file.exists() or (PACKAGE / name).is_dir(), name
+        assert not member or re.search(rf"^(?:class |def )?{member}\b", file.read_text("utf-8"), re.MULTILINE), member
+    assert files or modules
 
 
 def test_the_changelog_knows_this_version() -> None:

@@ -22,7 +22,7 @@ PAGES = (
     "index.html", "demo.js", "theme.js", "style.css", "widget.js", "widget.mjs", "shop.html", "shop.js", "shop.css",
     "admin.html", "admin.js", "admin.css",
 )  # fmt: skip
-TRAVELS = (f"{SHARE}/prompts/", f"{SHARE}/weights/", f"{SHARE}/web_demo/dist/", "frontdesk-")
+PROMPTS = ("demo_shop.md", "plain.md", "summary.md")
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +35,26 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
+def needed() -> set[str]:
+    """What travels beside the code."""
+    manifest = tomllib.loads((ROOT / "weights/manifest.toml").read_text())
+    files = {f"{SHARE}/weights/{model['file']}" for model in manifest["models"]}
+    files |= {f"{SHARE}/prompts/{name}" for name in PROMPTS}
+    files |= {f"{SHARE}/web_demo/dist/{name}" for name in PAGES}
+    return files | {f"{SHARE}/weights/manifest.toml", "frontdesk/py.typed"}
+
+
 def test_everything_that_serving_needs_travels(unpacked: Path) -> None:
     """`pip install frontdesk` would give a server without its model, its prompts or its types."""
-    manifest = tomllib.loads((ROOT / "weights/manifest.toml").read_text())
-    needed = {f"{SHARE}/weights/{model['file']}" for model in manifest["models"]}
-    needed |= {f"{SHARE}/prompts/{file.name}" for file in (ROOT / "prompts").glob("*.md")}
-    needed |= {f"{SHARE}/web_demo/dist/{name}" for name in PAGES}
-    needed |= {f"{SHARE}/weights/manifest.toml", "frontdesk/py.typed"}
-    assert not {name for name in needed if not (unpacked / name).is_file()}
+    assert not {name for name in needed() if not (unpacked / name).is_file()}
 
 
 def test_nothing_else_travels(unpacked: Path) -> None:
-    """Training data, tests or a developer's own models would be published."""
+    """Training data, tests, or a developer's own models and prompts would be published."""
     code = {path.relative_to(ROOT / "backend") for path in (ROOT / "backend/frontdesk").rglob("*.py")}
     found = {path.relative_to(unpacked) for path in unpacked.rglob("*") if path.is_file()}
-    other = {str(path) for path in found - code}
-    assert not {n for n in other if not n.startswith(TRAVELS)} - {"frontdesk/py.typed"}
-    assert not {n for n in other if n.endswith(".py")}
+    other = {str(path) for path in found - code if not path.parts[0].endswith(".dist-info")}
+    assert not other - needed()
 
 
 def test_the_unpacked_wheel_answers(

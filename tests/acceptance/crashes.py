@@ -33,6 +33,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 Victim = Literal["engine", "server"]
 WAYS = ("retrieve", "events", "socket", "retry")
 RECOVERY_SECONDS = 60.0
+SILENT_SECONDS = 30.0  # without an event: nobody woke this reader; no engine takes so long to come back
 IN_FLIGHT = 0.1  # seconds in which what a dead engine had said has arrived; the next one is still loading then
 LOST = (httpx2.TransportError, WebSocketException, OSError, TimeoutError)  # the connection broke: come back
 
@@ -139,24 +140,30 @@ class Follower:
         self.moved = 0.0  # when something new last came
 
     async def follow(self, plan: Plan) -> History:
-        """Ask for the reply and come back until its end was seen, or a server gave an answer that it never may."""
+        """Ask for the reply and come back until its end was seen, or a server gave an answer that it never may, or
+        none for `SILENT_SECONDS`: that is no cut connection, and coming back would hide it."""
         history = History(plan.name)
         async with httpx2.AsyncClient(base_url=self._url, timeout=RECOVERY_SECONDS, verify=False) as http:
             while not history.ended and not history.problems:
+                silence = asyncio.timeout(SILENT_SECONDS)
                 try:
-                    async with asyncio.timeout(RECOVERY_SECONDS):
-                        await self._visit(http, plan, history)
+                    async with silence:
+                        await self._visit(http, plan, history, silence)
                 except LOST:
+                    if silence.expired():
+                        history.problems.append(f"{history.visits[-1].way}: silent after event {history.last}")
                     await asyncio.sleep(self._rng.uniform(0.05, 0.15))
         return history
 
-    async def _visit(self, http: httpx2.AsyncClient, plan: Plan, history: History) -> None:
+    async def _visit(self, http: httpx2.AsyncClient, plan: Plan, history: History, silence: asyncio.Timeout) -> None:
+        """Every event begins the wait that `silence` bounds anew."""
         way = self._rng.choice(WAYS) if history.id else "retry"
         events = self._socket(history) if way == "socket" else self._stream(http, way, plan, history)
         stay = self._rng.randint(1, plan.tokens) if self._rng.random() < self._leave else None
         history.visit(way, everything=way == "retry")
         try:
             async for data in events:
+                silence.reschedule(asyncio.get_running_loop().time() + SILENT_SECONDS)
                 known, now = history.last, perf_counter()
                 history.note(data, now)
                 if history.last > known:
@@ -189,7 +196,8 @@ class Follower:
     async def _socket(self, history: History) -> AsyncGenerator[bytes]:
         resume = {"type": "response.resume", "response_id": history.id, "starting_after": history.last}
         try:
-            async with connect(self._url.replace("http", "ws", 1) + "/v1/responses", proxy=None) as socket:
+            address = self._url.replace("http", "ws", 1) + "/v1/responses"
+            async with connect(address, proxy=None, open_timeout=None) as socket:  # the wait is `silence`'s to bound
                 await socket.send(msgspec.json.encode(resume), text=True)
                 while not history.ended:
                     data = await socket.recv(decode=False)

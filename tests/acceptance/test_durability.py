@@ -168,39 +168,54 @@ def sse(text: str) -> list[tuple[int, dict[str, Any]]]:
 
 @pytest.mark.parametrize("way", ["retrieve", "events"])
 async def test_a_number_that_never_was(server: Server, way: str) -> None:
-    """Breaks if a reader with a wrong bookmark waits for ever, or gets an error that its client cannot read."""
-    async with httpx2.AsyncClient(base_url=server.url, timeout=10) as http:
-        body = {"input": "Hello", "max_output_tokens": 4, "ignore_eos": True}
-        id = (await http.post("/v1/responses", json=body)).json()["id"]
-        for after in ("-5", "abc", "99999999999999999999999", "1e3"):
+    """Breaks if a reader with a wrong bookmark waits for ever, is told events that it may have, or gets an error that
+    does not say what is wrong."""
+    body = {"input": "Hello", "max_output_tokens": 4, "ignore_eos": True}
+    async with httpx2.AsyncClient(base_url=server.url, timeout=60) as http:
+
+        def asked(id: str, after: str) -> httpx2.Request:
             if way == "retrieve":
-                params = {"stream": "true", "starting_after": after}
-                answer = await http.get(f"/v1/responses/{id}", params=params)
-            else:
-                answer = await http.get(f"/v1/responses/{id}/events", headers={"last-event-id": after})
-            assert answer.status_code < 500, (after, answer.text)
-            if answer.status_code >= 400:
-                assert answer.json()["error"]["message"]
+                return http.build_request(
+                    "GET", f"/v1/responses/{id}", params={"stream": "true", "starting_after": after}
+                )
+            return http.build_request("GET", f"/v1/responses/{id}/events", headers={"last-event-id": after})
+
+        ended = (await http.post("/v1/responses", json=body)).json()["id"]
+        for after in ("-5", "abc", "99999999999999999999999", "1e3"):
+            refused = await http.send(asked(ended, after))
+            assert refused.status_code == 400, (after, refused.text)
+            assert refused.json()["error"]["param"] == {"retrieve": "starting_after", "events": "Last-Event-ID"}[way]
+        nothing = (200, ["data: [DONE]"]) if way == "retrieve" else (204, [])
+        past = await http.send(asked(ended, "999999"))
+        assert (past.status_code, lines_with_data(past.text)) == nothing
+        with server.held():  # the reply cannot end before its reader has come
+            running = (await http.post("/v1/responses", json=body | {"background": True})).json()["id"]
+            reading = await http.send(asked(running, "999999"), stream=True)
+        await reading.aread()
+        assert (reading.status_code, lines_with_data(reading.text)) == (200, nothing[1])
+
+
+def lines_with_data(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("data:")]
 
 
 async def test_abandoned_as_the_setting_says(start_server: Callable[..., Server]) -> None:
-    """Breaks if `abandon` is ignored: a shop that pays for cores would compute for readers who closed the page."""
-    server = start_server(abandon="grace", abandon_seconds="0.3")
-    options = LONG | {"max_output_tokens": 2500}
+    """Breaks if `abandon` is ignored: a shop that pays for cores would compute for readers who closed the page; or if
+    it stops a reply whose reader is back."""
+    server = start_server(abandon="grace", abandon_seconds="3")
     async with loose_client(server) as client:
-        ids = []
-        for _ in range(2):
-            stream = await client.responses.create(model=MODEL, input="Tell me more.", stream=True, **options)
-            async for event in stream:
-                if event.sequence_number > 10:
-                    break
-                if event.type == "response.created":
-                    ids.append(event.response.id)
-            await stream.close()
-        back = await client.responses.retrieve(ids[1], stream=True)
-        numbers = [event.sequence_number async for event in back]
-        left = await client.responses.retrieve(ids[0])
-    assert all(b == a + 1 for a, b in pairwise(numbers))
-    assert left.status == "cancelled"
-    assert left.usage
-    assert 0 < left.usage.output_tokens < 2500
+        with server.held():  # neither comes to its end before it is abandoned
+            ids = []
+            for _ in range(2):
+                stream = await client.responses.create(model=MODEL, input="Tell me more.", stream=True, **LONG)
+                ids.append((await anext(aiter(stream))).response.id)
+                await stream.close()
+            back = await client.responses.retrieve(ids[0], stream=True)
+            deadline = time.monotonic() + 60
+            while (await client.responses.retrieve(ids[1])).status != "cancelled":
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+        events = [event async for event in back]
+    assert all(b.sequence_number == a.sequence_number + 1 for a, b in pairwise(events))
+    assert events[-1].type == "response.incomplete"
+    assert events[-1].response.usage.output_tokens == 200

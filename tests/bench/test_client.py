@@ -157,6 +157,40 @@ def test_an_address_that_may_be_one_is_taken(url: str) -> None:
     assert Target(url).url == url
 
 
+async def test_a_plan_is_kept_to_its_times() -> None:
+    """All would be asked at once, and the figures told as those of visitors who come one by one and think."""
+    late = Session((Turn("x", 2, kind="late"), Turn("y", 2, wait=0.2, kind="later")), at=0.3)
+    early = Session((Turn("z", 2, kind="early"),))
+    async with server(HEAD + b"\r\n" + WHOLE) as url:
+        drive = Drive(Target(url), Plan((Round(((early,), (late,))),)))
+        await drive.run()
+    replies = {reply.kind: reply for reply in drive.replies}
+    ((began, _),) = drive.windows
+    assert list(replies) == ["early", "late", "later"]
+    assert all(reply.good for reply in drive.replies)
+    assert replies["late"].sent - began >= 0.3
+    assert replies["later"].sent - replies["late"].last >= 0.2
+
+
+async def test_an_open_loop_asks_before_it_is_answered() -> None:
+    """Load would ease off exactly when the server gets slow."""
+    both = asyncio.Barrier(2)
+
+    async def answer_both(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await both.wait()
+        writer.write(HEAD + b"\r\n" + WHOLE)
+        await writer.drain()
+        writer.close()
+
+    lanes = tuple((Session((Turn("x", 2),), at=at),) for at in (0.0, 0.1))
+    async with await asyncio.start_server(answer_both, "127.0.0.1", 0) as listening:
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        drive = Drive(Target(url, timeout=20), Plan((Round(lanes),)))
+        await drive.run()
+    assert [reply.error for reply in drive.replies] == ["", ""]
+
+
 async def test_a_server_that_runs_one_at_a_time_is_not_waited_for_for_ever() -> None:
     """A comparison would hang at the first serial server."""
     session = Session((Turn("x", 8),))

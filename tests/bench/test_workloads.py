@@ -58,9 +58,21 @@ def test_a_closed_loop_has_so_many_streams_and_an_open_one_is_timed(workload: st
         times = [session.at for session in sessions(made)]
         assert len(round.lanes) == shape.requests
         assert times == sorted(times)
+        assert len(set(times)) == shape.requests
     else:
         assert max(len(round.lanes) for round in made.rounds) == min(shape.streams, shape.requests)
         assert not any(session.at for session in sessions(made))
+
+
+def test_visitors_come_at_the_rate_and_think_as_long_as_the_flags_say() -> None:
+    """An open loop that sends everything at once, or visitors who never think, would pass for the load that was named.
+    Means of 400 draws lie within a fifth of what they are drawn with."""
+    shape = Shape(streams=1, requests=401, prompt=4, new=4, turns=2, think=3.0, persona=4, rate=2.0)
+    made = sessions(plan("widget", shape, SIZES))
+    times = [session.at for session in made]
+    waits = [turn.wait for session in made for turn in session.turns]
+    assert (min(times), max(times) / 400) == (0.0, pytest.approx(1 / 2.0, rel=0.2))
+    assert (len(set(waits)), sum(waits) / len(waits)) == (802, pytest.approx(3.0, rel=0.2))
 
 
 def test_another_seed_asks_something_else() -> None:

@@ -48,9 +48,9 @@ class Chat:
                 preexec_fn=_hear_ctrl_c,
             )  # fmt: skip
 
-    def type(self, text: str) -> None:
+    def type(self, text: str | bytes) -> None:
         assert self.process.stdin
-        self.process.stdin.write(text.encode())
+        self.process.stdin.write(text.encode() if isinstance(text, str) else text)
         self.process.stdin.flush()
 
     def wait_for(self, file: Path, text: str, times: int = 1, seconds: float = 60) -> None:
@@ -194,6 +194,16 @@ def test_each_line_of_a_pipe_is_a_turn(server: Server, chat: Callable[..., Chat]
     assert len(answers) == 3
     assert answers[0] == answers[2]
     assert first == third < second
+
+
+def test_a_byte_that_is_no_text_costs_one_character(server: Server, chat: Callable[..., Chat]) -> None:
+    """A file of questions in another encoding would end in a stack trace, and the questions behind it be lost."""
+    one = chat("--url", server.url)
+    one.type(b"caf\xe9?\nWhen are you open?\n")
+    assert one.end() == 0
+    assert len(prompts(one)) == 2
+    assert "Traceback" not in one.err.read_text()
+    assert "caf\N{REPLACEMENT CHARACTER}?" in kept(server)[0]
 
 
 def test_instructions_can_be_set(server: Server, chat: Callable[..., Chat]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +54,27 @@ def test_what_a_message_quotes_is_taken_out(said: str, repr_of: bool) -> None:
     assert cleaned.endswith(" here; see 'model'") or (said.endswith("\\") and not repr_of)
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "fd_0123456789ab_" + "x" * 43,
+        "fd_0123456789ab_xxxxxxxxxxxxxxxxxxxxxxxx",  # as messages cut it
+        "messages.0.fd_0123456789ab",
+        "ek_eyJhbGciOi.eyJzdWIi.c2ln",
+        "er_eyJhbGciOi.eyJzdWIi.c2ln",
+        "4111111111111111",
+        "4111-1111-1111-1111",
+        "555-0147",
+        "0151.12345678",
+        "tel:015112345678",
+    ],
+)
+def test_a_key_or_a_number_is_no_name(word: str) -> None:
+    """A key in the wrong field, or a customer's card, would stand on the operator's page because it is one word."""
+    assert without_words(f"model '{word}' is not served here") == "model '…' is not served here"
+    assert without_words(f"there is no prompt {word!r}") == "there is no prompt '…'"
+
+
 def test_what_a_template_says_is_taken_out() -> None:
     """A template that quotes the conversation when it fails would put it on the operator's page."""
     for begin in (
@@ -72,6 +94,9 @@ def test_our_own_words_stay() -> None:
         "'messages.0.content' should be a valid string",
         "this key has not the scope 'admin', which this address needs",
         "the visitors' and the model's",
+        "model 'gpt-4o-2024-08-06' is not served here; known: frontdesk-small",
+        "response 'resp_01234567890123456789012345678901' was not found",
+        "'starting_after' should be less than or equal to 9007199254740992",
     ):
         assert without_words(message) == message
     assert len(without_words("x" * 1000)) == LONGEST

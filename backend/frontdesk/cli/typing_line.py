@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 
@@ -27,6 +28,9 @@ def lines_of_terminal() -> Iterator[str]:
 
 
 def lines_of_pipe() -> Iterator[str]:
+    """Bytes that are no text in the pipe's encoding become U+FFFD: they cost one character, not the talk."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     for line in sys.stdin:
         yield line.strip()
 

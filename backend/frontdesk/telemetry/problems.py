@@ -18,8 +18,11 @@ from frontdesk.errors import FrontdeskError
 MOST: Final = 200
 LONGEST: Final = 300  # characters of a message
 
-# Quotes that hold more than a name, but no apostrophes within words.
-_QUOTED: Final = re.compile(r"""(?<!\w)(['"])(?![\w.:/\[\]-]{1,64}\1(?!\w))(?:\\.|(?!\1(?!\w)).)*(\1(?!\w)|\Z)""", re.S)
+# Apostrophes within words are no quotes.
+_QUOTED: Final = re.compile(r"""(?<!\w)(['"])((?:\\.|(?!\1(?!\w)).)*)(\1(?!\w)|\Z)""", re.S)
+_NAME: Final = re.compile(r"[\w.:/\[\]-]{1,64}")
+# What looks like a name and is a key or a token of ours, or a number as long as that of a telephone or a card.
+_PRIVATE: Final = re.compile(r"\b(?:fd|ek|er)_|\b\d(?:[.:/-]?\d){8,}\b|^[\d.:/-]{7,}$")
 # Behind these somebody else speaks, who may quote without quotation marks.
 _FOREIGN: Final = re.compile(r"(chat template [^:]*|cannot be filled in):.*", re.S)
 
@@ -88,5 +91,11 @@ class Problems:
 
 
 def without_words(message: str) -> str:
-    """A message of an error without what it quotes. Quotes stay that hold nothing but a name, such as a field's."""
-    return _QUOTED.sub("'…'", _FOREIGN.sub(r"\1", message))[:LONGEST]
+    """A message of an error without what it quotes. Quotes stay that hold nothing but a name, such as a field's, and
+    neither a key nor a long number."""
+    return _QUOTED.sub(_without, _FOREIGN.sub(r"\1", message))[:LONGEST]
+
+
+def _without(quoted: re.Match[str]) -> str:
+    said, closed = quoted[2], quoted[3]
+    return quoted[0] if closed and _NAME.fullmatch(said) and not _PRIVATE.search(said) else "'…'"
