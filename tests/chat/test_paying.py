@@ -168,8 +168,17 @@ async def test_a_token_for_one_conversation(open_service: Open) -> None:
     await answered(service, asks(conversation=id), bound)
     with pytest.raises(Forbidden):
         await service.start(asks(), bound)
-    with pytest.raises(NotFound):
-        await service.start(asks(conversation="conv_" + "9" * 32), bound)
+    other = await conversation(service, id="conv_" + "9" * 32)
+    await answered(service, asks(conversation=other))
+    compacted = OpenAIResponses().parse({"conversation": other, "store": False})
+    for refused in (
+        service.start(asks(conversation=other), bound),
+        service.count(asks(conversation=other), bound),
+        service.compact(compacted, bound),
+        service.preview(bound, other),
+    ):
+        with pytest.raises(NotFound):
+            await refused
     outside = await answered(service, asks())
     with pytest.raises(NotFound):
         await service.open(bound, outside.id)

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 LONG = {"messages": [{"role": "user", "content": "Tell me all you know."}], "max_tokens": 3000, "ignore_eos": True}
 
 
-def raw_request(server: Server, body: dict[str, object]) -> socket.socket:
+def raw_request(
+    server: Server, body: dict[str, object], path: str = "/v1/chat/completions", more: bytes = b""
+) -> socket.socket:
+    """A connection on which this was sent; `more` in the same packet."""
     data = json.dumps(body).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
     connection = socket.create_connection(("127.0.0.1", server.port))
-    connection.sendall(head.encode() + data)
+    connection.sendall(head.encode() + data + more)
     return connection
 
 
@@ -72,11 +75,30 @@ def test_leaving_while_waiting_for_the_whole_answer(server: Server) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_reset_right_after_the_request(server: Server, stream: bool) -> None:
     """If this fails, a client that leaves before the stream's first frame leaves its reply running."""
-    for pause in (0, 0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05):
-        for connection in [raw_request(server, {**LONG, "stream": stream}) for _ in range(4)]:
-            time.sleep(pause)
-            reset(connection)
-    server.wait_idle(10)  # to their ends they would go on for longer
+    with server.held():
+        for pause in (0, 0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05):
+            for connection in [raw_request(server, {**LONG, "stream": stream}) for _ in range(4)]:
+                time.sleep(pause)
+                reset(connection)
+        server.wait_idle()
+
+
+def test_leaving_with_another_request_behind(server: Server) -> None:
+    """If this fails, the reply of a client that sends its next request early goes on when that client leaves."""
+    with server.held():
+        connection = raw_request(server, LONG, more=b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
+        wait_open(server)
+        connection.close()
+        server.wait_idle()
+
+
+def test_leaving_a_compaction(server: Server) -> None:
+    """If this fails, a client that asks for a summary and leaves, again and again, keeps the engine busy."""
+    with server.held():
+        connection = raw_request(server, {"input": "Where is my parcel? " * 20}, "/v1/responses/compact")
+        wait_open(server)
+        connection.close()
+        server.wait_idle()
 
 
 def test_leaving_a_socket(server: Server) -> None:
@@ -93,7 +115,7 @@ def test_leaving_a_socket(server: Server) -> None:
 @pytest.mark.parametrize("abandon", ["at_once", "grace"])
 def test_leaving_a_stored_reply(start_server: Callable[..., Server], abandon: str) -> None:
     """If this fails, the operator's word on replies that nobody reads any more does not count."""
-    server = start_server(abandon=abandon, abandon_seconds="3")
+    server = start_server(abandon=abandon, abandon_seconds="3600" if abandon == "at_once" else "3")
     body = {"input": "Talk.", "ignore_eos": True, "stream": True}
     with ExitStack() as stack:
         with httpx2.stream("POST", server.url + "/v1/responses", json=body, timeout=20) as answer:

@@ -13,6 +13,8 @@ import httpx2
 import pytest
 from tests.acceptance.asking import create_key
 
+from frontdesk.server.pacing import MOST_WRITES
+
 if TYPE_CHECKING:
     from tests.conftest import Server
 
@@ -173,6 +175,26 @@ def test_the_operator_goes_through_pages(desk: Desk) -> None:
         refused = desk.operator.get(f"/v1/feedback?{query}")
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
     assert desk.operator.get("/v1/feedback?after=fb_" + "0" * 32).status_code == 404
+
+
+def test_a_visitor_does_not_write_without_end(desk: Desk) -> None:
+    """Whoever takes the token out of a shop's page would fill the server's disk, or the operator's lists."""
+    visitor = desk.visitor()
+    conversation, _, answer = talk(visitor)
+    handoff = f"/v1/conversations/{conversation}/handoff"
+    writes: list[tuple[str, str, Any]] = [
+        ("POST", path(conversation, answer), {"rating": "up"}),
+        ("DELETE", path(conversation, answer), None),
+        ("POST", handoff, {}),
+    ]
+    assert [visitor.request(method, where, json=body).status_code for method, where, body in writes] == [200] * 3
+    said = {"items": [{"type": "message", "role": "user", "content": "Hi"}]}
+    items = f"/v1/conversations/{conversation}/items"
+    assert [visitor.post(items, json=said).status_code for _ in range(MOST_WRITES)][-1] == 429
+    for method, where, body in writes:
+        refused = visitor.request(method, where, json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded"), (method, where)
+    assert visitor.get(handoff).status_code == 200
 
 
 def test_it_goes_with_the_conversation(desk: Desk) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parents[2] / "weights" / "frontdesk-small-q8_0.gguf"
 SOON = 8.0  # seconds: long for a busy machine, shorter than the deadlines that hold unless they are set
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+
+
+CHUNKED = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+HANDSHAKE = (
+    b"GET /v1/responses HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+STREAM = b'{"stream": true, "ignore_eos": true, "max_tokens": 400, "n": 2, "prompt": "Once", "temperature": 1}'
+TINY = b'{"prompt": "Hi", "max_tokens": 1}'
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +59,25 @@ def read_all(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return data
+
+
+def post(body: bytes, more: bytes = b"") -> bytes:
+    """A request to `/v1/completions`; `more` are headers."""
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % len(body)
+    return head + more + b"\r\n" + body
+
+
+@contextmanager
+def streaming(server: Server, more: bytes = b"") -> Iterator[socket.socket]:
+    """A connection on which the answer to `STREAM` has begun; `more` was sent together with it."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(post(STREAM) + more)
+        data = b""
+        while b"data: {" not in data:
+            data += (part := connection.recv(4096))
+            assert part
+        assert data.startswith(b"HTTP/1.1 200")
+        yield connection
 
 
 def seconds_to_end(connection: socket.socket) -> tuple[float, bytes]:
@@ -157,23 +185,31 @@ def test_a_body_behind_its_answer_leaves_a_deadline(strict: Server, connection: 
 @pytest.mark.parametrize("header", [b"Origin: https://evil.example", b"X-Forwarded-For: 203.0.113.9"])
 def test_a_handshake_with_a_large_head_is_refused(connection: socket.socket, header: bytes) -> None:
     """If this fails, a header that forbids the connection is not seen behind one that is too long."""
-    connection.sendall(
-        b"GET /v1/responses HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        b"X-A: " + b"x" * 33_000 + b"\r\n" + header + b"\r\n\r\n"
-    )
+    connection.sendall(HANDSHAKE + b"X-A: " + b"x" * 33_000 + b"\r\n" + header + b"\r\n\r\n")
     assert read_all(connection).startswith(b"HTTP/1.1 431")
 
 
-def test_endless_trailers_are_cut(connection: socket.socket) -> None:
-    """If this fails, chunked trailers get around every limit on heads and bodies."""
-    connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-T: ")
-    try:
-        for _ in range(64):
-            connection.sendall(b"x" * 65_536)
-    except (ConnectionResetError, BrokenPipeError):
-        return
-    assert b"200" not in read_all(connection)[:20]
+@pytest.mark.parametrize("endless", [b"2\r\n{}\r\n0\r\nX-T: ", b"2;x="], ids=["trailer", "chunk extension"])
+def test_endless_framing_is_cut(server: Server, endless: bytes) -> None:
+    """If this fails, what stands around and behind chunks gets around every limit on heads and bodies."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        sent = 0
+        with suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(CHUNKED + b"\r\n" + endless)
+            for sent in range(1024):  # noqa: B007
+                connection.sendall(b"x" * 65_536)
+        assert sent < 1023
+        answer = read_all(connection)
+        assert not answer or answer.startswith(b"HTTP/1.1 413")
+
+
+def test_chunks_of_one_byte_are_taken(server: Server) -> None:
+    """If this fails, a client that writes its body byte by byte is taken for an attack."""
+    body = TINY.removesuffix(b"}") + b" " * 400_000 + b"}"
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(CHUNKED + b"Connection: close\r\n\r\n" + chunks + b"0\r\n\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
 
 
 def test_too_many_connections_get_503_and_the_server_recovers(strict: Server) -> None:
@@ -194,16 +230,60 @@ def test_too_many_connections_get_503_and_the_server_recovers(strict: Server) ->
 
 def test_what_follows_a_request_does_not_cut_its_stream(strict: Server) -> None:
     """If this fails, a client that sends a stray line break after its request loses its answer at the deadline."""
-    body = b'{"stream": true, "ignore_eos": true, "max_tokens": 400, "n": 2, "prompt": "Once", "temperature": 1}'
-    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
     with socket.create_connection(("127.0.0.1", strict.port), timeout=60) as connection:
-        connection.sendall(head + body + b"\r\n")
+        connection.sendall(post(STREAM) + b"\r\n")
         began = time.monotonic()
         data = b""
         while b"[DONE]" not in data:
             part = connection.recv(65_536)
             assert part, f"cut after {time.monotonic() - began:.1f} s"
             data += part
+
+
+@pytest.mark.parametrize(("rest", "status"), [(TINY, 200), (b"", 408)], ids=["comes", "never comes"])
+def test_a_body_behind_a_stream_has_its_deadline_later(strict: Server, rest: bytes, status: int) -> None:
+    """If this fails, a client that sends its next question early gets a refusal in the middle of its answer, or one
+    that keeps the question's body to itself holds a connection for ever."""
+    with streaming(strict) as connection:
+        with strict.held():
+            connection.sendall(post(TINY, b"Connection: close\r\n").removesuffix(TINY))
+            time.sleep(1.5)  # longer than any of the deadlines
+            connection.sendall(rest)
+        data = read_all(connection)
+    assert 0 < data.find(b"[DONE]") < data.find(b"HTTP/1.1 %d" % status), data[-1000:]
+    assert data.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_that_is_too_wide_does_not_write_into_a_stream(strict: Server) -> None:
+    """If this fails, the refusal of a request stands in the middle of the answer to the one before."""
+    with streaming(strict, CHUNKED + b"\r\n") as connection, strict.held():
+        with suppress(ConnectionResetError, BrokenPipeError):
+            for _ in range(1024):
+                connection.sendall(b"2;" + b"x" * 65_536)
+        assert b"HTTP/1.1" not in read_all(connection)
+
+
+def test_a_handshake_behind_a_stream_is_cut(strict: Server) -> None:
+    """If this fails, the frames of a socket stand in the middle of an answer, which goes on when its reader leaves."""
+    with streaming(strict) as connection, strict.held():
+        connection.sendall(HANDSHAKE + b"\r\n")
+        assert b"HTTP/1.1" not in read_all(connection)
+        strict.wait_idle()
+
+
+def test_what_follows_two_requests_does_not_cut_the_second_stream(strict: Server) -> None:
+    """If this fails, a stray line break behind two questions costs the second one its answer."""
+    with streaming(strict, post(STREAM)) as connection:
+        connection.sendall(b"\r\n")
+        data = b""
+        while b"HTTP/1.1 200" not in data:
+            data += (part := connection.recv(65_536))
+            assert part
+        with strict.held():
+            time.sleep(1.0)  # longer than the deadline for a head
+        while data.count(b"[DONE]") < 2:
+            data += (part := connection.recv(65_536))
+            assert part, "cut"
 
 
 def test_few_file_descriptors(tmp_path: Path) -> None:

@@ -72,6 +72,22 @@ def test_a_handoff_of_somebody_else_does_not_exist(page: Page) -> None:
     assert page.admin("GET", "/v1/handoffs?after=hnd_" + "0" * 32).status_code == 404
 
 
+def test_a_token_for_one_conversation_asks_there_only(page: Page) -> None:
+    """A token that a page was given for one conversation would reach what the same visitor said in another."""
+    other = page.session()
+    path = f"/v1/conversations/{other['conversation']}"
+    said = {"items": [{"type": "message", "role": "user", "content": "It broke"}]}
+    assert page.call(other["token"], "POST", path + "/items", said).status_code == 200
+    assert page.call(other["token"], "POST", path + "/handoff", {"contact": "ann@example.com"}).status_code == 200
+    bound = page.session(refresh=other["refresh"], new=True)
+    assert bound["visitor"] == other["visitor"]
+    own = f"/v1/conversations/{bound['conversation']}"
+    assert own != path
+    for method, body in (("GET", None), ("POST", {})):
+        assert code_of(page.call(bound["token"], method, path + "/handoff", body)) == (404, "not_found")
+    assert page.call(bound["token"], "POST", own + "/handoff", {}).status_code == 200
+
+
 def test_a_visitor_takes_everything_along(page: Page) -> None:
     """Whoever deletes a conversation would leave their address with the operator."""
     session = page.session()

@@ -94,18 +94,24 @@ def test_what_takes_too_long_ends_with_an_error(start_server: Callable[..., Serv
     assert "data: [DONE]" not in lines
 
 
-def test_a_second_signal_ends_the_waiting(start_server: Callable[..., Server]) -> None:
-    """If this fails, a person at the terminal has to wait or to kill."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_second_signal_ends_the_waiting(start_server: Callable[..., Server], number: signal.Signals) -> None:
+    """If this fails, a person at the terminal has to wait or to kill, or a cut answer looks like a finished one."""
     server = start_server(drain_seconds="60")
     with ThreadPoolExecutor(1) as pool:
         began: list[int] = []
-        pool.submit(stream, server, {**LONG, "n": 8, "temperature": 1, "max_tokens": 3000}, lambda: began.append(1))
+        running = pool.submit(
+            stream, server, {**LONG, "n": 8, "temperature": 1, "max_tokens": 3000}, lambda: began.append(1)
+        )
         wait(lambda: bool(began))
-        server.process.send_signal(signal.SIGINT)
+        server.process.send_signal(number)
         wait(lambda: stopping(server))  # two signals at once may be one
         before = time.monotonic()
-        server.stop(signal.SIGINT)
+        server.stop(number)
         assert time.monotonic() - before < 10
+        lines = running.result()
+    assert "error" in chunks(lines)[-1]
+    assert "data: [DONE]" not in lines
 
 
 def test_a_socket_finishes_its_turn_and_closes_with_1012(start_server: Callable[..., Server]) -> None:

@@ -143,14 +143,16 @@ def test_nothing_that_was_said_is_logged(start_server: Callable[..., Server]) ->
     server = start_server("--log-level", "debug")
     secret = "Xanadu-7731"
     headers = {"authorization": f"Bearer {secret}", "x-thing": secret}
-    for body in ({"content": secret}, {"content": secret, "role": secret}):
-        message = {"role": "user", **body}
-        asked = {"messages": [message], "max_tokens": 2}
-        httpx2.post(server.url + CHAT + f"?q={secret}", json=asked, headers=headers, timeout=60)
+    for role, status in (("user", 200), (secret, 400)):
+        asked = {"messages": [{"role": role, "content": secret}], "max_tokens": 2}
+        answer = httpx2.post(server.url + CHAT + f"?q={secret}", json=asked, headers=headers, timeout=60)
+        assert answer.status_code == status
     with connect(f"{server.ws_url}/v1/responses?key={secret}", additional_headers=headers, proxy=None) as socket:
-        turn(socket, input=secret, max_output_tokens=2)
+        assert turn(socket, input=secret, max_output_tokens=2)[-1]["type"] != "error"
     server.stop()
-    assert secret not in server.log.read_text(errors="replace")
+    logged = server.log.read_text(errors="replace")
+    assert CHAT in logged
+    assert secret not in logged
 
 
 # --- the WebSocket ----------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
+from frontdesk.server.widget import MOST_NEW
+
 if TYPE_CHECKING:
     from tests.conftest import Server
 
@@ -366,6 +368,15 @@ def test_so_many_new_visitors_come_from_one_address(house: Server) -> None:
     assert page.begin(refresh=first["refresh"]).status_code == 200, "who was here before is not new"
     assert page.begin(identity=page.identity()).status_code == 200
     assert make_page(house).begin().status_code == 200, "each widget counts for itself"
+
+
+def test_a_visitor_begins_so_many_new_conversations(page: Page) -> None:
+    """Whoever takes a refresh token out of a page would fill the server's disk with conversations."""
+    first = page.session()
+    answers = [page.begin(refresh=first["refresh"], new=True) for _ in range(MOST_NEW)]
+    assert [answer.status_code for answer in answers] == [200] * (MOST_NEW - 1) + [429]
+    assert code_of(answers[-1]) == (429, "rate_limit_exceeded")
+    assert page.session(refresh=first["refresh"])["conversation"] == first["conversation"], "this one is not new"
 
 
 def test_visitors_behind_a_trusted_proxy_have_their_own_addresses(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.store import making
 from tests.store.making import OTHER, OWNER, conversation, ending, journal_entry, response, said
 
 from frontdesk.store import schema
-from frontdesk.store.records import Idempotency
+from frontdesk.store.records import HandoffRecord, Idempotency
 from frontdesk.store.store import Store, open_store
 
 
@@ -165,6 +166,61 @@ async def test_a_reader_of_an_old_snapshot_delays_but_does_not_prevent(tmp_path:
         await store.conversations.delete(OWNER, id)
         assert old.scalar(sa.select(sa.func.count()).select_from(schema.items)), "its snapshot does not change"
         await talk(store, "public")
+    await scrubbed(file)
+    await store.close()
+
+
+async def answered(store: Store, **options: Any) -> str:
+    """A response outside of a conversation that has ended, with the secret in all that can hold text; its id."""
+    body = b'"SECRET"'
+    reply = response(created=100, input=(said("SECRET"),), request=body, parameters=body, context=body)
+    await store.responses.begin(reply, **options)
+    await making.write(store, journal_entry(reply, 0, 1, 2, logprobs=body))
+    await making.end(store, replace(ending(reply, said("SECRET", "assistant"), error=body), completed=100))
+    return reply.id
+
+
+async def deleted_response(store: Store, file: Path) -> None:
+    id = await answered(store)
+    await settled(store, file)
+    assert await store.responses.delete(OWNER, id)
+
+
+async def forgotten_name(store: Store, file: Path) -> None:
+    await answered(store, idempotency=Idempotency("order-7", b"hash", time.time() - 1))
+    await settled(store, file)
+    assert await store.idempotency.forget(bool) == 1
+
+
+async def swept(store: Store, file: Path) -> None:
+    await answered(store)
+    await store.conversations.create(conversation(metadata={"title": "SECRET"}), [said("SECRET")])
+    await settled(store, file)
+    assert await store.sweep(500.0) == 2
+
+
+async def replaced_contact(store: Store, file: Path) -> None:
+    record = conversation()
+    await store.conversations.create(record)
+    for contact in ("SECRET@example.com", "public@example.com"):
+        wish = HandoffRecord(f"hnd_{making.hex_id()}", record.id, "open", 7, contact, None)
+        await store.handoffs.ask(OWNER, wish)
+        if contact.startswith("SECRET"):
+            await settled(store, file)
+
+
+async def settled(store: Store, file: Path) -> None:
+    """What was written is no longer in the WAL alone."""
+    assert await store._database.scrub()
+    assert b"SECRET" in written(file)
+
+
+@pytest.mark.parametrize("delete", [deleted_response, forgotten_name, swept, replaced_contact])
+async def test_no_byte_stays_however_it_went(tmp_path: Path, delete: Callable[[Store, Path], Awaitable[None]]) -> None:
+    """Whoever gets hold of the file could read an answer or an address that was to be gone."""
+    file = tmp_path / "test.db"
+    store = await open_store(str(file))
+    await delete(store, file)
     await scrubbed(file)
     await store.close()
 

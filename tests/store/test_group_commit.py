@@ -24,6 +24,8 @@ class Watched:
         self.dialect = database.dialect
         self.groups: list[int] = []
         self.broken = False
+        self.scrubs = 0
+        self.unscrubbed: list[Exception] = []  # what the next ones raise
 
     async def read(self, operation: Operation[Any]) -> Any:
         return await self._database.read(operation)
@@ -35,6 +37,9 @@ class Watched:
         return await self._database.write(operations)
 
     async def scrub(self) -> bool:
+        self.scrubs += 1
+        if self.unscrubbed:
+            raise self.unscrubbed.pop()
         return await self._database.scrub()
 
     async def close(self) -> None:
@@ -139,6 +144,31 @@ async def test_a_callback_that_raises_stops_nobody(store: Store) -> None:
     ours = [each for each in reported if each["message"] == "whoever was told of a commit failed"]
     assert [type(context["exception"]) for context in ours] == [KeyError]
     assert len(await store.journal.read(record.id)) == 3
+
+
+@pytest.mark.parametrize("error", [StorageFailed("disk full"), RuntimeError("bug")], ids=["expected", "unexpected"])
+async def test_a_failing_scrub_stops_nobody_and_is_tried_again(
+    store: Store, watched: Watched, error: Exception
+) -> None:
+    """The only writer would be dead, and all requests wait for ever; or what was deleted would stay in the file."""
+    record = conversation()
+    await store.conversations.create(record)
+    watched.unscrubbed.append(error)
+    loop = asyncio.get_running_loop()
+    reported: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    try:
+        async with asyncio.timeout(30):
+            assert await store.conversations.delete(OWNER, record.id)
+            while watched.unscrubbed:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            await store.conversations.create(record)
+            while watched.scrubs < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    finally:
+        loop.set_exception_handler(None)
+    ours = [each["exception"] for each in reported if each["message"].startswith("what was deleted")]
+    assert ours == ([] if isinstance(error, StorageFailed) else [error])
 
 
 async def test_a_caller_that_leaves_takes_nothing_back(store: Store) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from frontdesk.errors import FrontdeskError, Unavailable
@@ -82,6 +82,7 @@ class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
     max_connections: ClassVar[int] = 1024
 
     _timer: asyncio.TimerHandle | None = None
+    _turn: RequestResponseCycle | None = None  # whose answer is due; `cycle` is the newest and may wait behind it
     _reading: str = "head"  # head | body | "" while a response is due and no request is being read
     _wire = 0  # bytes that came since this request began
     _body = 0  # of these, bytes of the body
@@ -102,6 +103,9 @@ class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._turn is not None and not self._turn.response_complete:
+            self._turn.disconnected = True
+            self._turn.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -118,14 +122,25 @@ class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
     def _answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
+    @property
+    def _answering(self) -> bool:
+        return self._turn is not None and self._turn.response_started and not self._turn.response_complete
+
     def on_response_complete(self) -> None:
+        if self.pipeline:
+            self._turn = self.pipeline[-1][0]
         super().on_response_complete()
         # What came while the answer was streaming had no deadline of its own, so as not to cut the stream.
-        if self._wire and not self._reading:
+        if self._reading == "body" and self._timer is None and not self.pipeline:
+            self._expect("body", self.body_timeout)
+        elif self._wire and not self._reading and self._answered:
             self._expect("head", self.header_timeout)
 
     def handle_websocket_upgrade(self) -> None:
         self._stop_timer()
+        if not self._answered:  # the two would write into each other, and nobody would hear that the reader left
+            self.transport.abort()
+            return
         if self.app is not self.config.loaded_app:
             self._give_up(CROWDED)
             return
@@ -150,7 +165,7 @@ class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        app = self.app
+        app, waits = self.app, not self._answered
         if self._head > MAX_HEAD:
             self.app = refusal(LARGE_HEAD)
             self.refused(LARGE_HEAD)
@@ -158,7 +173,11 @@ class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
             super().on_headers_complete()
         finally:
             self.app = app
-        self._expect("body", self.body_timeout)
+        if waits:
+            self._reading = "body"  # uvicorn stops reading: the deadline begins when this one's turn comes
+        else:
+            self._turn = self.cycle
+            self._expect("body", self.body_timeout)
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
@@ -189,7 +208,7 @@ class GuardedProtocol(PatientProtocol, HttpToolsProtocol):
         self._stop_timer()
         if self.transport.is_closing():
             return
-        if (not self._answered and self.cycle.response_started) or (self._reading == "head" and self._wire == 0):
+        if self._answering or (self._reading == "head" and self._wire == 0):
             self.transport.abort()
             return
         self.transport.write(raw_refusal(error))

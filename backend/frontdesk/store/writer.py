@@ -110,11 +110,16 @@ class Writer:
             return await self._database.scrub()
         except StorageFailed:
             return False  # tried again
+        except Exception as error:  # as in `_commit`
+            _report("what was deleted could not be overwritten yet", error)
+            return False
 
     def _tell(self, done: Done, result: Result[Any]) -> None:
         try:
             done(result)
         except Exception as error:
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "whoever was told of a commit failed", "exception": error}
-            )
+            _report("whoever was told of a commit failed", error)
+
+
+def _report(message: str, error: Exception) -> None:
+    asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
