@@ -16,6 +16,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, 
 from tests.acceptance.crashes import Phoenix
 from tests.web.demo import letters
 from tests.web.engine import strides
+from tests.web.widget import add_talk
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 PATIENCE = 60_000  # milliseconds that a slow machine gets for one answer
 QUESTION = "When are you open?"
+HOSTILE = '<img src=x onerror="window.stolen=1"> ![](https://evil.example/x.png) [run](javascript:window.stolen=2)'
+HOSTILE_ANSWER = [
+    {"type": "response.created", "sequence_number": 0, "response": {"id": "resp_" + "1" * 32}},
+    {"type": "response.output_text.delta", "sequence_number": 1, "delta": HOSTILE},
+    {"type": "response.completed", "sequence_number": 2},
+]
 
 
 class Chat:
@@ -33,7 +40,7 @@ class Chat:
         self.server = server
         self.problems: list[str] = []
         self.asked: list[str] = []
-        self.token = self.conversation = ""
+        self.token = self.visitor = self.conversation = ""
         self.bubbles = page.locator(".message-bubble")
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
@@ -52,6 +59,7 @@ class Chat:
         ):
             session = await reply.json()
             self.token, self.conversation = session["token"], session["conversation"]
+            self.visitor = session["visitor"]["id"]
 
     async def begun(self) -> None:
         """Wait until the session is known here too."""
@@ -186,17 +194,27 @@ async def test_hostile_text(open_chat: OpenChat, server: Server) -> None:
     """If this fails, the example teaches a page in which a model's text runs scripts or calls strangers."""
     chat = await open_chat(server)
     await chat.begun()
-    hostile = '<img src=x onerror="window.stolen=1"> ![](https://evil.example/x.png) [run](javascript:window.stolen=2)'
-    added = {"items": [{"type": "message", "role": "user", "content": hostile}]}
-    address = f"{server.url}/v1/conversations/{chat.conversation}/items"
-    httpx2.post(address, json=added, headers={"authorization": f"Bearer {chat.token}"}).raise_for_status()
-    loaded: list[str] = []
-    chat.page.on("requestfinished", lambda request: loaded.append(request.url))
-    await chat.page.reload()
-    await chat.page.get_by_text("run", exact=True).click()
-    await chat.page.wait_for_timeout(200)
-    assert await chat.page.evaluate("window.stolen") is None
-    assert not [url for url in loaded if "evil.example" in url]
+    let_through: list[str] = []
+
+    async def stranger(route: Route) -> None:
+        let_through.append(route.request.url)
+        await route.fulfill()
+
+    await chat.page.route("https://evil.example/**", stranger)
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in HOSTILE_ANSWER)
+    head = {"content-type": "text/event-stream", "access-control-allow-origin": "*"}
+    await chat.page.route("**/v1/responses", lambda route: route.fulfill(body=body, headers=head))
+    await chat.send(QUESTION)
+    await chat.ended()
+    widget = await chat.page.locator("main").get_attribute("data-widget")
+    assert widget
+    for _ in ("as it comes", "as it is read again"):
+        await chat.bubbles.last.get_by_text("run", exact=True).click()
+        await chat.page.wait_for_timeout(200)
+        assert not any([await page.evaluate("window.stolen") for page in chat.page.context.pages])
+        assert not let_through
+        add_talk(server, widget, chat.visitor, chat.conversation, QUESTION, HOSTILE)
+        await chat.page.reload()
 
 
 async def test_another_origin(open_chat: OpenChat, server: Server) -> None:

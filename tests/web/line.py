@@ -1,4 +1,5 @@
-"""A way to the server that breaks as lines do: what is said on it gets lost, it is cut, or it stays open for nothing.
+"""A way to the server that breaks as lines do: what is said on it gets lost, either way, it is cut, or it stays open
+for nothing.
 
 It runs in the test's own loop, so a test must not ask through it and block meanwhile.
 """
@@ -41,6 +42,11 @@ class Line:
         for connection in self._connections:
             connection.deaf = connection.is_socket
 
+    def mute(self) -> None:
+        """From now on nothing gets through on the WebSockets and event streams that are open, not even their end."""
+        for connection in self._connections:
+            connection.mute = connection.is_socket or connection.is_stream
+
     def cut(self) -> None:
         """Breaks the WebSockets that are open."""
         for connection in [each for each in self._connections if each.is_socket]:
@@ -69,26 +75,31 @@ class _Connection:
         self._line = line
         self._client = client
         self._server = server
-        self.is_socket = self.deaf = self._is_stream = False
+        self.is_socket = self.is_stream = self.deaf = self.mute = False
 
     async def ask(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(65536):
             self.is_socket |= b"upgrade: websocket" in data.lower()
             if self.deaf:
                 self._line.lost.set()
+            if self.deaf or self.mute:
                 continue
             self._server.write(data)
             await self._server.drain()
 
     async def answer(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(65536):
-            self._is_stream |= b"text/event-stream" in data.lower()
-            if self._line.ends_held and self._is_stream and data.endswith(LAST_CHUNK):
+            self.is_stream |= b"text/event-stream" in data.lower()
+            if self.mute:
+                continue
+            if self._line.ends_held and self.is_stream and data.endswith(LAST_CHUNK):
                 self._client.write(data[: -len(LAST_CHUNK)])
                 await self._line.released.wait()
                 data = LAST_CHUNK
             self._client.write(data)
             await self._client.drain()
+        if self.mute:
+            await self._line.released.wait()
 
     def cut(self) -> None:
         self._client.transport.abort()

@@ -1,10 +1,12 @@
-"""Lines that break badly: a Stop that the server never hears, and streams that stay open behind their last event."""
+"""Lines that break badly: a Stop that the server never hears, lines that fall silent, and streams that stay open behind
+their last event."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.async_api import expect
 from tests.web.demo import Demo, letters, long_answers
 from tests.web.line import Line
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from tests.conftest import Server
     from tests.web.conftest import OpenDemo
 
+BOTH = pytest.mark.parametrize("transport", ["sse", "websocket"])
 QUESTION = "Tell me everything about the shop."
 CUT = ["WebSocket connection", "net::ERR_"]  # what Chromium says of a line that is cut
 NOTE_SOCKETS = """
@@ -22,6 +25,18 @@ window.WebSocket = class extends WebSocket {
     constructor(...how) { super(...how); window.sockets.push(this); }
 };
 """
+COUNT_HEARD = """{
+window.heard = 0;
+const read = ReadableStreamDefaultReader.prototype.read;
+ReadableStreamDefaultReader.prototype.read = async function () {
+    const part = await read.call(this);
+    window.heard += 1;
+    return part;
+};
+window.WebSocket = class extends WebSocket {
+    constructor(...how) { super(...how); this.addEventListener('message', () => window.heard += 1); }
+};
+}"""
 
 
 async def opened(open_demo: OpenDemo, line: Line, server: Server, tokens: int, script: str = "") -> Demo:
@@ -102,6 +117,44 @@ async def test_a_stream_that_never_ends(open_demo: OpenDemo, server: Server) -> 
         await expect(demo.page.locator(".first-try")).to_have_count(0)
         await demo.settle(1)
         assert demo.stored()[1]["id"] != first
+
+
+@BOTH
+async def test_a_line_that_falls_silent(open_demo: OpenDemo, server: Server, transport: str) -> None:
+    """If this fails, an answer whose line died without being closed stands still until somebody reloads the page."""
+    async with Line(server.port) as line:
+        demo = await opened(open_demo, line, server, 300)
+        await demo.choose(transport)
+        await demo.page.clock.install()
+        with server.held():
+            await demo.send(QUESTION)
+            await demo.grown(80, server)
+            line.mute()
+            await demo.page.clock.run_for(25_000)
+        await demo.settle(1)
+        assert letters(await demo.answer()) == letters(demo.stored_text())
+
+
+@BOTH
+async def test_a_slow_answer(start_server: Callable[..., Server], open_demo: OpenDemo, transport: str) -> None:
+    """If this fails, the line of an answer that is slow to come is taken for a dead one, again and again."""
+    server = start_server(ping_seconds="0.1")
+    demo = await open_demo(url=server.url, script=long_answers(300) + ";" + COUNT_HEARD)
+    await demo.choose(transport)
+    asked: list[str] = []
+    demo.page.on("request", lambda request: asked.append(request.url))
+    demo.page.on("websocket", lambda socket: asked.append(socket.url))
+    await demo.page.clock.install()
+    with server.held():
+        await demo.send(QUESTION)
+        await demo.grown(80, server)
+        for _ in range(5):
+            heard = await demo.page.evaluate("heard")
+            await demo.page.clock.run_for(6_000)
+            await until(demo.page, f"heard > {heard}")
+        await expect(demo.answers.last).not_to_contain_text("Reconnecting")
+    await demo.settle(1)
+    assert len([url for url in asked if "/v1/responses" in url]) == 1
 
 
 async def test_the_place_in_line_after_a_line_broke(start_server: Callable[..., Server], open_demo: OpenDemo) -> None:

@@ -111,7 +111,7 @@ async def test_two_tabs(open_widget: OpenWidget, server: Server) -> None:
 
 
 async def test_reset_reaches_every_tab(open_widget: OpenWidget) -> None:
-    """If this fails, whoever signs out in one tab leaves the conversation on view in another."""
+    """If this fails, whoever signs out in one tab leaves the conversation, or what they began to write, in another."""
     first = await open_widget()
     await first.open()
     await first.send(OPENING)
@@ -120,10 +120,12 @@ async def test_reset_reaches_every_tab(open_widget: OpenWidget) -> None:
     await second.page.goto(first.page.url)
     await second.open()
     await expect(second.questions).to_have_text([OPENING])
+    await second.input.fill("And my name is")
     before = await first.record()
     await first.root.evaluate("chat => chat.reset()")
     for tab in (first, second):
         await expect(tab.questions).to_have_count(0)
+    await expect(second.input).to_have_value("")
     assert "frontdesk" not in await first.page.evaluate("Object.keys(localStorage).join()")
     await first.send(OPENING)
     await first.settle(1)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -15,10 +13,7 @@ import pytest
 from playwright.async_api import Route, expect
 from tests.web.axe import bring_axe, serious
 from tests.web.test_page import HOSTILE, RICH
-from tests.web.widget import DIST, TYPES, Site, Widget, until
-
-from frontdesk.access import visitors
-from frontdesk.principal import Limits
+from tests.web.widget import DIST, TYPES, Site, Widget, add_talk, until
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -39,20 +34,9 @@ async def visited(open_widget: OpenWidget, **options: Any) -> Widget:
 
 
 async def say(server: Server, widget: Widget, *texts: str) -> None:
-    """Puts a talk, the visitor's turn first, into the conversation, and reloads the page.
-
-    A widget's visitor cannot do that, since nobody may speak for the model. So it takes a token that no widget gives
-    out, signed with the server's own secret.
-    """
+    """Puts a talk, the visitor's turn first, into the conversation, and reloads the page."""
     record = await widget.record()
-    with closing(sqlite3.connect(f"file:{server.database}?mode=ro", uri=True)) as database:
-        (secret,) = database.execute("SELECT value FROM secrets WHERE name = 'visitors'").fetchone()
-    token, _ = visitors.issue(secret, visitors.VisitorToken(record["visitor"], widget.id[4:], None, Limits()), 600)
-    roles = ["user", "assistant"] * len(texts)
-    items = [{"type": "message", "role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
-    address = f"{widget.chat}/v1/conversations/{record['conversation']}/items"
-    headers = {"authorization": f"Bearer {token}"}
-    httpx2.post(address, json={"items": items}, headers=headers, timeout=30).raise_for_status()
+    add_talk(server, widget.id, record["visitor"], record["conversation"], *texts)
     await widget.page.reload()
     await widget.open()
     await expect(widget.questions.last).to_have_text(texts[-1] if len(texts) % 2 else texts[-2])

@@ -8,12 +8,13 @@ from __future__ import annotations
 import html
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -21,6 +22,9 @@ import httpx2
 from playwright.async_api import ConsoleMessage, Page, expect
 from tests.conftest import ROOT, Server
 from tests.web.chat import Chat
+
+from frontdesk.access import visitors
+from frontdesk.principal import Limits
 
 DIST = ROOT / "web_demo/dist"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css"}
@@ -113,6 +117,22 @@ def create_widget(server: Server, origin: str, *flags: str) -> str:
         assert time.monotonic() < deadline, "the server did not hear of the widget"
         time.sleep(0.1)
     return id
+
+
+def add_talk(server: Server, widget: str, visitor: str, conversation: str, *texts: str) -> None:
+    """Puts a talk, the visitor's turn first, into a conversation of a widget's visitor.
+
+    The visitor cannot do that, since nobody may speak for the model. So it takes a token that no widget gives out,
+    signed with the server's own secret.
+    """
+    with closing(sqlite3.connect(f"file:{server.database}?mode=ro", uri=True)) as database:
+        (secret,) = database.execute("SELECT value FROM secrets WHERE name = 'visitors'").fetchone()
+    token, _ = visitors.issue(secret, visitors.VisitorToken(visitor, widget[4:], None, Limits()), 600)
+    roles = ["user", "assistant"] * len(texts)
+    items = [{"type": "message", "role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+    address = f"{server.url}/v1/conversations/{conversation}/items"
+    headers = {"authorization": f"Bearer {token}"}
+    httpx2.post(address, json={"items": items}, headers=headers, timeout=30).raise_for_status()
 
 
 async def until(page: Page, expression: str) -> None:

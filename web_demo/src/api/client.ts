@@ -4,20 +4,13 @@
 
 import { ApiError, ConnectionLost, isAbort } from "./errors.js";
 
-/** Tokens that the tightest budget of this key had left when an answer last said so. */
-export interface Budget {
-  left: number;
-  limit: number;
-}
-
 export class Client {
-  /** Null where there is no budget, or no answer has said yet. */
-  budget: Budget | null = null;
-
-  /** `base` is the server's address without a path. `key` is asked before each request: it may change. */
+  /** `base` is the server's address without a path. `key` is asked before each request: it may change. `heard` gets the
+   * headers of every answer. */
   constructor(
     readonly base: string,
     readonly key: () => string | null = () => null,
+    private readonly heard?: (headers: Headers) => void,
   ) {}
 
   /** The answer, whose status is good. Throws `ApiError` or `ConnectionLost`; a request taken back throws AbortError. */
@@ -32,7 +25,7 @@ export class Client {
       if (isAbort(error)) throw error;
       throw new ConnectionLost();
     }
-    this.#noteBudget(answer.headers);
+    this.heard?.(answer.headers);
     if (!answer.ok) throw await ApiError.from(answer);
     return answer;
   }
@@ -57,12 +50,6 @@ export class Client {
       // No request can carry such characters: what the server would say of any other wrong key.
       throw new ApiError(401, "invalid_api_key", "the key has characters that no key has");
     }
-  }
-
-  #noteBudget(headers: Headers): void {
-    const left = headers.get("x-ratelimit-remaining-tokens");
-    const limit = headers.get("x-ratelimit-limit-tokens");
-    if (left !== null && limit !== null) this.budget = { left: Number(left), limit: Number(limit) };
   }
 
   async #json<T>(path: string, options: RequestInit): Promise<T> {

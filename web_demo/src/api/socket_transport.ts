@@ -2,18 +2,20 @@
 //
 // The socket is opened when it is needed and never reopened behind anybody's back: when it closes, every lane on it
 // ends with `ConnectionLost`, and whoever reads comes back. A socket speaks for the key that opened it: with another key
-// another one is opened, and the old one is closed behind its last lane. Knows the lanes, not what events mean.
+// another one is opened, and the old one is closed behind its last lane. A browser does not show the pings of a socket:
+// so a lane that is told nothing asks, and where nobody answers it is lost. Knows the lanes, not what events mean.
 
 import type { Client } from "./client.js";
 import { ApiError, ConnectionLost } from "./errors.js";
 import { randomId } from "./ids.js";
+import { LONGEST, listenFor, type Silence } from "./silence.js";
 import type { Reader, Transport } from "./transport.js";
 import type { StreamEvent, TurnRequest } from "./types.js";
 
 const NOT_ACTIVE = "response_not_active"; // what the server says of a response that it is not telling here
 const ENDS = new Set(["response.completed", "response.incomplete", "response.failed"]);
 const OPENING_MS = 10_000;
-const PLACE_MS = 1_000; // how often the place in the waiting line is asked for, until there is text
+const QUIET = 5; // beats without a word after which a lane that has text asks whether anybody is there
 
 interface Lane {
   socket: WebSocket;
@@ -21,6 +23,7 @@ interface Lane {
   response: string; // empty until the server says it, unless the lane resumes it
   told: boolean; // the server has begun to tell it here
   begun: boolean; // there is text
+  silence: Silence;
   resolve(): void;
   reject(error: Error): void;
 }
@@ -68,22 +71,28 @@ export class SocketTransport implements Transport {
     signal.throwIfAborted(); // a socket that is opened after `close` would stay open
     const socket = await this.#open();
     signal.throwIfAborted();
-    const timer = setInterval(() => this.#askPlace(lane), PLACE_MS);
+    const silence = listenFor((beats) => this.#beat(lane, beats));
     await new Promise<void>((resolve, reject) => {
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-      this.#lanes.set(lane, { socket, reader, response, told: false, begun: false, resolve, reject });
+      this.#lanes.set(lane, { socket, reader, response, told: false, begun: false, silence, resolve, reject });
       socket.send(JSON.stringify({ ...message, stream_id: lane }));
     }).finally(() => {
-      clearInterval(timer);
+      silence.end();
       this.#lanes.delete(lane);
       void this.#closeUnused(socket);
     });
   }
 
-  #askPlace(name: string): void {
+  /** Asks for the place in the waiting line: each time until there is text, then where nothing else comes. */
+  #beat(name: string, beats: number): void {
     const lane = this.#lanes.get(name);
-    if (!lane?.response || lane.begun || lane.socket.readyState !== WebSocket.OPEN) return;
-    lane.socket.send(JSON.stringify({ type: "response.place", response_id: lane.response, stream_id: name }));
+    if (beats >= LONGEST) {
+      this.close(); // a dead socket may go on closing for long: nothing more may be asked on it
+      lane?.reject(new ConnectionLost());
+    }
+    if (!lane || (lane.begun && beats < QUIET) || lane.socket.readyState !== WebSocket.OPEN) return;
+    const id = lane.response || name; // that no response has this id is an answer too
+    lane.socket.send(JSON.stringify({ type: "response.place", response_id: id, stream_id: name }));
   }
 
   #open(): Promise<WebSocket> {
@@ -124,10 +133,11 @@ export class SocketTransport implements Transport {
     const event = JSON.parse(text) as StreamEvent & SocketEvent;
     const lane = this.#lanes.get(event.stream_id ?? "");
     if (!lane) return;
+    lane.silence.heard();
     if (event.type === "response.place") return lane.reader.waiting(event.place ?? 0);
     const said = event.error;
     if (event.type === "error" && event.sequence_number === undefined) {
-      if (said?.code === NOT_ACTIVE) return; // its place was asked for before the server had begun to resume it
+      if (said?.code === NOT_ACTIVE) return; // its place was asked for before the server had begun to tell it
       lane.reject(new ApiError(event.status ?? 400, said?.code ?? "unknown", said?.message ?? "the server refused"));
       return;
     }

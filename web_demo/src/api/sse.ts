@@ -3,24 +3,31 @@
 // `EventSource` cannot POST, cannot send a key and does not show comments, which say how long the line is.
 // Knows the format alone, not what events mean.
 
+import { LONGEST, listenFor } from "./silence.js";
+
 export interface Frame {
   data: string; // empty for a frame that is only a comment
   comment: string;
 }
 
-/** The frames of a body. Ends with it; a body that breaks off throws what the stream throws. */
+/** The frames of a body. Ends with it, or when nothing comes any more, keep-alives included; a body that breaks off
+ * throws what the stream throws. */
 export async function* frames(body: ReadableStream<Uint8Array>): AsyncGenerator<Frame> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   const parser = new FrameParser();
+  const leave = (): void => void reader.cancel().catch(() => undefined);
+  const silence = listenFor((beats) => beats >= LONGEST && leave()); // what is being read ends then
   try {
     for (;;) {
       const { done, value } = await reader.read();
+      silence.heard();
       if (done) return;
       yield* parser.push(decoder.decode(value, { stream: true }));
     }
   } finally {
-    reader.cancel().catch(() => undefined);
+    silence.end();
+    leave();
   }
 }
 

@@ -25,7 +25,6 @@ export type TurnState =
   | "failed";
 
 const SAVE_MS = 200;
-const LEAST_MS = 250; // events come in batches: over less than this, a rate says only how they were packed
 const OVER = new Set<TurnState>(["completed", "incomplete", "cancelled", "failed"]);
 
 export class Turn implements Reader {
@@ -35,6 +34,8 @@ export class Turn implements Reader {
   context: Context | null = null;
   usage: Usage | null = null;
   error: Error | null = null;
+  /** When the last text came, in milliseconds since 1970; null before. */
+  latest: number | null = null;
   /** Whether `leave` ended it. */
   left = false;
   /** Called after every change; `event` is the one that made it, if any, and `raw` the same as it came. */
@@ -42,7 +43,6 @@ export class Turn implements Reader {
 
   #stopping = false;
   #saved = 0;
-  #latest: number | null = null; // when the last text came
   readonly #abort = new AbortController();
   readonly #backoff = new Backoff();
 
@@ -55,18 +55,6 @@ export class Turn implements Reader {
 
   get over(): boolean {
     return OVER.has(this.state);
-  }
-
-  /** Tokens a second from the first to the last one; null while there is too little between the two to tell. */
-  get speed(): number | null {
-    const { first, tokens } = this.pending;
-    const took = first === null || this.#latest === null ? 0 : this.#latest - first;
-    return tokens > 1 && took >= LEAST_MS ? (tokens - 1) / (took / 1000) : null;
-  }
-
-  /** Seconds until the first token; null before it. */
-  get firstToken(): number | null {
-    return this.pending.first === null ? null : (this.pending.first - this.pending.began) / 1000;
   }
 
   /** Reads the reply to its end. Never throws: what went wrong is in `error`. */
@@ -163,8 +151,8 @@ export class Turn implements Reader {
 
   #grow(delta: string): void {
     this.state = "streaming";
-    this.#latest = Date.now();
-    this.pending.first ??= this.#latest;
+    this.latest = Date.now();
+    this.pending.first ??= this.latest;
     this.pending.tokens += 1;
     this.pending.text += delta;
   }

@@ -27,12 +27,12 @@ const CONVERSATION = /^#(conv_[0-9a-f]{32})$/;
 const NOTICE_MS = 8000;
 let noticeTimer: ReturnType<typeof setTimeout> | undefined;
 
-const client = new Client(location.origin, key);
+const meter = new Meter();
+const client = new Client(location.origin, key, (headers) => meter.heard(headers));
 const conversations = new Conversations(client);
 const announcer = new Announcer(byId("live"));
 const sidebar = new Sidebar(conversations, failed);
 const settings = new Settings(client);
-const meter = new Meter();
 const inspect = new Inspect();
 const log = new Log({
   announce: (text) => announcer.say(text),
@@ -62,7 +62,7 @@ const chat = new Chat({
   opened,
   notOpened,
   began: (conversation) => sidebar.put(conversation),
-  context: (context) => meter.show(context, client.budget),
+  context: (context) => meter.show(context),
   earlier,
   event: (raw) => inspect.add(raw),
   failed,

@@ -1,6 +1,5 @@
 // The context meter: how full the model's window is, and with what; and what the key's budget has left.
 
-import type { Budget } from "../api/client.js";
 import type { Context } from "../api/types.js";
 import { byId } from "./dom.js";
 import { element } from "../text/element.js";
@@ -14,13 +13,27 @@ const PARTS: [string, string][] = [
   ["template", "Frame"],
 ];
 
+/** Tokens that the tightest budget of the key had left when an answer last said so. */
+interface Budget {
+  left: number;
+  limit: number;
+}
+
 export class Meter {
+  #budget: Budget | null = null; // null where there is none, or no answer has said yet
   readonly #button = byId("meter");
   readonly #bar = byId("meter-bar");
   readonly #text = byId("meter-text");
   readonly #panel = byId("meter-panel");
 
-  show(context: Context | null, budget: Budget | null): void {
+  /** Reads the headers of an answer for what is left. */
+  heard(headers: Headers): void {
+    const left = headers.get("x-ratelimit-remaining-tokens");
+    const limit = headers.get("x-ratelimit-limit-tokens");
+    if (left !== null && limit !== null) this.#budget = { left: Number(left), limit: Number(limit) };
+  }
+
+  show(context: Context | null): void {
     this.#button.hidden = !context;
     if (!context) return;
     const { window, reserve, prompt_tokens: used } = context;
@@ -31,7 +44,7 @@ export class Meter {
       ...segment("reserve", Math.min(reserve, window - used), window),
     );
     this.#panel.replaceChildren(element("h2", "", "What the model sees, in tokens"), table(context), note(context));
-    if (budget) this.#panel.append(element("p", "note", budgetLine(budget)));
+    if (this.#budget) this.#panel.append(element("p", "note", budgetLine(this.#budget)));
   }
 }
 

@@ -3,6 +3,8 @@
 import { ApiError, ConnectionLost } from "../api/errors.js";
 import type { Turn } from "../api/turn.js";
 
+const LEAST_MS = 250; // events come in batches: over less than this, a rate says only how they were packed
+
 export function statusOf(turn: Turn): string {
   switch (turn.state) {
     case "sending":
@@ -23,13 +25,19 @@ export function statusOf(turn: Turn): string {
 
 /** Speed and size so far. A turn that was reloaded keeps its numbers. */
 export function factsOf(turn: Turn, transport: string): string {
-  const { firstToken, speed } = turn;
-  const { tokens } = turn.pending;
-  if (firstToken === null) return "";
-  const facts = [`First token ${firstToken.toFixed(2)} s`];
+  const { began, first, tokens } = turn.pending;
+  if (first === null) return "";
+  const facts = [`First token ${((first - began) / 1000).toFixed(2)} s`];
+  const speed = speedOf(turn);
   if (speed !== null) facts.push(`${speed.toFixed(speed < 10 ? 1 : 0)} tokens/s`);
   facts.push(tokens === 1 ? "1 token" : `${tokens.toLocaleString()} tokens`, transport);
   return facts.join(" · ");
+}
+
+/** Tokens a second from the first to the last one; null while there is too little between the two to tell. */
+function speedOf({ latest, pending: { first, tokens } }: Turn): number | null {
+  const took = first === null || latest === null ? 0 : latest - first;
+  return tokens > 1 && took >= LEAST_MS ? (tokens - 1) / (took / 1000) : null;
 }
 
 export function reasonOf(error: unknown): string {

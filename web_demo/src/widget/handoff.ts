@@ -88,6 +88,13 @@ export class HandoffForm {
     this.root.hidden = true;
   }
 
+  /** Empties the form, also of what was sent and is not answered yet, and closes it. */
+  clear(): void {
+    this.root.reset();
+    this.busy = false;
+    this.close();
+  }
+
   set busy(value: boolean) {
     this.#send.disabled = value;
   }

@@ -112,6 +112,15 @@ export class Panel {
     else this.#showForm(false);
   }
 
+  /** Nothing stays of what was written and not sent. Takes the focus only from what goes. */
+  forget(): void {
+    const focused = isFocused(this.#form.root);
+    this.composer.text = "";
+    this.#form.clear();
+    this.#talk.hidden = false;
+    if (focused) this.focus();
+  }
+
   /** A suggested question: its button goes, so focus must not go with it. */
   #ask(question: string, acts: Acts): void {
     this.focus();

@@ -52,6 +52,7 @@ export class Talk {
   #failed = false;
   #anew = false; // another conversation is wanted: the one before must not be read again
   #left = 0; // how often
+  #visitors = 0; // how many were forgotten: what one of them began must not come to the next
   #unwanted = false; // what was sent was stopped before its turn could begin
   #retry = new AbortController(); // of the next attempt to load
   readonly #backoff = new Backoff();
@@ -94,14 +95,16 @@ export class Talk {
 
   reset(): void {
     this.around.session.reset();
-    this.#leave();
+    this.#forget();
   }
 
   async send(text: string): Promise<void> {
     const { composer } = this.around.panel;
+    const visitor = this.#visitors;
     composer.busy = true;
     this.#unwanted = false;
     if (!this.#conversation) await this.load();
+    if (visitor !== this.#visitors) return;
     if (this.#conversation && !this.#turn && !this.#unwanted) return this.#begin(text);
     composer.busy = this.#turn !== null;
     composer.giveBack(text);
@@ -137,16 +140,24 @@ export class Talk {
 
   async person(contact: string, message: string): Promise<void> {
     const { handoffs, panel, visits, words } = this.around;
+    const visitor = this.#visitors;
+    let refusal = words.unreachable;
     try {
       if (!this.#conversation) await this.load();
-      if (!this.#conversation) return panel.formSent(words.unreachable);
-      panel.handoff = await handoffs.ask(this.#conversation, contact, message);
-      visits.change({ handoff: true });
-      panel.formSent("");
-      this.around.requested();
+      const id = this.#conversation;
+      if (id && visitor === this.#visitors) {
+        const handoff = await handoffs.ask(id, contact, message);
+        this.around.requested();
+        refusal = "";
+        if (id === this.#conversation) {
+          panel.handoff = handoff;
+          visits.change({ handoff: true });
+        }
+      }
     } catch (error) {
-      panel.formSent(reasonOf(error, words).text);
+      refusal = reasonOf(error, words).text;
     }
+    if (visitor === this.#visitors) panel.formSent(refusal);
   }
 
   /** Waits for what is under way, then reads everything again. */
@@ -222,12 +233,23 @@ export class Talk {
     this.#count();
   }
 
+  /** The visitor is forgotten: nothing stays here, nor comes back, for whoever is next. */
+  #forget(): void {
+    this.#pendings.keepOnly(""); // this tab may have saved a turn after another had removed everything
+    this.#visitors += 1;
+    this.#leave();
+    this.around.panel.forget();
+  }
+
   async #readHandoff(): Promise<void> {
     const { handoffs, panel, visits } = this.around;
+    const id = this.#conversation;
     if (!visits.get()?.handoff) return;
     try {
-      panel.handoff = await handoffs.get(this.#conversation);
+      const handoff = await handoffs.get(id);
+      if (id === this.#conversation) panel.handoff = handoff;
     } catch (error) {
+      if (id !== this.#conversation) return;
       if (!(error instanceof ApiError && error.status === 404)) throw error;
       visits.change({ handoff: false });
     }
@@ -335,7 +357,8 @@ export class Talk {
     }
     if (this.#conversation || this.#anew || !visit) {
       session.forget();
-      this.#leave();
+      if (visit) this.#leave();
+      else this.#forget();
     }
     if (session.remembered) void this.#again();
   }
