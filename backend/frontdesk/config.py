@@ -162,7 +162,7 @@ class Settings(BaseSettings):
         ge=0.1,
         le=3600,
         allow_inf_nan=False,
-        description="Seconds between a stream's keep-alives. The demo and the widget give up a line that is silent for 20.",
+        description="Seconds between a stream's keep-alives. Our pages give up a line after 20 s without one.",
     )
     send_timeout: float = Field(
         default=30.0,
