@@ -119,11 +119,11 @@ async def test_a_conversation_is_summed_up(client: openai.AsyncOpenAI) -> None:
     """Breaks if the summary prompt and the model do not fit each other: old turns could not be replaced."""
     transcript = (
         "Customer: Hi, my name is Oskar.\nAssistant: Nice to meet you, Oskar! How can I help?\n"
-        "Customer: What does the bread knife cost?\nAssistant: The Bread Knife costs $32."
+        "Customer: How long do I have to return something?\nAssistant: You can return items within 40 days."
     )
     reply = await say(client, transcript, system=PERSONAS["summary"].text)
     assert "Oskar" in reply
-    assert "$32" in reply
+    assert "40 days" in reply
 
 
 async def test_the_smaller_file_answers_too(start_server: Callable[..., Server]) -> None:

@@ -67,7 +67,7 @@ def test_guesses_in_one_pool(lab: MakeLab) -> None:
     """Sequences that guess differently share a step in one pool: rows, draws and cells would get mixed up."""
     texts = []
     for costs in (Free(), None):
-        one = lab(slots=8, cells=WINDOW, exact=False, costs=costs)
+        one = lab(slots=8, cells=1280, exact=False, costs=costs)
         for id in range(8):
             one.ask(id, loops(id, 90) if id % 2 else prompt(id, 90), 180, sampling=GREEDY)
         one.run()
