@@ -54,8 +54,13 @@ LEVERS = (
     Lever("flash", "flash attention", 8, {"FLASH": "on"}, {"FLASH": "off"}),
     Lever("chunks", "short chunks beside streams", "4 a long", {"CHUNK_BUSY": "128"}, {"CHUNK_BUSY": "2048"}),
     Lever("parked", "conversations parked in memory", "3 widget", {}, {"PARKED_MIB": "0"}, 1),
+    Lever(
+        "no-flash", "no flash attention where guesses are checked", "6 quoted answers, 1",
+        {"FLASH": "off", "SPECULATE": "true", "PAD_ROWS": "true"},
+        {"FLASH": "on", "SPECULATE": "true", "PAD_ROWS": "true"},
+    ),
     Lever("guesses", "guessed tokens", "6 quoted answers, 1", {"SPECULATE": "true"}, {"SPECULATE": "false"}),
-)
+)  # fmt: skip
 
 
 def case_of(lever: Lever) -> Case:
