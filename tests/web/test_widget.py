@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-from playwright.async_api import Route, expect
+from playwright.async_api import expect
 from tests.acceptance.crashes import Phoenix
 from tests.web.demo import letters
-from tests.web.widget import Site, Widget, create_widget, long_answers, until
+from tests.web.widget import Held, Site, Widget, create_widget, long_answers, until
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -285,16 +285,11 @@ async def test_handoff(open_widget: OpenWidget, server: Server) -> None:
 async def test_stop_before_the_turn_began(open_widget: OpenWidget) -> None:
     """If this fails, a question is asked and paid for although the visitor took it back."""
     widget = await open_widget()
-    held: asyncio.Queue[Route] = asyncio.Queue()
-
-    def take(route: Route) -> None:
-        held.put_nowait(route)
-
-    await widget.page.route("**/v1/widget/sessions", take, times=1)
+    beginning = await Held().on(widget, "**/v1/widget/sessions")
     await widget.open()
     await widget.send(OPENING)
     await widget.panel.get_by_role("button", name="Stop").click()
-    await (await held.get()).continue_()
+    await (await beginning.came()).continue_()
     await expect(widget.input).to_have_value(OPENING)
     await expect(widget.answers).to_have_count(0)
     assert await widget.stored() == []

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from playwright.async_api import Locator, Route, expect
-from tests.web.widget import Widget, long_answers, until
+from playwright.async_api import Locator, expect
+from tests.web.widget import Held, Widget, long_answers, until
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -21,21 +20,6 @@ addEventListener('storage', ({key, newValue}) => {
     if (visitor && newValue === null) dispatchEvent(new Event('pagehide'));
 });
 """
-
-
-class Held:
-    """Requests that are let through when the test says so."""
-
-    def __init__(self) -> None:
-        self._routes: asyncio.Queue[Route] = asyncio.Queue()
-
-    async def on(self, widget: Widget, address: str) -> Held:
-        """Hold the next request for this address."""
-        await widget.page.route(address, lambda route: self._routes.put_nowait(route), times=1)
-        return self
-
-    async def came(self) -> Route:
-        return await asyncio.wait_for(self._routes.get(), 30)
 
 
 async def form(widget: Widget) -> tuple[Locator, Locator]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jwt
 import pytest
-from playwright.async_api import Route, expect
+from playwright.async_api import expect
 from tests.web.test_lines import NOTE_SOCKETS
-from tests.web.widget import Site, create_widget, running_site, until, widgets
+from tests.web.widget import Held, Site, create_widget, running_site, until, widgets
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -91,16 +90,11 @@ async def test_who_the_visitor_is_changes_while_a_session_is_asked_for(
     stranger = await widget.record()
     secret = widgets(server.database, "secret", widget_id)
     identity = jwt.encode({"sub": "in time", "exp": int(time.time()) + 600}, secret, "HS256")
-    held: asyncio.Queue[Route] = asyncio.Queue()
-
-    def take(route: Route) -> None:
-        held.put_nowait(route)
-
     for change in (f"chat => chat.identify('{identity}')", "chat => chat.reset()"):
-        await widget.page.route("**/v1/widget/sessions", take, times=1)
+        held = await Held().on(widget, "**/v1/widget/sessions")
         await widget.page.reload()
         await widget.open()
-        route = await held.get()
+        route = await held.came()
         await widget.root.evaluate(change)
         await route.continue_()
         await widget.page.wait_for_timeout(300)
@@ -120,10 +114,9 @@ async def test_a_new_conversation_that_is_slow_to_begin(open_widget: OpenWidget)
     await widget.open()
     await widget.send(OPENING)
     await widget.settle(1)
-    held: asyncio.Queue[Route] = asyncio.Queue()
-    await widget.page.route("**/v1/widget/sessions", lambda route: held.put_nowait(route), times=1)
+    beginning = await Held().on(widget, "**/v1/widget/sessions")
     await widget.panel.get_by_role("button", name="New conversation").click()
-    route = await held.get()
+    route = await beginning.came()
     await widget.send("How much is express shipping?")
     await widget.page.wait_for_timeout(300)
     await expect(widget.questions).to_have_count(0)

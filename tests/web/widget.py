@@ -5,6 +5,7 @@ Knows the widget's roles, parts and class names, and no test.
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import os
@@ -19,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx2
-from playwright.async_api import ConsoleMessage, Page, expect
+from playwright.async_api import ConsoleMessage, Page, Route, expect
 from tests.conftest import ROOT, Server
 from tests.web.chat import Chat
 
@@ -205,6 +206,21 @@ class Widget(Chat):
 
     async def stored_text(self, number: int = -1) -> str:
         return "".join(part["text"] for part in (await self.stored())[number]["content"])
+
+
+class Held:
+    """Requests that are let through when the test says so."""
+
+    def __init__(self) -> None:
+        self._routes: asyncio.Queue[Route] = asyncio.Queue()
+
+    async def on(self, widget: Widget, address: str) -> Held:
+        """Hold the next request for this address."""
+        await widget.page.route(address, lambda route: self._routes.put_nowait(route), times=1)
+        return self
+
+    async def came(self) -> Route:
+        return await asyncio.wait_for(self._routes.get(), 30)
 
 
 def long_answers(tokens: int) -> str:
