@@ -12,14 +12,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from recipe.asking import fact_question
 from recipe.drills import EVERYTHING, drill
 from recipe.generator import sample
 from recipe.phrases import expand
 from recipe.sources import NOWHERE
+from recipe.talk import Talk
 from recipe.tools import call_text, labels
 from recipe.values import Values
 from recipe.words import facts, is_held_out, load, same_topic
-from recipe.world import SIZES
+from recipe.world import SIZES, make_world
 
 SPLITS = ("train", "held_out")
 LEVELS = range(len(SIZES))
@@ -182,6 +184,30 @@ def test_topics_have_many_questions_and_leak_nothing():
         assert not set(topic["asks"]) & held_out
         for ask in topic["asks"]:
             assert not re.search(r"[{}|]", expand(rng, ask))
+
+
+def test_keywords_belong_to_one_kind_and_leak_nothing():
+    """Breaks if a phrase is said to mean two things, which nobody can learn, or is a sentence of the evaluation."""
+    data = load("keywords")
+    held_out = [text for entry in (*facts().values(), *QUESTIONS.values()) for text in entry["held_out"]]
+    phrases = [phrase for known in data["kinds"].values() for phrase in known]
+    assert len(set(phrases)) == len(phrases)
+    assert set(facts()) <= set(data["kinds"]) <= set(facts()) | set(QUESTIONS)
+    assert not [phrase for phrase in phrases if re.search(r"[{}|?]", phrase) or phrase.count(" ") > 5]
+    assert not [phrase for phrase in phrases if phrase.count(" ") > 1 and any(phrase in text for text in held_out)]
+    for count, wraps in (("one", ("W",)), ("two", ("V", "W"))):
+        for wrap in data["wraps"][count]:
+            assert tuple(sorted(re.findall(r"\{([A-Z])\}", wrap))) == wraps
+
+
+def test_keywords_are_asked_for_in_training_alone():
+    """Breaks if the evaluation asks in training's words, or training never does: then the words teach nothing."""
+    known = load("keywords")["kinds"]["invoice"]
+    for split in SPLITS:
+        values = Values(random.Random(3), split)
+        talk = Talk(values, make_world(values, 0))
+        asked = [fact_question(talk, "invoice").rstrip("?") for _ in range(2000)]
+        assert (sum(text in known for text in asked) >= 5) == (split == "train")
 
 
 def test_a_missing_topic_is_missing_under_all_its_names():

@@ -6,14 +6,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recipe.phrases import expand, question, reply
+from recipe.phrases import KEYWORD_SHARE, expand, keywords, question, reply
 from recipe.sources import Origin
 from recipe.talk import Talk
 from recipe.values import join_and
 from recipe.words import facts, shared, topics
 from recipe.world import HOURS, PAYMENTS, Shipping
 
-UNNAMED_SHARE = 0.75  # of training's questions about a topic do not call it by its name
+UNNAMED_SHARE = 0.6  # of training's questions about a topic do not call it by its name
 TWICE_SHARE = 0.12  # of training's questions for a fact are put in two ways
 
 
@@ -75,6 +75,8 @@ def fact_question(talk: Talk, key: str) -> str:
     fact, rng = facts()[key], talk.rng
     if talk.split == "held_out":
         return expand(rng, rng.choice(fact["held_out"]))
+    if rng.random() < KEYWORD_SHARE and (asked := keywords(rng, key)):
+        return asked
     ways = rng.sample(fact["questions"], 2 if rng.random() < TWICE_SHARE else 1)
     joint, end = rng.choice((" ", ". ", ", ", " - ")), rng.choice(("?", ""))
     return joint.join(expand(rng, way).rstrip("?") for way in ways) + end
@@ -242,7 +244,7 @@ def possible(talk: Talk) -> dict[Maker, float]:
     world, training = talk.world, talk.split == "train"
     return {
         ask_fact: 7.0 if world.facts else 0.0,
-        ask_topic: (3.0 if training else 1.2) if world.topics else 0.0,
+        ask_topic: (1.8 if training else 1.2) if world.topics else 0.0,
         ask_product: 3.0 if world.products else 0.0,
         ask_product_list: (1.2 if training else 0.6) if 0 < len(world.products) <= 6 else 0.0,
         ask_one_shipping: 2.0 if world.shipping else 0.0,

@@ -61,9 +61,11 @@ WEIGHTS: dict[Skill, float] = {
 }
 # In training: more of what is learned last.
 TRAINED = WEIGHTS | {
-    skills.several: 15,
+    skills.several: 18,
     skills.together: 10,
     skills.as_list: 8,
+    skills.unknown: 19,
+    skills.plain_unknown: 8,
     smalltalk.thanks: 2.5,
     smalltalk.who_are_you: 2.5,
     smalltalk.acknowledge: 2,

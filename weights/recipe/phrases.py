@@ -13,6 +13,7 @@ CHOICE = re.compile(r"\{([^{}]*\|[^{}]*)\}")
 TYPO_SHARE, LOWER_SHARE = 0.15, 0.5
 TERSE_SHARE = 0.12  # of training's messages lose some of their small words
 CHAT_SHARE = 0.1  # of training's messages are spelt as on a phone
+KEYWORD_SHARE = 0.2  # of training's questions are hardly more than words that belong to their kind
 BEFORE_SHARE = {"train": 0.5, "held_out": 0.35}  # training rambles more than it is tested
 AFTER_SHARE = {"train": 0.25, "held_out": 0.15}
 
@@ -27,9 +28,22 @@ def expand(rng: random.Random, template: str, **slots: str) -> str:
 
 
 def question(rng: random.Random, split: Split, kind: str, **slots: str) -> str:
-    """A bare question of a kind in `data/questions.toml` or `data/follow_ups.toml`."""
+    """A bare question of a kind in `data/questions.toml` or `data/follow_ups.toml`; in training now and then one of
+    `keywords`."""
+    if split == "train" and not slots and rng.random() < KEYWORD_SHARE and (asked := keywords(rng, kind)):
+        return asked
     kinds = load("follow_ups") if kind in load("follow_ups") else load("questions")
     return expand(rng, rng.choice(kinds[kind][split]), **slots)
+
+
+def keywords(rng: random.Random, kind: str) -> str | None:
+    """A question that says no more than one or two words or phrases that belong to this kind, if there are any: a shop
+    is asked in more words than templates can be written for."""
+    data = load("keywords")
+    if not (known := data["kinds"].get(kind)):
+        return None
+    one, other = rng.sample(known, 2)
+    return expand(rng, rng.choice(data["wraps"]["two" if rng.random() < 0.3 else "one"]), W=one, V=other)
 
 
 def reply(rng: random.Random, kind: str, **slots: str) -> str:

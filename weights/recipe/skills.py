@@ -36,6 +36,11 @@ PAIRS = {
     "two_stocks": ("product_stock", "product_stock"),
     "price_and_stock": ("product_price", "product_stock"),
 }
+JOINTS = (" and ", " and ", "? also, ", "? ", "? and ", ", and ", ". ", " plus ", "?\n", "? oh and ")
+MORE_JOINTS = (
+    ", ", "; ", " / ", "... ", " & ", " as well as ", "?? ", "! ", "\n- ", "? then ", "? next: ", "? p.s. ",
+    ", besides, ", "? second question: ", ". and while i'm here, ", "? one more: ", ", oh, and ", "? likewise, ",
+)  # fmt: skip
 UNKNOWN_LATER = 0.15  # share of several questions where the last cannot be answered
 
 
@@ -67,9 +72,7 @@ def several(talk: Talk) -> bool:
     if missing:
         texts, answers = [texts[0], missing.question], [answers[0], talk.worded("unknown")]
         expected, keep = asked[0].expected, asked[0].keep + missing.keep
-    joint = talk.rng.choice(
-        (" and ", " and ", "? also, ", "? ", "? and ", ", and ", ". ", " plus ", "?\n", "? oh and ")
-    )
+    joint = talk.rng.choice(JOINTS if talk.split == "held_out" else JOINTS + MORE_JOINTS)
     talk.ask(joint.join(text.rstrip("?") for text in texts) + talk.rng.choice(("?", "?", "")), keep)
     kind, answered = ("unknown", asked[:1]) if missing else (None, asked)
     origins = sum((item.origins for item in answered), ())
