@@ -62,8 +62,8 @@ def restart_with_a_newer_python() -> None:
 
 
 def digest(goal: str) -> str:
-    """Changes when anything that decides about the contents of `.venv` does."""
-    found = hashlib.sha256(f"{sys.version_info[:2]} {wheel_folder()}".encode())
+    """Changes when anything that decides about the contents of `.venv` does: they hold the checkout's place too."""
+    found = hashlib.sha256(f"{sys.version_info[:2]} {ROOT} {wheel_folder()}".encode())
     names = ["install.py", "build.txt", "llama.txt", "runtime.txt", *(["test.txt"] if goal == "test" else [])]
     for file in (ROOT / "pyproject.toml", *(REQUIREMENTS / name for name in names)):
         found.update(file.read_bytes())
@@ -89,12 +89,22 @@ def write_stamp(goal: str) -> None:
 
 def make_venv() -> None:
     python = VENV / "bin" / "python"
-    if python.exists() and works([str(python), "-c", f"import pip, sys; sys.exit(sys.version_info < {OLDEST})"]):
+    check = f"import pip, sys; sys.exit(sys.version_info < {OLDEST})"
+    if python.exists() and lies_where_it_was_made() and works([str(python), "-c", check]):
         return
     if importlib.util.find_spec("ensurepip") is None:
         install_venv_module()
     say(f"making .venv with Python {platform.python_version()}")
     run([sys.executable, "-m", "venv", "--clear", str(VENV)], "venv")
+
+
+def lies_where_it_was_made() -> bool:
+    """Whether `.venv` was neither moved nor copied: its programs name the place in their first lines, and pip leaves
+    those of what is installed already. True where nothing tells the place."""
+    configuration = VENV / "pyvenv.cfg"
+    text = configuration.read_text("utf-8") if configuration.exists() else ""
+    made = re.search(r"^command = .* -m venv (?:.* )?(/.*)$", text, re.MULTILINE)
+    return made is None or Path(made[1]).resolve() == VENV.resolve()
 
 
 def install_venv_module() -> None:

@@ -117,6 +117,27 @@ async def test_a_socket_that_breaks_costs_one_reply(how: str) -> None:
     assert (next_one.text, next_one.error) == ("2", "")
 
 
+@pytest.mark.parametrize("transport", ["sse", "ws"])
+async def test_no_proxy_is_asked(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment's proxy would be measured with one transport and not with the other."""
+    for scheme in ("ws", "https", "http"):
+        monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+
+    async def answer(socket: ServerConnection) -> None:
+        async for _ in socket:
+            await socket.send('{"type": "response.output_text.delta", "delta": "ab"}')
+            await socket.send('{"type": "response.completed", "response": {"id": "r", "status": "completed"}}')
+
+    reply = Reply(asked=2)
+    async with serve(answer, "127.0.0.1", 0) as sockets, server(HEAD + b"\r\n" + WHOLE) as url:
+        port = next(iter(sockets.sockets)).getsockname()[1]
+        talk = Target(f"http://127.0.0.1:{port}" if transport == "ws" else url, transport=transport).talk("")
+        await talk.ask(reply, "A")
+        await talk.close()
+    assert (reply.text, reply.error) == ("ab", "")
+
+
 async def test_a_cancelled_reply_is_stopped_not_failed() -> None:
     """What is left on purpose would count as an error."""
     async with server(HEAD + b"\r\n" + WHOLE[:200], stalls=True) as url:

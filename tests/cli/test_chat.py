@@ -138,6 +138,12 @@ def cutting_proxy(port: int, mark: bytes, times: int) -> Iterator[str]:
             end.close()
 
 
+def set_proxy(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    for scheme in ("ws", "https", "http"):
+        monkeypatch.setenv(f"{scheme}_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+
+
 def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():
@@ -255,6 +261,27 @@ def test_a_talk_that_the_server_could_not_forget_is_over_here(start_server: Call
     assert "".join(talk.ask("How much is express shipping?", lambda: False))
     talk.close()
     assert [texts[0] for texts in kept(server)] == ["How much is express shipping?", QUESTION]
+
+
+def test_a_server_on_this_machine_is_asked_directly(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a company's proxy `frontdesk chat` could not reach even the server that it has started itself."""
+    set_proxy(monkeypatch, "http://127.0.0.1:9")
+    talk = Conversation(server.url, {}, print)
+    assert "".join(talk.ask(QUESTION, lambda: False))
+    assert talk.id
+    talk.clear()
+    talk.close()
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5h://127.0.0.1:9", "proxy.example:3128", "http://me:secret@127.0.0.1:9/x", "http://127.0.0.1:x"]
+)
+def test_a_proxy_that_cannot_be_used_is_told(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The talk would end in a stack trace, or the proxy's password be printed."""
+    set_proxy(monkeypatch, proxy)
+    with pytest.raises(ServerUnreachable, match=r"proxy for ws://server\.example\S+ is unusable") as found:
+        Conversation("http://server.example", {}, print).connect()
+    assert "secret" not in found.value.message
 
 
 def test_a_long_talk_never_ends_in_an_error(chat: Callable[..., Chat], start_server: Callable[..., Server]) -> None:

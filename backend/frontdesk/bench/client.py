@@ -1,7 +1,8 @@
 """The client: asks a server by URL over Chat Completions (SSE) or the Responses WebSocket, and notes when what came.
 
 One connection for each request over HTTP, so its first token includes connecting; one for each conversation over the
-WebSocket, which is opened before the first question. What goes wrong with a reply stands in it and is never raised.
+WebSocket, which is opened before the first question. Neither goes through a proxy, whatever the environment says: both
+measure the same route. What goes wrong with a reply stands in it and is never raised.
 """
 
 from __future__ import annotations
@@ -209,7 +210,9 @@ class SocketTalk:
             scheme = "wss" if parts.scheme == "https" else "ws"
             address = urlunsplit((scheme, parts.netloc, f"{_base(parts.path)}/v1/responses", "", ""))
             headers = {"Authorization": f"Bearer {self._target.key}"} if self._target.key else {}
-            self._socket = await connect(address, max_size=None, compression=None, additional_headers=headers)
+            self._socket = await connect(
+                address, max_size=None, compression=None, proxy=None, additional_headers=headers
+            )
         return self._socket
 
 

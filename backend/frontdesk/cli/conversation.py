@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
+from frontdesk.bench.processes import is_local
 from frontdesk.errors import ConfigError, FrontdeskError
 
 ENDS = {"response.completed", "response.incomplete"}
@@ -90,6 +91,7 @@ class Conversation:
         try:
             self._socket = connect(
                 self.address, max_size=None, compression=None, open_timeout=10, additional_headers=self._headers,
+                proxy=None if is_local(self.address) else True,  # True: as the environment says
                 legacy=True,  # to be closed by `close`, not at the end of a block
             )  # fmt: skip
         except InvalidStatus as error:
@@ -98,6 +100,9 @@ class Conversation:
             raise ServerUnreachable(f"the server at {self.address} refuses the connection: {needs}") from None
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
             raise ServerUnreachable(f"no server answers at {self.address} ({error})") from None
+        except (InvalidProxy, ImportError, ValueError) as error:
+            reason = getattr(error, "msg", error)  # all of InvalidProxy has the proxy's password in it
+            raise ServerUnreachable(f"the environment's proxy for {self.address} is unusable ({reason})") from None
 
     def close(self) -> None:
         if self._socket is not None:
@@ -230,7 +235,8 @@ class Conversation:
         headers = {"Content-Type": "application/json", **self._headers}
         request = urllib.request.Request(address, data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            direct = [urllib.request.ProxyHandler({})] if is_local(address) else []
+            with urllib.request.build_opener(*direct).open(request, timeout=10) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             with error:

@@ -1,0 +1,89 @@
+"""The installer on checkouts that are moved, copied and changed: real environments, but nothing is downloaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As much of one as the installer reads; the compiled wheel is in the cache already."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "argv", ["install.py", "runtime"])
+    folder = tmp_path / "a checkout"
+    shutil.copytree(ROOT / "requirements", folder / "requirements", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    wheels = installer(folder).wheel_folder()
+    wheels.mkdir(parents=True)
+    (wheels / "llama_cpp_python-0-py3-none-any.whl").touch()
+    return folder
+
+
+def installer(folder: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("install", folder / "requirements/install.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def install(folder: Path) -> list[str]:
+    """What `install.py runtime` does there, by the labels of its commands."""
+    labels: list[str] = []
+
+    def run(command: list[str], label: str, *_: object, **__: object) -> None:
+        labels.append(label)
+        if label == "venv":
+            subprocess.run([*command[:-1], "--without-pip", command[-1]], check=True)
+            next(Path(command[-1]).glob("lib/python*/site-packages")).joinpath("pip.py").touch()
+        elif label == "installing frontdesk":
+            (folder / ".venv/bin/frontdesk").touch()
+
+    module = installer(folder)
+    vars(module)["run"] = run
+    module.main()
+    return labels
+
+
+@pytest.mark.parametrize("displace", [shutil.move, shutil.copytree], ids=["moved", "copied"])
+def test_a_checkout_elsewhere_gets_an_environment_of_its_own(checkout: Path, displace, tmp_path: Path) -> None:
+    """`make serve` would fail for ever, since the first lines of the programs name a Python that is not there; or it
+    would serve the other checkout's code. Or llama.cpp would be compiled again."""
+    first = install(checkout)
+    assert first[0] == "venv"
+    elsewhere = tmp_path / "elsewhere"
+    displace(checkout, elsewhere)
+    assert install(elsewhere) == first
+    assert f"{elsewhere}/.venv" in (elsewhere / ".venv/bin/activate").read_text()
+    assert install(elsewhere) == []
+
+
+def test_a_right_environment_is_kept(checkout: Path, tmp_path: Path) -> None:
+    """Every start, or every new version, would make `.venv` anew and download all packages again; also one that
+    another program made, or that is a link to another checkout's."""
+    first = install(checkout)
+    assert install(checkout) == []
+    shutil.move(checkout, tmp_path / "away")
+    shutil.move(tmp_path / "away", checkout)
+    assert install(checkout) == []
+    requirements = checkout / "requirements/runtime.txt"
+    requirements.write_text(requirements.read_text() + "# changed\n")
+    assert install(checkout) == first[1:]
+    second = tmp_path / "second"
+    shutil.copytree(checkout, second, ignore=shutil.ignore_patterns(".venv"))
+    (second / ".venv").symlink_to(checkout / ".venv")
+    assert install(second) == first[1:]
+    configuration = checkout / ".venv/pyvenv.cfg"
+    lines = configuration.read_text().splitlines(keepends=True)
+    configuration.write_text("".join(line for line in lines if not line.startswith("command")))
+    assert install(checkout) == first[1:]
