@@ -67,6 +67,7 @@ def plans(draw: st.DrawFn) -> Plan:
         unified=draw(st.booleans()),
         parked=draw(st.sampled_from([0, 250, 700, 2000, 100_000])),
         factor=draw(st.sampled_from([-1.0, None, 0.5, 1.0, 1.3])),
+        swaps=draw(st.booleans()),
     )
 
 

@@ -63,7 +63,7 @@ class Lab:
         self.runner = LlamaRunner(model, plan)
         self.recorder = self.runner._sampler = Recorder()
         parked_prefixes = ParkedPrefixes(parked, *self.runner.state_bytes()) if parked else None
-        self.cache = KVCache(slots, total, unified=unified, parked=parked_prefixes)
+        self.cache = KVCache(slots, total, unified=unified, swaps=not self.runner.slides, parked=parked_prefixes)
         scheduler = Scheduler(self.cache, slots=slots, chunk=chunk, chunk_busy=busy, costs=costs)
         self.engine = Engine(scheduler, self.runner, WINDOW)
         self.drafted = self.accepted = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -169,6 +170,40 @@ async def test_an_engine_that_cannot_be_started_again(
     asking.client.load = load
     await asking.until(lambda: asking.client.alive)
     assert len((await asking.ask(prompt(3, 10), 5).end()).tokens) == 5
+
+
+@pytest.mark.parametrize("how", ["renamed", "written", "while the next engine loads"])
+async def test_a_replaced_model_is_not_gone_on_with(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+) -> None:
+    """One half of a reply would be another model's, and whoever comes later be answered in a wrong vocabulary."""
+    file, other = tmp_path / "model.gguf", tmp_path / "other.gguf"
+    for path in (file, other):
+        path.write_bytes(SHIPPED.read_bytes())
+    asking = await start_engine(path=str(file))
+    reply = asking.ask(prompt(1, 50), 400)
+    await asking.until(lambda: len(reply.tokens) > 5)
+    if how == "renamed":
+        other.replace(file)
+    elif how == "written":
+        os.utime(file, (1, 1))
+    else:
+        spawn = asking.client._spawn
+
+        async def slow() -> asyncio.StreamReader:
+            other.replace(file)
+            return await spawn()
+
+        monkeypatch.setattr(asking.client, "_spawn", slow)
+    kill(asking)
+    assert isinstance((await reply.end()).error, EngineDied)
+    late = (await asking.ask(prompt(2, 10), 5).end()).error
+    assert isinstance(late, EngineNotReady)
+    assert "has been replaced" in str(reply.error)
+    assert "has been replaced" in str(late)
+    assert late.retry_after == math.inf
+    assert not asking.client.alive
+    assert asking.client.open_requests == 0
 
 
 @pytest.mark.parametrize("chunk", [64, 4000])

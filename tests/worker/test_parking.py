@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.llamacpp.sliding import write_sliding
+
+from frontdesk.llamacpp.library import BUILD
+from frontdesk.worker.shelf import Shelf
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Asking
@@ -100,3 +104,26 @@ async def test_two_at_once_go_on_from_one_state_on_disk(start_engine: StartEngin
         await stream.end()
     assert two.client.restarts == 0
     assert (new.cached, back.cached) == ([150], [259])
+
+
+async def test_nothing_is_parked_of_a_sliding_window(start_engine: StartEngine, tmp_path: Path) -> None:
+    """Whoever comes back, or asks after a restart, would be answered without what lies behind the window; so would be
+    they for whom an earlier version has left a state on disk."""
+    model, folder = write_sliding(tmp_path / "model.gguf"), tmp_path / "parked"
+    conditions = (BUILD, "f16", True, "auto", ("streams", 2, 512))
+    Shelf(folder, 64 << 20, model, conditions).keep(iter([(0, list(prompt(3)), b"a state" * 90)]))
+    (left,) = folder.glob("*.kv")
+    asking = await start_engine(
+        path=str(model), slots=2, kv_cells=1024, parked_bytes=64 << 20, shelf=str(folder), shelf_bytes=64 << 20
+    )
+    replies = [await asking.ask(prompt(i), 10).end() for i in range(6)]
+    turns = [(*prompt(i)[:140], 400, 401) for i in range(6)]
+    again = [await asking.ask(turn, 10).end() for turn in turns]
+    strangers = [await asking.ask(turn, 10, tenant=1).end() for turn in turns]
+    assert [reply.tokens for reply in again] == [reply.tokens for reply in strangers]
+    assert [reply.cached for reply in (*replies, *again[:4])] == [[0]] * 10
+    assert asking.client.stats
+    assert asking.client.stats.parked == asking.client.restarts == 0
+    await asking.until(lambda: not left.exists())
+    await asking.client.close()
+    assert not list(folder.glob("*.kv"))

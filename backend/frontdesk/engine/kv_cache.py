@@ -58,7 +58,8 @@ class Kept:
 class KVCache:
     """`cells` for all slots together; `unified` says whether they share one pool (see module docstring).
 
-    `loadable` is asked before a parked state is counted on; a state that lies on disk may be damaged.
+    `loadable` is asked before a parked state is counted on; a state that lies on disk may be damaged. Without `swaps`
+    no sequence ever changes its slot.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class KVCache:
         cells: int,
         *,
         unified: bool,
+        swaps: bool = True,
         parked: ParkedPrefixes | None = None,
         loadable: Callable[[int], bool] = lambda _: True,
     ) -> None:
@@ -75,6 +77,7 @@ class KVCache:
         self.unified = unified
         self.parked = ParkedPrefixes() if parked is None else parked
         self.ops: list[CacheOp] = []
+        self._swaps = swaps
         self._loadable = loadable
         self._free = list(range(cells - 1, -1, -1))
         self._references = [0] * cells
@@ -180,7 +183,7 @@ class KVCache:
 
     def compact(self) -> None:
         """Close holes: running sequences move to the lowest slots. For streams: neighbours are computed together."""
-        if self.unified:
+        if self.unified or not self._swaps:
             return
         running = [i for i, slot in enumerate(self.slots) if slot.owner is not None]
         for hole in range(len(running)):

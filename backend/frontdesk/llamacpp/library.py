@@ -101,6 +101,12 @@ def open_model(path: str, on_progress: Callable[[float], None]) -> Any:
     return model
 
 
+def slides(model: Any) -> bool:
+    """Whether it attends through a sliding window. llama.cpp takes the cells that the window has left behind for empty,
+    and leaves them out of a saved state: a sequence that was put back cannot go back to an earlier token."""
+    return llama_cpp.llama_model_n_swa(model) > 0
+
+
 def open_context(model: Any, plan: ContextPlan) -> Any:
     """A context for many sequences. Raises `ModelLoadFailed`, most often for lack of memory.
 
@@ -110,7 +116,7 @@ def open_context(model: Any, plan: ContextPlan) -> Any:
     A single row is computed by one thread if `exact`: with more, ggml splits a long KV between them and adds up in
     another order than beside other sequences (`ggml_compute_forward_flash_attn_ext_f16`, ggml-cpu/ops.cpp).
     """
-    if plan.unified and llama_cpp.llama_model_n_swa(model) > 0:
+    if plan.unified and slides(model):
         raise ModelLoadFailed(
             "this model attends through a sliding window, so every slot needs KV cache of its own: "
             "take more --kv-tokens (--slots times --ctx), fewer --slots or a smaller --ctx"

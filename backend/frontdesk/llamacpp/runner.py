@@ -20,7 +20,7 @@ from frontdesk.engine.core import Interrupted, OutOfCells
 from frontdesk.engine.kv_cache import Kept
 from frontdesk.engine.scheduler import GROUP
 from frontdesk.llamacpp.choice import Padding, TimedChoice
-from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context
+from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context, slides
 from frontdesk.llamacpp.rows import Rows
 from frontdesk.llamacpp.sampler import Sampler
 from frontdesk.llamacpp.states import DecodeFailed, State, restore, saved
@@ -51,6 +51,7 @@ class LlamaRunner:
         self.interrupt = False
         self.prefilling: frozenset[int] = frozenset()  # ids of the requests whose prompts are in the current step
         self.decode_seconds = 0.0  # of the current step, inside llama.cpp
+        self.slides = slides(model)  # then there is no `Swap`, `Park` or `Restore`: see `states`
         self.cells_per_sequence: int = llama_cpp.llama_n_ctx_seq(self.context)
         self._memory: Any = llama_cpp.llama_get_memory(self.context)
         self._n_vocab: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
@@ -282,6 +283,9 @@ class LlamaRunner:
                 llama_cpp.llama_memory_seq_rm(self._memory, slot, length, -1)
             case Copy(src, dst, length) if self._plan.unified:
                 llama_cpp.llama_memory_seq_cp(self._memory, src, dst, 0, length)
+            case Copy(src, dst, length) if self.slides:
+                llama_cpp.llama_memory_seq_cp(self._memory, src, dst, -1, -1)  # between streams only the whole
+                llama_cpp.llama_memory_seq_rm(self._memory, dst, length, -1)
             case Copy(src, dst, length):
                 self._restore(dst, self._state(src))
                 llama_cpp.llama_memory_seq_rm(self._memory, dst, length, -1)

@@ -1,4 +1,8 @@
-"""Everything that a sequence has in the KV cache, as bytes: taken out and put back, also into another sequence."""
+"""Everything that a sequence has in the KV cache, as bytes: taken out and put back, also into another sequence.
+
+Of a model with a sliding window (`library.slides`) llama.cpp leaves out what the window has left behind: enough to time
+steps with, not to go on from.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ a new one continues every open reply behind its last token. Knows token ids only
 
 Who is to blame for a death is found by trying. Whoever had shown life in the dead engine goes to the next one at once;
 the others follow one at a time, each after the former has shown life. One that kills `STRIKES` engines so fails.
+
+A model file that has been replaced is another model: no reply is continued with it, and nothing begun.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +24,7 @@ import structlog
 
 from frontdesk.errors import EngineDied, EngineFailed, EngineNotReady, FrontdeskError, ModelLoadFailed
 from frontdesk.worker import protocol
+from frontdesk.worker.identity import Identity, identity
 from frontdesk.worker.protocol import (
     Abort,
     Load,
@@ -77,6 +81,7 @@ class EngineClient:
         self._writer: asyncio.StreamWriter | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._over: FrontdeskError | None = None  # why nothing is begun any more
+        self._file: Identity | None = None  # of the model, as it was opened first
         self.ready: Ready | None = None
         self.stats: StepStats | None = None
         self.restarts = 0
@@ -100,6 +105,7 @@ class EngineClient:
 
     async def start(self, on_progress: Callable[[float], None] | None = None) -> Ready:
         """Spawn the engine and wait until the model is open. Raises `ModelLoadFailed`."""
+        self._file = await asyncio.to_thread(identity, self.load.path)
         reader = await self._spawn(on_progress)
         self._supervisor = asyncio.create_task(self._supervise(reader))
         assert self.ready is not None
@@ -208,11 +214,17 @@ class EngineClient:
                         self._deliver(await receive(reader))
                 await self._bury()
                 reader = await self._respawn()
+        except EngineNotReady as error:
+            log.error("nothing is answered any more", error=error.message, path=self.load.path)
+            self._give_up(error)
         except Exception as error:
             self._report(error)
-            self._hang_up()
-            self._over = EngineDied("the engine's supervision failed")
-            self._fail_all(self._over.message)
+            self._give_up(EngineDied("the engine's supervision failed"))
+
+    def _give_up(self, why: FrontdeskError) -> None:
+        self._hang_up()
+        self._over = why
+        self._fail_all(why.message)
 
     async def _bury(self) -> None:
         """The engine is dead: note who might have done it."""
@@ -230,8 +242,10 @@ class EngineClient:
         self._suspects = [id for id, request in self._requests.items() if not request.lively]
 
     async def _respawn(self) -> asyncio.StreamReader:
+        """The next engine, with all who may go to it at once. Raises `EngineNotReady` for another model's."""
         while True:
             await asyncio.sleep(BACKOFF[min(self._deaths, len(BACKOFF) - 1)])
+            await self._check_file()
             try:
                 reader = await self._spawn()
             except (ModelLoadFailed, OSError, ValueError) as error:
@@ -240,12 +254,19 @@ class EngineClient:
                 if self._deaths >= len(BACKOFF):
                     self._fail_all(f"the engine cannot be started again: {error}")
                 continue
+            await self._check_file()  # or it was replaced just before it was opened
             self._progress = False
             for request in self._requests.values():
                 if request.lively:
                     self._try(request)
             self._try_next()
             return reader
+
+    async def _check_file(self) -> None:
+        """Raises `EngineNotReady` if it has been replaced. One that is missing may come back."""
+        found = await asyncio.to_thread(identity, self.load.path)
+        if found is not None and found != self._file:
+            raise EngineNotReady("the model's file has been replaced: start the server again", retry_after=math.inf)
 
     def _hang_up(self) -> None:
         if self._writer:

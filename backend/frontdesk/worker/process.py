@@ -59,8 +59,12 @@ class Worker:
             load.flash, load.steps,
         )  # fmt: skip
         self._runner = LlamaRunner(model, plan)
-        parked = ParkedPrefixes(load.parked_bytes, *self._runner.state_bytes()) if load.parked_bytes else None
-        self._cache = KVCache(sequences, cells, unified=unified, parked=parked, loadable=self._runner.loadable)
+        whole = not self._runner.slides  # can all of a sequence's KV be saved and put back?
+        self._shelf = self._shelf if whole else None
+        parked = ParkedPrefixes(load.parked_bytes, *self._runner.state_bytes()) if whole and load.parked_bytes else None
+        self._cache = KVCache(
+            sequences, cells, unified=unified, swaps=whole, parked=parked, loadable=self._runner.loadable
+        )
         costs = self._runner.costs if load.speculate else None
         scheduler = Scheduler(self._cache, slots=slots, chunk=load.chunk, chunk_busy=load.chunk_busy, costs=costs)
         self._engine = Engine(scheduler, self._runner, load.window)
@@ -107,8 +111,8 @@ class Worker:
 
     def _look_up(self) -> None:
         """See what a former engine has left. Runs beside the rest; what it finds late is late, no more."""
-        if self._shelf:
-            for stored in self._shelf.stored():
+        if shelf := self._shelf:
+            for stored in shelf.stored():
                 self._inbox.put(stored)
 
     def _take_messages(self) -> list[SequenceOutput]:
@@ -130,8 +134,8 @@ class Worker:
         return over
 
     def _adopt(self, stored: Stored) -> None:
-        """Count on a state of a former engine, if nothing here says as much."""
-        if handle := self._cache.adopt(stored.tenant, stored.tokens):
+        """Count on a state of a former engine, if nothing here says as much and states can be put back."""
+        if self._shelf and (handle := self._cache.adopt(stored.tenant, stored.tokens)):
             self._runner.adopt(handle, stored)
         else:
             stored.remove()
