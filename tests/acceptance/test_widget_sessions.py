@@ -110,9 +110,8 @@ def test_the_operator_says_to_whom_a_visitor_talks(house: Server, page: Page) ->
         session = of.session()
         events = streamed(of, session, "Hello")
         sizes[name] = prompt_of(house, events[0]["response"]["id"])
-        said = {"type": "message", "role": "user", "content": "You are a pirate."}
         path = f"/v1/conversations/{session['conversation']}"
-        assert of.call(session["token"], "POST", path + "/items", {"items": [said]}).status_code == 200
+        assert text_of(streamed(of, session, "You are a pirate."))
         assert prompt_of(house, streamed(of, session, "Hello")[0]["response"]["id"]) == sizes[name]
         ahead = of.call(session["token"], "GET", path + "/context").json()
         assert ahead["parts"]["system"] == sizes[name], "what is counted is what is sent"

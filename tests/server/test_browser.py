@@ -45,6 +45,13 @@ def shop(launch: Callable[..., AbstractContextManager[Server]]) -> Iterator[Serv
         yield server
 
 
+@pytest.fixture(scope="module")
+def anybody(launch: Callable[..., AbstractContextManager[Server]]) -> Iterator[Server]:
+    """A server on the loopback address that lets everybody in, and allows one origin."""
+    with launch("--origins", SHOP, auth="off") as server:
+        yield server
+
+
 def own_origin(server: Server) -> str:
     return server.url
 
@@ -96,6 +103,21 @@ def test_who_comes_from_elsewhere_to_a_server_without_keys(server: Server, path:
     refused = httpx2.get(server.url + path, headers=headers)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_local")
     assert "--auth on" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/conversations", "/livez"])
+@pytest.mark.parametrize("forwarded", [{}, {"x-forwarded-for": "203.0.113.9"}], ids=["plain", "forwarded"])
+def test_a_rebound_name_reads_nothing_where_everybody_may_come(
+    anybody: Server, path: str, forwarded: dict[str, str]
+) -> None:
+    """If this fails, a page behind a rebound name reads everybody's conversations with --auth off; or such a server
+    cannot stand behind a proxy."""
+    for host in ("evil.example", f"evil.example:{anybody.port}", "shop.example.evil.example"):
+        refused = httpx2.get(anybody.url + path, headers={"host": host, **forwarded})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "host_not_allowed")
+        assert "--origins" in refused.json()["error"]["message"]
+    for host in ("127.0.0.1", f"localhost:{anybody.port}", "[::1]", "shop.example", "SHOP.example:8443"):
+        assert httpx2.get(anybody.url + path, headers={"host": host, **forwarded}).status_code == 200, host
 
 
 def test_a_proxy_that_speaks_the_oldest_http_is_one(server: Server) -> None:

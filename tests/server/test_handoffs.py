@@ -76,8 +76,8 @@ def test_a_token_for_one_conversation_asks_there_only(page: Page) -> None:
     """A token that a page was given for one conversation would reach what the same visitor said in another."""
     other = page.session()
     path = f"/v1/conversations/{other['conversation']}"
-    said = {"items": [{"type": "message", "role": "user", "content": "It broke"}]}
-    assert page.call(other["token"], "POST", path + "/items", said).status_code == 200
+    said = {"input": "It broke", "conversation": other["conversation"], "max_output_tokens": 1}
+    assert page.call(other["token"], "POST", "/v1/responses", said).status_code == 200
     assert page.call(other["token"], "POST", path + "/handoff", {"contact": "ann@example.com"}).status_code == 200
     bound = page.session(refresh=other["refresh"], new=True)
     assert bound["visitor"] == other["visitor"]

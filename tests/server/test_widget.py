@@ -65,8 +65,8 @@ def test_who_comes_back_is_the_same_visitor_in_the_same_conversation(page: Page)
     assert (again["visitor"], again["conversation"]) == (first["visitor"], first["conversation"])
     unused = page.session(refresh=again["refresh"], new=True)
     assert unused["conversation"] == first["conversation"], "nothing was said in it: it is new"
-    items = f"/v1/conversations/{first['conversation']}/items"
-    assert page.call(first["token"], "POST", items, {"items": [SAID]}).status_code == 200
+    said = {"input": "Hi", "conversation": first["conversation"], **SHORT}
+    assert page.call(first["token"], "POST", "/v1/responses", said).status_code == 200
     new = page.session(refresh=again["refresh"], new=True)
     assert new["conversation"] != first["conversation"]
     assert page.session(refresh=new["refresh"])["conversation"] == new["conversation"], "the newest"
@@ -275,12 +275,12 @@ def test_nobody_changes_to_whom_the_visitor_talks(page: Page, body: dict[str, An
 
 
 def test_nothing_is_slipped_into_the_conversation(page: Page) -> None:
-    """What the model is to be told by the shop alone could be put into the history; or the operator would read a
-    made-up name beside a conversation."""
+    """What the model is to be told by the shop alone could be put into the history; or the disk be filled with what
+    no budget pays for; or the operator would read a made-up name beside a conversation."""
     session = page.session(identity=page.identity("attacker"))
     path = f"/v1/conversations/{session['conversation']}"
-    for item in ([SYSTEM], [SAID | {"role": "assistant"}], [{"type": "compaction", "encrypted_content": "x"}]):
-        answer = page.call(session["token"], "POST", path + "/items", {"items": item})
+    for item in (SYSTEM, SAID | {"role": "assistant"}, {"type": "compaction", "encrypted_content": "x"}, SAID):
+        answer = page.call(session["token"], "POST", path + "/items", {"items": [item]})
         assert code_of(answer) == (403, "not_for_visitors"), item
         assert answer.json()["error"]["param"] == "items"
     for change in (
@@ -293,9 +293,7 @@ def test_nothing_is_slipped_into_the_conversation(page: Page) -> None:
         answer = page.call(session["token"], "POST", path, change)
         assert code_of(answer) == (403, "not_for_visitors"), change
         assert answer.json()["error"]["param"] == next(iter(change))
-    assert page.call(session["token"], "POST", path + "/items", {"items": [SAID]}).status_code == 200
-    kept = page.call(session["token"], "GET", path + "/items").json()["data"]
-    assert [item["role"] for item in kept] == ["user"]
+    assert page.call(session["token"], "GET", path + "/items").json()["data"] == []
 
 
 def test_a_token_is_for_one_conversation(page: Page) -> None:

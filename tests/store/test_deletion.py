@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.store import making
-from tests.store.making import OTHER, OWNER, conversation, ending, journal_entry, response, said
+from tests.store.making import OWNER, conversation, ending, journal_entry, response, said
 
 from frontdesk.store import schema
-from frontdesk.store.records import HandoffRecord, Idempotency
+from frontdesk.store.records import HandoffRecord, Idempotency, ResponseRecord
 from frontdesk.store.store import Store, open_store
 
 
@@ -75,6 +75,23 @@ async def test_an_item_goes_with_all_that_repeats_it(store: Store) -> None:
     assert await store.journal.read(kept[1]) == []
     left = await store.conversations.all_items(OWNER, record.id)
     assert [item.message.content for item in left] == ["question 0", "answer 0", "answer 1", "question 2", "answer 2"]
+
+
+async def test_an_item_goes_with_the_turn_that_failed_before_it(store: Store) -> None:
+    """A message that a customer sent again after a failure, and then deleted, could be read in the failed reply."""
+    record, other = conversation(), conversation()
+    replies: list[ResponseRecord] = []
+    for talk, ends in ((record, ["failed", "completed", None]), (other, ["failed"])):
+        await store.conversations.create(talk)
+        for status in ends:
+            replies.append(reply := response(conversation=talk.id, input=(said("My PIN is 1234"),)))
+            await store.responses.begin(reply)
+            await making.write(store, journal_entry(reply, 0, 1, 2))
+            if status:
+                await making.end(store, ending(reply, status=status))
+    assert await store.conversations.delete_item(OWNER, record.id, replies[1].input[0].id)
+    assert [await store.responses.get(OWNER, reply.id) is None for reply in replies] == [True, True, False, False]
+    assert [len(await store.journal.read(reply.id)) for reply in replies] == [0, 0, 1, 1]
 
 
 async def test_a_summary_that_comes_too_late_is_not_kept(store: Store) -> None:
@@ -234,105 +251,3 @@ async def scrubbed(file: Path) -> None:
 
 def written(file: Path) -> bytes:
     return b"".join(path.read_bytes() for path in file.parent.iterdir())
-
-
-async def test_the_sweep_takes_what_nobody_used(store: Store) -> None:
-    """Retention would delete what is in use, or keep what was promised to go."""
-    old, used, busy, linked = (conversation(updated=100) for _ in range(4))
-    for record in (old, used, busy, linked):
-        await store.conversations.create(record, [said("x")])
-    await store.conversations.create(conversation(OTHER, updated=100))
-
-    async def reply(**changes: Any) -> str:
-        record = response(created=100, **changes)
-        await store.responses.begin(record)
-        await making.end(store, replace(ending(record), completed=100))
-        return record.id
-
-    await reply(conversation=old.id)
-    await store.responses.begin(response(created=100, conversation=busy.id))
-    root = await reply()
-    link = await reply(previous=root)
-    side = await reply(previous=root)
-    inside = await reply(conversation=linked.id)
-    newest = [response(created=999, previous=link), response(created=999, previous=inside)]
-    for record in newest:
-        await store.responses.begin(record)
-        await making.end(store, replace(ending(record), completed=1000))
-    waiting = response(created=100)
-    await store.responses.begin(waiting)
-    await store.conversations.update(OWNER, used.id, metadata={})
-
-    assert await store.sweep(500.0) == 3, "the old conversations of two owners, and the side branch"
-    assert {record.id for record in (await store.conversations.list(OWNER)).items} == {used.id, busy.id, linked.id}
-    assert (await store.conversations.list(OTHER)).items == []
-    assert await store.responses.get(OWNER, side) is None
-    assert len(await store.responses.chain(OWNER, newest[0].id)) == 3
-    assert len(await store.responses.chain(OWNER, newest[1].id)) == 2
-    assert await store.responses.get(OWNER, waiting.id) is not None
-    assert await store.sweep(500.0) == 0
-    assert (await rows(store))["ledger"] == 7
-
-
-async def test_the_sweep_keeps_what_is_gone_on_from_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A customer who comes back while the sweep is at work would be answered as if nothing had been said."""
-    talk = conversation(updated=100)
-    await store.conversations.create(talk, [said("x")])
-    chain: list[str] = []
-    for previous in (None, 0, 1):
-        record = response(created=100, previous=None if previous is None else chain[previous])
-        record = record if chain else replace(record, conversation=talk.id)
-        await store.responses.begin(record)
-        await making.end(store, replace(ending(record), completed=100))
-        chain.append(record.id)
-    run = store._writer.run
-    late = response(created=999, previous=chain[-1])
-
-    async def run_late(*operation: Any, **options: Any) -> Any:
-        monkeypatch.undo()
-        await store.responses.begin(late)
-        return await run(*operation, **options)
-
-    await store.conversations.create(conversation(updated=100))  # so that there is something to delete
-    monkeypatch.setattr(store._writer, "run", run_late)
-    assert await store.sweep(500.0) == 1
-    assert [record.id for record in await store.responses.chain(OWNER, late.id)] == [*chain, late.id]
-    assert await store.conversations.get(OWNER, talk.id) is not None
-
-
-@pytest.mark.parametrize("ended", [False, True])
-async def test_the_sweep_keeps_what_a_number_that_was_free_again_goes_on_from(
-    store: Store, monkeypatch: pytest.MonkeyPatch, ended: bool
-) -> None:
-    """SQLite gives a new response the number of the newest one once the sweep has deleted that: what the new one says
-    would be deleted too, or answer a customer as if nothing had been said."""
-    roots = [response(created=100) for _ in range(2)]
-    talk = conversation(updated=100)
-    await store.conversations.create(talk)
-    for record in (*roots, response(created=100, conversation=talk.id)):
-        await store.responses.begin(record)
-        await making.end(store, ending(record, completed=100))
-    run = store._writer.run
-    late = response(created=999, previous=roots[0].id)
-
-    async def run_and_begin(*operation: Any, **options: Any) -> Any:
-        monkeypatch.undo()
-        deleted = await run(*operation, **options)
-        await store.responses.begin(late)
-        if ended:
-            await making.end(store, ending(late, completed=1000))
-        return deleted
-
-    monkeypatch.setattr(store._writer, "run", run_and_begin)
-    assert await store.sweep(500.0) == 2, "the conversation, and the other root"
-    assert [record.id for record in await store.responses.chain(OWNER, late.id)] == [roots[0].id, late.id]
-
-
-async def test_the_sweep_takes_many(store: Store) -> None:
-    """Only the first of several transactions would be made."""
-    for _ in range(130):
-        await store.conversations.create(conversation(updated=100))
-        await store.responses.begin(reply := response(created=100))
-        await making.end(store, ending(reply, completed=100))
-    assert await store.sweep(101.0) == 260
-    assert await rows(store) == {"ledger": 130}

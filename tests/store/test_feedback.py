@@ -47,6 +47,14 @@ async def test_an_opinion_is_kept_and_the_last_one_counts(store: Store) -> None:
     assert await store.feedback.of_conversation(OWNER, record.id) == []
 
 
+async def test_who_rates_an_answer_uses_its_conversation(store: Store) -> None:
+    """Retention would delete a conversation that somebody has just come back to, with the rating that they gave."""
+    await store.conversations.create(record := conversation(updated=100), [answer := said("There.", "assistant")])
+    await store.feedback.put(OWNER, given := thought(record.id, answer.id, created=999))
+    assert await store.sweep(500.0) == 0
+    assert await store.feedback.of_conversation(OWNER, record.id) == [given]
+
+
 async def test_only_a_message_that_is_there_can_be_rated(store: Store) -> None:
     """Opinions would be kept of nothing, or of another conversation's answer."""
     record, (_, answer) = await talk(store, "Where?", "There.")

@@ -8,6 +8,7 @@ is compared as the browser writes it. Knows no header.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Collection
 from typing import Protocol
@@ -33,6 +34,7 @@ class Origins:
     def __init__(self, fixed: Collection[str]) -> None:
         self.every = "*" in fixed
         self._fixed = frozenset(fixed)
+        self._names = frozenset(_name(origin.partition("://")[2]) for origin in fixed)
         self._table: WidgetTable | None = None
         self._known: frozenset[str] = frozenset()
         self._looking: tuple[float, asyncio.Task[None]] | None = None
@@ -44,6 +46,10 @@ class Origins:
     def lists(self, origin: str) -> bool:
         """Whether the settings let pages of this origin come."""
         return self.every or origin in self._fixed
+
+    def names(self, host: str) -> bool:
+        """Whether the settings list an origin of this host; ports do not count."""
+        return self.every or _name(host) in self._names
 
     async def allows(self, origin: str) -> bool:
         """Whether pages of this origin may come, by the settings or as a widget's."""
@@ -64,3 +70,7 @@ class Origins:
             self._known = await table.origins(time.time())
         except StorageFailed as error:  # what was known last holds until the next look
             log.warning("the origins of widgets cannot be looked up", error=error.message)
+
+
+def _name(host: str) -> str:
+    return re.sub(":[0-9]+$", "", host).lower()

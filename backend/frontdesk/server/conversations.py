@@ -1,7 +1,8 @@
 """The Conversations routes: what is kept of a conversation, read and changed by its owner.
 
 Nothing is generated here. What belongs to somebody else is answered like what does not exist; a visitor whose token is
-good for one conversation sees that one only, and no visitor sets budgets. Deleting stops what is being said first.
+good for one conversation sees that one only, and no visitor sets budgets. What a widget's visitor says is said by
+asking alone: that is paid from budgets, and items would not be. Deleting stops what is being said first.
 """
 
 from __future__ import annotations
@@ -130,6 +131,9 @@ class Conversations:
 
     async def create_items(self, request: Request, body: object) -> Response:
         principal, id = _named(request)
+        if principal.persona is not None:
+            message = "a widget's visitor adds to a conversation by asking: POST /v1/responses with 'conversation'"
+            raise Forbidden(message, param="items", code="not_for_visitors")
         self._writes.admit(principal)
         items = parse_new_items(body, created=int(time.time()))
         check_roles((item.message.role for item in items), principal, "items")

@@ -139,9 +139,10 @@ class Gate:
 
     Programs send no Origin and pass. A page passes when its origin is listed in the settings or is a widget's, or when
     it came from this server itself. Where a loopback address asks nobody for a key (`open_loopback`) the latter must
-    also be called by a loopback name, since any name can be made to point there. In the scope's state, `widget_page`
-    says that a page comes as a widget's alone, and `own_machine` that nothing speaks against a program or page of this
-    machine: no other name, page or proxy.
+    also be called by a loopback name, since any name can be made to point there; and since a page reads its own server
+    without an Origin, nobody is answered there under a name that is neither the machine's own nor a listed origin's.
+    In the scope's state, `widget_page` says that a page comes as a widget's alone, and `own_machine` that nothing
+    speaks against a program or page of this machine: no other name, page or proxy.
 
     `private`: nobody needs a key, since only this machine's own programs are meant to come. Then a foreign name or a
     proxy's headers are refused altogether: behind them may be anybody. So is HTTP/1.0, which nginx speaks to a server
@@ -169,6 +170,10 @@ class Gate:
         if self._private and (passed_on or (hosts and not calls_loopback(hosts[0]))):
             message = "this server asks for no key, so only its own machine may come, and under no other name"
             return Refused(403, message + ": behind a proxy, serve with --auth on", "not_local")
+        if self._open_loopback and hosts and not (calls_loopback(hosts[0]) or self._origins.names(hosts[0])):
+            message = "this server asks for no key, so it answers only under names of its own machine and of --origins"
+            hint = ": behind a proxy, serve with --auth on, or let everybody in by --origins https://its-name"
+            return Refused(403, message + hint, "host_not_allowed")
         origins = headers.getlist("origin")
         own_page = not origins or (hosts and all(is_same(origin, hosts[0]) for origin in origins))
         if hosts and own_page and calls_loopback(hosts[0]) and not passed_on:

@@ -186,7 +186,7 @@ CONVERSATIONS = (
         "post",
         "/v1/conversations/{id}/items",
         "Add items",
-        "At the end, without an answer to them.",
+        "At the end, without an answer to them. Not with a widget's token.",
         body=CreateItems,
         failures=(*BODY, "404"),
     ),

@@ -176,8 +176,8 @@ class Conversations:
     async def delete_item(self, owner: str, id: str, item_id: str) -> bool:
         """Take one item out of a conversation; whether it was there.
 
-        What repeats it goes too: the responses that had it as input or output, and a summary that stands for it. What
-        else those responses said stays in the conversation.
+        What repeats it goes too: the responses that had it as input or output, those that failed, and a summary that
+        stands for it. What else those responses said stays in the conversation.
         """
 
         def delete(connection: sa.Connection) -> bool:
@@ -298,6 +298,9 @@ def _page(
 
 
 def _delete_repetitions(connection: sa.Connection, conversation: str, item: str) -> None:
+    """A turn that failed may have been sent again with the same words as other items; it added nothing itself."""
+    failed = sa.and_(responses.c.conversation == conversation, responses.c.status == "failed")
+    connection.execute(sa.delete(responses).where(failed))
     said = sa.select(responses.c.number, responses.c.input, responses.c.output)
     ended = ~responses.c.status.in_(UNFINISHED)
     for row in connection.execute(said.where(responses.c.conversation == conversation, ended)).all():

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from frontdesk.errors import NotFound
 from frontdesk.messages import ITEM_PREFIXES
-from frontdesk.store.conversations import hold
+from frontdesk.store.conversations import hold, touch
 from frontdesk.store.database import Database
 from frontdesk.store.records import FeedbackRecord, Page, RatedAnswer, Rating
 from frontdesk.store.rows import ITEM_COLUMNS, feedback_record, feedback_row, item_record
@@ -43,6 +43,7 @@ class Feedback:
             )
             if connection.scalar(message) is None:
                 raise NotFound(f"there is no message {record.item!r}")
+            touch(connection, record.conversation, record.created)
             of_item = _of_item(record.conversation, record.item)
             before = connection.scalar(sa.select(feedback.c.id).where(of_item))
             now = record if before is None else replace(record, id=before)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -18,79 +18,89 @@ from frontdesk.store.schema import conversations, responses
 from frontdesk.store.writer import Writer
 
 AT_ONCE: Final = 50  # rows deleted in one transaction, each with all that belongs to it
+NEWEST: Final = 50  # responses that tell which ones are newer; one that is still there is enough
 
 _OPEN: Final = responses.c.status.in_(UNFINISHED)
 
 
 @dataclass(frozen=True, slots=True)
-class _Unused:
-    """Numbers of what may go, and of the newest response that stays."""
+class _Found:
+    """Numbers of what may go, oldest first, and ids of the newest responses that there were then."""
 
     conversations: list[int]
     responses: list[int]
-    newest: int
+    newest: list[str]
 
 
 async def sweep(database: Database, writer: Writer, before: float) -> int:
     """See `Store.sweep`."""
     found = await database.read(lambda connection: _found(connection, before))
-    # What began since then may go on from what is old. Its number can be that of one that was deleted: SQLite counts on
-    # from the newest that is left.
-    recent = sa.or_(_OPEN, responses.c.created >= before)
-    newer = _with_former(sa.and_(responses.c.number > found.newest, recent))
-    unused = (conversations.c.updated < before, _no_conversation_of(newer))
-    ended = (responses.c.number.not_in(sa.select(newer.c.number)), ~_OPEN)
     deleted = 0
-    for numbers in _chunks(found.conversations):
-        deleted += await writer.run(_deletion(conversations, numbers, *unused), scrub=True)
-    for numbers in _chunks(found.responses):
-        deleted += await writer.run(_deletion(responses, numbers, *ended), scrub=True)
+    for table, numbers in ((conversations, found.conversations), (responses, found.responses)):
+        for start in range(0, len(numbers), AT_ONCE):
+            some = numbers[start : start + AT_ONCE]
+            deleted += await writer.run(_deletion(table, some, found.newest, before), scrub=True)
     return deleted
 
 
-def _found(connection: sa.Connection, before: float) -> _Unused:
+def _found(connection: sa.Connection, before: float) -> _Found:
     """What nothing in use needs now."""
-    fresh = sa.select(conversations.c.id).where(conversations.c.updated >= before)
     used = sa.func.coalesce(responses.c.completed, responses.c.created)
-    needed = _with_former(sa.or_(_OPEN, used >= before, responses.c.conversation.in_(fresh)))
-    old_conversations = sa.select(conversations.c.number).where(
-        conversations.c.updated < before, _no_conversation_of(needed)
+    fresh = sa.exists().where(conversations.c.id == responses.c.conversation, conversations.c.updated >= before)
+    needed = _with_former(sa.or_(_OPEN, used >= before, fresh))
+    newest = sa.select(responses.c.id).order_by(responses.c.number.desc()).limit(NEWEST)
+    return _Found(
+        list(connection.scalars(_old_conversations(before, needed).order_by("number"))),
+        list(connection.scalars(_old_responses(needed).order_by("number"))),
+        list(connection.scalars(newest)),
     )
-    old_responses = sa.select(responses.c.number).where(
-        responses.c.conversation.is_(None), responses.c.number.not_in(sa.select(needed.c.number))
-    )
-    return _Unused(
-        list(connection.scalars(old_conversations)),
-        list(connection.scalars(old_responses)),
-        connection.scalar(sa.select(sa.func.max(needed.c.number))) or 0,
-    )
-
-
-def _with_former(wanted: sa.ColumnElement[bool]) -> sa.CTE:
-    """These responses and all that they go on from, as `number` and `conversation` (and what links them)."""
-    link = sa.select(responses.c.number, responses.c.previous, responses.c.owner, responses.c.conversation)
-    needed = link.where(wanted).cte("needed", recursive=True)
-    former = link.join(needed, sa.and_(responses.c.id == needed.c.previous, responses.c.owner == needed.c.owner))
-    return needed.union(former)
-
-
-def _no_conversation_of(needed: sa.CTE) -> sa.ColumnElement[bool]:
-    held = sa.select(needed.c.conversation).where(needed.c.conversation.is_not(None))
-    return conversations.c.id.not_in(held)
 
 
 def _deletion(
-    table: sa.Table, numbers: Sequence[int], *still: sa.ColumnElement[bool]
+    table: sa.Table, numbers: Sequence[int], newest: Sequence[str], before: float
 ) -> Callable[[sa.Connection], int]:
-    """Deletes those rows of which all this still holds. Asked first: SQLite does not count what a DELETE WITH takes."""
+    """Deletes those rows that still nothing in use needs: what began since they were found may go on from them.
+
+    Where none of the `newest` of then is left, all responses are looked at: SQLite gives a number that is free again,
+    but never one below that of a response that is there.
+    """
 
     def delete(connection: sa.Connection) -> int:
-        found = list(connection.scalars(sa.select(table.c.number).where(table.c.number.in_(numbers), *still)))
-        connection.execute(sa.delete(table).where(table.c.number.in_(found)))
-        return len(found)
+        last = connection.scalar(sa.select(sa.func.max(responses.c.number)).where(responses.c.id.in_(newest))) or 0
+        needed = _with_former(sa.and_(responses.c.number > last, sa.or_(_OPEN, responses.c.created >= before)))
+        if table is conversations:
+            still = _old_conversations(before, needed, conversations.c.number.in_(numbers))
+        else:
+            still = _old_responses(needed, responses.c.number.in_(numbers))
+        # Asked first: SQLite does not count what a DELETE WITH takes.
+        unused = list(connection.scalars(still))
+        connection.execute(sa.delete(table).where(table.c.number.in_(unused)))
+        return len(unused)
 
     return delete
 
 
-def _chunks(numbers: Sequence[int]) -> list[Sequence[int]]:
-    return [numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE)]
+# EXCEPT, and lookups of one row each, since PostgreSQL's plans for NOT IN and for a recursive join take time without
+# bound once its estimates are large.
+
+
+def _old_conversations(before: float, needed: sa.CTE, *among: sa.ColumnElement[bool]) -> sa.CompoundSelect[Any]:
+    held = sa.select(conversations.c.number).join(needed, needed.c.conversation == conversations.c.id)
+    return sa.select(conversations.c.number).where(conversations.c.updated < before, *among).except_(held)
+
+
+def _old_responses(needed: sa.CTE, *among: sa.ColumnElement[bool]) -> sa.CompoundSelect[Any]:
+    outside = sa.select(responses.c.number).where(responses.c.conversation.is_(None), *among)
+    return outside.except_(sa.select(needed.c.number))
+
+
+def _with_former(wanted: sa.ColumnElement[bool]) -> sa.CTE:
+    """These responses and all that they go on from, as `number` and `conversation`."""
+    start = sa.select(responses.c.previous.label("id"), responses.c.owner)
+    former = start.where(wanted, responses.c.previous.is_not(None)).cte("former", recursive=True)
+    link = responses.alias()
+    previous = sa.select(link.c.previous).where(link.c.id == former.c.id, link.c.owner == former.c.owner)
+    former = former.union(sa.select(previous.scalar_subquery(), former.c.owner).where(former.c.id.is_not(None)))
+    found = sa.select(responses.c.number, responses.c.conversation)
+    of_former = found.join(former, sa.and_(responses.c.id == former.c.id, responses.c.owner == former.c.owner))
+    return found.where(wanted).union_all(of_former).cte("needed")
