@@ -194,8 +194,8 @@ class Settings(BaseSettings):
     )
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Origins of web pages that may call this server, such as https://shop.example; '*' is every "
-        "one. Those of widgets come on top. A list in TOML, separated by commas elsewhere.",
+        description="Origins of web pages that may call this server, such as https://shop.example; '*': any. With auth "
+        "off on a loopback address also the proxy's. Widgets' come on top. A list in TOML, else separated by commas.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
