@@ -17,6 +17,7 @@ from tests.acceptance.crashes import Phoenix
 from tests.web.axe import bring_axe, serious
 from tests.web.demo import Demo, made
 from tests.web.engine import strides
+from tests.web.test_storage import BOTH
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -168,6 +169,21 @@ async def test_who_may(open_admin: OpenAdmin, start_server: Callable[..., Server
     await admin.page.reload()
     await expect(link(admin.page)).to_have_text("Live")
     assert operator not in await admin.page.content()
+
+
+@BOTH
+async def test_a_key_that_cannot_be_kept(
+    open_admin: OpenAdmin, start_server: Callable[..., Server], script: str
+) -> None:
+    """If this fails, the page is dead for an operator who blocks cookies, or takes no key."""
+    server = start_server(auth="on")
+    admin = await open_admin(url=server.url, script=script, forgiven=("status of 401",), live=False)
+    dialog = admin.page.get_by_role("dialog")
+    await dialog.get_by_label("Key").fill(create_key(server, "boss", *ADMIN))
+    await dialog.get_by_role("button", name="Continue").click()
+    await expect(link(admin.page)).to_have_text("Live")
+    await admin.page.locator("#theme").click()
+    await expect(admin.page.locator("html")).to_have_attribute("data-theme", "dark")
 
 
 async def test_errors_and_feedback(open_admin: OpenAdmin, server: Server) -> None:

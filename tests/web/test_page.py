@@ -124,6 +124,34 @@ async def delete(demo: Demo) -> None:
     await demo.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
 
 
+async def test_a_list_that_comes_late(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, a conversation that was begun while the list was on its way is missing in it, or one that was
+    deleted meanwhile is in it again."""
+    old = made(server.url, "Hi!", "Hello.", title="Soon deleted")
+    demo = await open_demo()
+    listed = demo.page.locator("#list a")
+    await expect(listed.filter(has_text="Soon deleted")).to_have_count(1)
+    for change in ("begin", "delete"):
+        if change == "delete":
+            await demo.page.goto(f"{server.url}/#{old}")
+            await expect(demo.answers).to_have_count(1)
+        held = await Held("GET", "/v1/conversations?limit", late=True).on(demo.page)
+        await demo.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await held.came.wait()
+        if change == "begin":
+            await demo.send("Is the list on its way?")
+            await demo.settle(1)
+        else:
+            await delete(demo)
+            await expect(listed.filter(has_text="Soon deleted")).to_have_count(0)
+        async with demo.page.expect_response("**/v1/conversations?limit*"):
+            held.free.set()
+        await demo.page.wait_for_timeout(300)
+        await expect(listed.filter(has_text="Is the list on its way?")).to_have_count(1)
+        await expect(listed.filter(has_text="Soon deleted")).to_have_count(int(change == "begin"))
+        await demo.page.unroute_all(behavior="wait")
+
+
 async def test_deleting_while_an_answer_runs(open_demo: OpenDemo, server: Server) -> None:
     """If this fails, a conversation that could not be deleted is dead: its answer cannot be stopped, and nothing sent.
     Or one that was deleted is said not to be found."""

@@ -22,13 +22,16 @@ ACCEPTED = "localStorage.removeItem('frontdesk.settings')"
 
 class Held:
     """Requests that wait on their way to the server: those with this method and these parts in their address. `late`:
-    the server is asked at once, and its answers wait."""
+    the server is asked at once, and its answers wait; `lost`: the server never hears of them."""
 
-    def __init__(self, method: str, *parts: str, but: tuple[str, ...] = (), late: bool = False) -> None:
+    def __init__(
+        self, method: str, *parts: str, but: tuple[str, ...] = (), late: bool = False, lost: bool = False
+    ) -> None:
         self._method = method
         self._parts = parts
         self._but = but
         self._late = late
+        self._lost = lost
         self.count = 0
         self.came = asyncio.Event()
         self.free = asyncio.Event()
@@ -49,6 +52,8 @@ class Held:
         await self.free.wait()
         if answer:
             await route.fulfill(response=answer)
+        elif self._lost:
+            await route.abort()
         else:
             await route.continue_()
 

@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import expect
 from tests.acceptance.asking import create_key
 from tests.web.demo import Demo, letters, long_answers
+from tests.web.test_places import Held
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -62,6 +63,21 @@ async def test_stop_before_it_begins(open_demo: OpenDemo, server: Server) -> Non
         await demo.settle(1)
     await expect(demo.answers.last).to_contain_text("Stopped.")
     assert await demo.answer() == ""
+
+
+async def test_stop_before_the_server_was_reached(open_demo: OpenDemo) -> None:
+    """If this fails, a message that was taken back is sent again and again until the server hears it."""
+    demo = await open_demo()
+    demo.forgiven = ["net::ERR_FAILED"]
+    held = await Held("POST", "/v1/responses", lost=True).on(demo.page)
+    await demo.send(OPENING)
+    await held.came.wait()
+    await demo.page.get_by_role("button", name="Stop").click()
+    held.free.set()
+    await demo.settle(1)
+    await expect(demo.answers.last).to_contain_text("Stopped.")
+    assert demo.stored() == []
+    assert held.count == 1
 
 
 async def test_answer_again(open_demo: OpenDemo) -> None:

@@ -293,6 +293,35 @@ async def test_module_and_events(open_widget: OpenWidget, site: Site, server: Se
     await expect(widget.root).to_have_count(0)
 
 
+async def test_an_element_that_is_told_later(
+    open_widget: OpenWidget, site: Site, server: Server, widget_id: str
+) -> None:
+    """If this fails, a page that is put together by a framework, which may name the widget after it has placed the
+    element, has no chat; or one whose element stands there before its script opens every session twice."""
+    page = (
+        "<!doctype html><html lang=en><title>Shop</title><body><h1>Shop</h1><support-chat></support-chat>"
+        f"<script src='{server.url}/widget.js'></script>"
+    )
+    widget = await open_widget(url=site.add("/later", page), forgiven=["needs the attribute"])
+    await expect(widget.root).to_have_count(1)
+    await widget.root.evaluate("chat => chat.toggleAttribute('open')")  # nothing to open yet
+    await expect(widget.launcher).to_have_count(0)
+    await widget.root.evaluate("(chat, id) => chat.setAttribute('widget', id)", widget_id)
+    await expect(widget.panel).to_be_visible()
+    await widget.send(OPENING)
+    await widget.settle(1)
+    await widget.root.evaluate("chat => chat.removeAttribute('widget')")
+    await expect(widget.launcher).to_have_count(0)
+    await widget.root.evaluate("(chat, id) => chat.setAttribute('widget', id)", widget_id)
+    await expect(widget.questions).to_have_text([OPENING])
+    written = page.replace("<support-chat>", f"<support-chat widget={widget_id} lang=en>")
+    before = widget.sessions
+    await widget.page.goto(site.add("/written", written))
+    await widget.open()
+    await expect(widget.questions).to_have_text([OPENING])
+    assert widget.sessions == before + 1
+
+
 async def test_sample_shop(open_widget: OpenWidget, site: Site, server: Server, widget_id: str) -> None:
     """If this fails, whoever wants to see the widget on a page first has to write one."""
     shop = f"{site.url}/shop.html"

@@ -1,1 +1,1 @@
-{let e=localStorage.getItem("frontdesk.theme");(e==="dark"||e==="light")&&(document.documentElement.dataset.theme=e)}
+try{let t=localStorage.getItem("frontdesk.theme");(t==="dark"||t==="light")&&(document.documentElement.dataset.theme=t)}catch{}

@@ -4,6 +4,7 @@ import { Client } from "../api/client.js";
 import type { ApiError } from "../api/errors.js";
 import { ask, wireCancelButtons } from "../demo/ask.js";
 import { byId, onClick } from "../demo/dom.js";
+import { tab } from "../demo/preferences.js";
 import { switchTheme } from "../demo/theme_switch.js";
 import { reasonOf } from "../demo/wording.js";
 import { keys, models, usage, widgets } from "./accounts.js";
@@ -17,11 +18,11 @@ import { Hour } from "./hour.js";
 import { Live } from "./live.js";
 import { type LinkState, Watch } from "./watch.js";
 
-const KEY = "frontdesk.admin-key"; // for this tab only
+const KEY = "frontdesk.admin-key";
 const ERRORS = 50;
 const USAGE_DAYS = 14;
 
-const api = new OperatorApi(new Client(location.origin, () => sessionStorage.getItem(KEY)));
+const api = new OperatorApi(new Client(location.origin, () => tab.get(KEY)));
 const live = new Live();
 const hour = new Hour();
 const history = new History();
@@ -103,7 +104,7 @@ async function askForKey(error: ApiError): Promise<void> {
   const opener = byId("key-open");
   for (;;) {
     const key = await ask({ title: "An operator's key", text, yes: "Continue", input: { label: "Key", value: "", secret: true } });
-    if (key) return sessionStorage.setItem(KEY, key);
+    if (key) return void tab.set(KEY, key);
     opener.hidden = false;
     await new Promise((resolve) => opener.addEventListener("click", resolve, { once: true }));
     opener.hidden = true;

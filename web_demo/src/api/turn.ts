@@ -126,6 +126,7 @@ export class Turn implements Reader {
     } catch (error) {
       if (this.over || isAbort(error)) return;
       if (!this.#passes(error)) return this.#end("failed", error as Error);
+      if (this.#stopping && !this.pending.response) return this.#giveUp();
       this.state = "reconnecting";
       this.changed();
       await this.#backoff.wait(error instanceof ApiError ? error.retryAfter : null, signal);

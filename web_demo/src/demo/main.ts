@@ -16,7 +16,7 @@ import { byId, onClick, somethingOpen } from "./dom.js";
 import { Inspect } from "./inspect.js";
 import { Log } from "./log.js";
 import { Meter } from "./meter.js";
-import { chooseKey, key } from "./preferences.js";
+import { browser, chooseKey, key } from "./preferences.js";
 import { Ratings } from "./ratings.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
@@ -55,7 +55,7 @@ const composer = new Composer(
 const chat = new Chat({
   conversations,
   transports: { sse: new SseTransport(client), websocket: new SocketTransport(client) },
-  pendings: new PendingTurns(localStorage),
+  pendings: new PendingTurns(browser),
   announcer,
   log,
   composer,
@@ -120,6 +120,13 @@ function failed(error: unknown): void {
   noticeTimer = setTimeout(() => (notice.hidden = true), NOTICE_MS);
 }
 
+/** Reads all that the page shows. */
+function begin(): void {
+  settings.load((text) => void chat.send(text)).catch(failed);
+  void sidebar.refresh();
+  void chat.open(idInAddress());
+}
+
 async function askForKey(): Promise<void> {
   if (document.querySelector("dialog[open]")) return;
   const given = await ask({
@@ -129,8 +136,8 @@ async function askForKey(): Promise<void> {
     input: { label: "Key", value: "", secret: true },
   });
   if (!given) return;
-  chooseKey(given);
-  location.reload();
+  if (chooseKey(given)) location.reload();
+  else begin();
 }
 
 async function rename(): Promise<void> {
@@ -200,8 +207,6 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-settings.load((text) => void chat.send(text)).catch(failed);
-void sidebar.refresh();
 if (idInAddress()) log.clear(); // no greeting in front of a conversation that is on its way
-void chat.open(idInAddress());
+begin();
 if (matchMedia("(hover: hover)").matches) composer.focus();

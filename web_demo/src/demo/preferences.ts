@@ -1,5 +1,6 @@
 // What the person in front of this browser chose: model, instructions, sampling, transport, key. Kept in the browser.
 
+import { parsed, Store } from "../api/store.js";
 import type { TransportName } from "../api/transport.js";
 import type { TurnRequest } from "../api/types.js";
 
@@ -8,19 +9,20 @@ const TRANSPORT = "frontdesk.transport";
 const KEY = "frontdesk.key";
 export const NUMBERS = ["temperature", "top_p", "max_output_tokens", "seed"] as const;
 
+/** For whoever opens this page in this browser. */
+export const browser = new Store(() => localStorage);
+/** For this tab only. */
+export const tab = new Store(() => sessionStorage);
+
 /** As the form has it: texts, empty where nothing was chosen. */
 export type Choices = Partial<Record<(typeof NUMBERS)[number] | "model" | "instructions" | "extra", string>>;
 
 export function choices(): Choices {
-  try {
-    return JSON.parse(localStorage.getItem(CHOICES) ?? "{}") as Choices;
-  } catch {
-    return {};
-  }
+  return parsed<Choices>(browser.get(CHOICES)) ?? {};
 }
 
 export function choose(chosen: Choices): void {
-  localStorage.setItem(CHOICES, JSON.stringify(chosen));
+  browser.set(CHOICES, JSON.stringify(chosen));
 }
 
 /** The fields of a request that the choices fill. Throws `SyntaxError` when the further fields are no JSON object. */
@@ -40,18 +42,19 @@ function parsedExtra(text: string): TurnRequest {
 }
 
 export function transport(): TransportName {
-  return localStorage.getItem(TRANSPORT) === "websocket" ? "websocket" : "sse";
+  return browser.get(TRANSPORT) === "websocket" ? "websocket" : "sse";
 }
 
 export function chooseTransport(name: TransportName): void {
-  localStorage.setItem(TRANSPORT, name);
+  browser.set(TRANSPORT, name);
 }
 
 /** The server's key, for servers that want one. For this tab only, so that it does not lie about. */
 export function key(): string | null {
-  return sessionStorage.getItem(KEY);
+  return tab.get(KEY);
 }
 
-export function chooseKey(value: string): void {
-  sessionStorage.setItem(KEY, value);
+/** Whether it outlives a reload. */
+export function chooseKey(value: string): boolean {
+  return tab.set(KEY, value);
 }

@@ -19,6 +19,7 @@ export class Sidebar {
   #after: string | null = null; // where the next page begins
   #current: string | null = null;
   #loading: Promise<void> | null = null; // the next page, which is on its way
+  #changes = 0; // how often `put` or `drop` changed the list: a page that was asked for before knows nothing of it
   #drawn = ""; // of what the list on view was made
 
   constructor(
@@ -36,8 +37,10 @@ export class Sidebar {
 
   /** Reads the newest page again. */
   async refresh(): Promise<void> {
+    const changes = this.#changes;
     try {
       const page = await this.conversations.list();
+      if (changes !== this.#changes) return this.refresh();
       this.#known = page.data;
       this.#after = page.has_more ? page.last_id : null;
       await this.#searched();
@@ -53,6 +56,7 @@ export class Sidebar {
 
   /** Puts a new or changed conversation into the list. */
   put(conversation: Conversation): void {
+    this.#changes += 1;
     const at = this.#known.findIndex(({ id }) => id === conversation.id);
     if (at < 0) this.#known.unshift(conversation);
     else this.#known[at] = conversation;
@@ -60,6 +64,7 @@ export class Sidebar {
   }
 
   drop(id: string): void {
+    this.#changes += 1;
     this.#known = this.#known.filter((conversation) => conversation.id !== id);
     this.#draw();
   }
@@ -88,11 +93,12 @@ export class Sidebar {
   }
 
   async #load(): Promise<void> {
-    const after = this.#after;
+    const [after, changes] = [this.#after, this.#changes];
     if (!after) return;
     try {
       const page = await this.conversations.list(after);
       if (after !== this.#after) return; // the list was read again meanwhile
+      if (changes !== this.#changes) return this.#load();
       const known = new Set(this.#known.map(({ id }) => id));
       this.#known.push(...page.data.filter(({ id }) => !known.has(id)));
       this.#after = page.has_more ? page.last_id : null;

@@ -59,13 +59,12 @@ export class SupportChat extends HTMLElement {
   }
 
   attributeChangedCallback(name: string, before: string | null, now: string | null): void {
-    if (!this.#life || before === now) return;
+    if (before === now) return;
     if (name === "open") return this.#toggled(now !== null);
     if (this.#renewing) return;
     this.#renewing = true; // once, however many attributes change together
     queueMicrotask(() => {
-      this.#renewing = false;
-      if (!this.isConnected) return;
+      if (!this.#renewing || !this.isConnected) return; // it has begun since, or will when it is in a document
       this.#end();
       this.#begin();
     });
@@ -92,6 +91,7 @@ export class SupportChat extends HTMLElement {
   }
 
   #begin(): void {
+    this.#renewing = false;
     const widget = this.getAttribute("widget");
     const server = (this.getAttribute("server") ?? SupportChat.home).replace(/\/+$/, "");
     if (!widget || !server) return console.warn(`<${TAG}> needs the attribute ${widget ? "server" : "widget"}`);
@@ -152,7 +152,8 @@ export class SupportChat extends HTMLElement {
   }
 
   #toggled(open: boolean): void {
-    const { panel, launcher, talk } = this.#life as Life;
+    if (!this.#life) return; // what begins looks at the attribute itself
+    const { panel, launcher, talk } = this.#life;
     const focused = panel.root.contains(this.#shadow.activeElement);
     panel.open = launcher.open = open;
     talk.looked();

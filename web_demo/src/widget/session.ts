@@ -133,18 +133,15 @@ export class Session {
   }
 
   async #ask(body: Body): Promise<Answer> {
-    try {
-      return await this.#client.post<Answer>(PATH, { widget: this.widget, ...body });
-    } catch (error) {
-      if (!(error instanceof ConnectionLost) || !(await this.#isThere())) throw error;
-    }
     // A browser does not say whether nobody answered or the answer is not for this page. The server is there: so once
     // more, in case it was just coming up, and then it is the page.
-    try {
-      return await this.#client.post<Answer>(PATH, { widget: this.widget, ...body });
-    } catch (error) {
-      if (!(error instanceof ConnectionLost) || !(await this.#isThere())) throw error;
-      throw new ApiError(403, "origin_not_allowed", `${location.origin} is not an origin of this widget`);
+    for (let again = false; ; again = true) {
+      try {
+        return await this.#client.post<Answer>(PATH, { widget: this.widget, ...body });
+      } catch (error) {
+        if (!(error instanceof ConnectionLost) || !(await this.#isThere())) throw error;
+        if (again) throw new ApiError(403, "origin_not_allowed", `${location.origin} is not an origin of this widget`);
+      }
     }
   }
 
@@ -183,8 +180,11 @@ async function value(identity: Identity | null): Promise<string> {
   return typeof identity === "function" ? identity() : (identity ?? "");
 }
 
-/** One tab after the other, so that two that begin at once become one visitor. Browsers offer it to secure pages only. */
+/** One tab after the other, so that two that begin at once become one visitor. Browsers offer it to secure pages only,
+ * and refuse it where they forbid storage: there it is done at once. */
 async function alone(name: string, act: () => Promise<void>): Promise<void> {
-  const locks = (navigator as { locks?: LockManager }).locks;
-  await (locks ? locks.request(`frontdesk.${name}`, act) : act());
+  let acted: Promise<void> | undefined;
+  const once = (): Promise<void> => (acted ??= act());
+  await (navigator as { locks?: LockManager }).locks?.request(`frontdesk.${name}`, once).catch(() => undefined);
+  await once(); // what went wrong in it is thrown here
 }

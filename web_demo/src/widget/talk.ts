@@ -50,6 +50,7 @@ export class Talk {
   #loading: Promise<void> | null = null;
   #loaded = 0; // when the conversation was read last
   #failed = false;
+  #told = ""; // id of the newest answer of which this tab has said that it was seen
   #anew = false; // another conversation is wanted: the one before must not be read again
   #left = 0; // how often
   #visitors = 0; // how many were forgotten: what one of them began must not come to the next
@@ -60,7 +61,7 @@ export class Talk {
 
   constructor(private readonly around: Surroundings) {
     const { visits, signal } = around;
-    this.#pendings = new PendingTurns(visits.storage, `${visits.prefix}turn.`);
+    this.#pendings = new PendingTurns(visits.store, `${visits.prefix}turn.`);
     this.#pendings.watch((id, pending) => this.#otherTabSaid(id, pending), signal);
     visits.watch((visit) => this.#otherTabIs(visit), signal);
     addEventListener("online", () => void (this.#failed && this.load()), { signal });
@@ -186,6 +187,7 @@ export class Talk {
       this.#backoff.reset();
       panel.notice("");
       if (!known) this.#show(page);
+      this.#count(true);
       this.#pendings.keepOnly(id);
       if (pending) this.#pickUp(pending, page.data);
       await this.#readHandoff();
@@ -209,7 +211,6 @@ export class Talk {
     } else log.welcome(this.around.opening);
     this.around.panel.started = newestFirst.length > 0;
     composer.busy = false;
-    this.#count();
   }
 
   #welcome(): void {
@@ -316,7 +317,7 @@ export class Talk {
     reply.settle();
     reply.id = answerOf(turn.pending);
     if (panel.open) announcer.finish(turn.pending.text);
-    this.#count();
+    this.#count(true);
     this.around.message("assistant");
   }
 
@@ -369,16 +370,22 @@ export class Talk {
     if (document.visibilityState === "visible" && stale && !this.#turn) void this.load();
   }
 
-  /** What is on view is seen; of the rest the launcher says how much there is. */
-  #count(): void {
+  /** What is on view is seen; of the rest the launcher says how much there is. Where something was seen that is not on
+   * view, this tab may be behind another and reads first, unless `newest`: nothing is newer than what is on view. Each
+   * answer is told once, so that two tabs never take turns. */
+  #count(newest = false): void {
     const { announcer, launcher, panel, visits } = this.around;
+    const { log } = panel;
     const visit = visits.get();
     const before = launcher.unread;
-    if (panel.open && document.visibilityState === "visible") {
-      const seen = panel.log.newestAnswer;
-      if (visit && this.#conversation === visit.conversation && seen && seen !== visit.seen) visits.change({ seen });
+    if (visit?.conversation !== this.#conversation) launcher.unread = 0;
+    else if (visit.seen && !newest && !log.holds(visit.seen)) {
+      if (!this.#turn) void this.load();
+    } else if (panel.open && document.visibilityState === "visible") {
+      const seen = log.newestAnswer;
+      if (seen && seen !== (visit.seen && this.#told)) visits.change({ seen: (this.#told = seen) });
       launcher.unread = 0;
-    } else launcher.unread = visit && this.#conversation ? panel.log.answersBehind(visit.seen) : 0;
+    } else launcher.unread = log.answersBehind(visit.seen);
     if (launcher.unread > before) announcer.say(launcher.news);
   }
 

@@ -1,7 +1,7 @@
 // What the visitor's browser keeps between page loads, beside the host page's own things: who the visitor is and where
-// the conversation was. One record a widget. Where the browser forbids storage, it lives as long as the page.
+// the conversation was. One record a widget.
 
-import type { Store } from "../api/pending.js";
+import { parsed, Store } from "../api/store.js";
 
 export interface Visit {
   refresh: string; // opens the next session of the same visitor
@@ -12,13 +12,13 @@ export interface Visit {
   handoff: boolean; // a person was asked for
 }
 
+const store = new Store(() => localStorage); // one for the page, whose memory outlives an element
+
 export class Visits {
-  readonly storage: Store;
+  readonly store = store;
   readonly #name: string;
-  #unsaved: Visit | null = null; // what the storage did not take
 
   constructor(widget: string) {
-    this.storage = allowedStorage();
     this.#name = `frontdesk.${widget}`;
   }
 
@@ -28,16 +28,11 @@ export class Visits {
   }
 
   get(): Visit | null {
-    return this.#unsaved ?? parsed(this.storage.getItem(this.#name));
+    return parsed(this.store.get(this.#name));
   }
 
   put(visit: Visit): void {
-    this.#unsaved = null;
-    try {
-      this.storage.setItem(this.#name, JSON.stringify(visit));
-    } catch {
-      this.#unsaved = visit; // storage is full: then the next page load begins anew, and everything else works
-    }
+    this.store.set(this.#name, JSON.stringify(visit));
   }
 
   /** Changes the record, if there is one. */
@@ -48,51 +43,14 @@ export class Visits {
 
   /** Forgets the visitor, and every turn that was not over. */
   clear(): void {
-    this.#unsaved = null;
-    this.storage.removeItem(this.#name);
-    for (const name of Object.keys(this.storage)) if (name.startsWith(this.prefix)) this.storage.removeItem(name);
+    this.store.remove(this.#name);
+    this.store.clear(this.prefix);
   }
 
   /** Calls when another tab changed or forgot the record, until `signal` ends it. */
   watch(changed: (visit: Visit | null) => void, signal: AbortSignal): void {
-    const heard = (event: StorageEvent): void => {
-      if (event.storageArea !== this.storage || event.key !== this.#name) return;
-      this.#unsaved = null;
-      changed(parsed(event.newValue));
-    };
-    addEventListener("storage", heard, { signal });
-  }
-}
-
-function parsed(text: string | null): Visit | null {
-  try {
-    return text === null ? null : (JSON.parse(text) as Visit);
-  } catch {
-    return null;
-  }
-}
-
-function allowedStorage(): Store {
-  try {
-    return window.localStorage;
-  } catch {
-    return new PageStore();
-  }
-}
-
-/** Keeps things as the browser's storage does: as its own properties. */
-class PageStore implements Store {
-  [name: string]: unknown;
-
-  getItem(name: string): string | null {
-    return (this[name] as string | undefined) ?? null;
-  }
-
-  setItem(name: string, value: string): void {
-    this[name] = value;
-  }
-
-  removeItem(name: string): void {
-    delete this[name];
+    this.store.watch((name, value) => {
+      if (name === this.#name) changed(parsed(value));
+    }, signal);
   }
 }
