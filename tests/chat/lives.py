@@ -47,11 +47,12 @@ async def lives(database: Path) -> AsyncIterator[Open]:
             conversation_limits: Limits | None = None,
             recent: Recent | None = None,
             model: str | None = None,
+            file: Path = SHIPPED,
         ) -> ChatService:
-            card = card_for_file(SHIPPED)
+            card = card_for_file(file)
             pool = Pool(replace(card, name=model or card.name))
             load = Load(
-                str(SHIPPED), 512, 2048, slots=4, threads=1, threads_least=1, chunk=64, chunk_busy=32, exact=True
+                str(file), 512, 2048, slots=4, threads=1, threads_least=1, chunk=64, chunk_busy=32, exact=True
             )
             store = await open_store(str(database))
             spending = Spending(Budgets(), store, conversation_limits or Limits())

@@ -1,20 +1,26 @@
-"""Replies of a model that is not served any more: their texts can be read, and those that wait for it be ended."""
+"""Replies of a model that is not served any more, or of one whose file was replaced: their texts can be read, and those
+that wait for it be ended."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+import struct
+from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from starlette.applications import Starlette
-from tests.chat.lives import DANA, Open, answered, asks, conversation, end_life, ended
+from tests.chat.lives import DANA, SHIPPED, Open, answered, asks, conversation, end_life, ended
 
 from frontdesk.chat.reply import Reply
 from frontdesk.chat.service import ChatService
 from frontdesk.errors import EngineNotReady, ModelNotFound, NotFound
+from frontdesk.fleet.gguf import read_metadata
 from frontdesk.generation import Finished
 from frontdesk.principal import Limits, Principal
 from frontdesk.server.generate import Limits as RequestLimits
@@ -131,6 +137,7 @@ async def test_what_is_deleted_while_it_waits_is_paid_for(open_service: Open, wh
     assert id
     if what == "response":
         await service.delete(DANA, reply.id)
+        assert not await service.store.conversations.all_items("dana", id)  # a turn with no answer
         later = await answered(service, asks("Hi", conversation=id, max_output_tokens=5))
         left = 2000 - reply.usage.prompt - kept - later.usage.prompt - 5
         assert int(later.headers["x-ratelimit-remaining-tokens"]) == left
@@ -154,4 +161,69 @@ async def test_it_goes_on_when_its_model_is_back(open_service: Open) -> None:
     await end_life(service)
     await end_life(await open_service(model="another"))
     service = await open_service()
+    assert (await ended(await service.open(DANA, reply.id))).usage.completion == 300
+
+
+def other_words(folder: Path, token: int) -> Path:
+    """The shipped model's file, in which this token and one as long have changed places."""
+    texts: Any = read_metadata(SHIPPED)["tokenizer.ggml.tokens"]
+    pair = [texts[token]]
+    pair += [next(text for text in texts if text not in pair and len(text.encode()) == len(pair[0].encode()))]
+    first, second = (struct.pack("<Q", len(text.encode())) + text.encode() for text in pair)
+    mark = b"\xff" * len(first)
+    data = SHIPPED.read_bytes().replace(first, mark, 1).replace(second, first, 1)
+    return written(folder, data.replace(mark, second, 1))
+
+
+def other_weights(folder: Path) -> Path:
+    """The shipped model's file, in which some weights are a little different."""
+    data = SHIPPED.read_bytes()
+    return written(folder, data[:-500_000] + bytes(byte ^ 1 for byte in data[-500_000:]))
+
+
+def written(folder: Path, data: bytes) -> Path:
+    file = folder / SHIPPED.name
+    file.write_bytes(data)
+    return file
+
+
+async def test_what_was_answered_stays_when_the_file_is_replaced(open_service: Open, tmp_path: Path) -> None:
+    """Answers that were given would say something else, since their tokens are other words in the new file."""
+    service = await open_service()
+    reply = await answered(service, asks())
+    (token, *_) = (await service.store.journal.read(reply.id))[0].tokens
+    await end_life(service)
+    service = await open_service(file=other_words(tmp_path, token))
+    assert service.pool.pick(None).card.name == reply.order.backend.card.name
+    assert shown(await service.open(DANA, reply.id, anew=True)) == shown(reply)
+    with pytest.raises(ModelNotFound):
+        await service.open(DANA, reply.id)
+
+
+async def test_new_weights_end_no_reply_that_others_began(open_service: Open, tmp_path: Path) -> None:
+    """A reply would be half one model's and half another's, or an ended one lose its events though they can be read."""
+    service = await open_service()
+    whole = await answered(service, asks())
+    (reply,) = await service.start(asks(max_output_tokens=300), DANA)
+    await end_life(service)
+    service = await open_service(file=other_weights(tmp_path))
+    assert (await service.open(DANA, whole.id)).log.events == whole.log.events
+    with pytest.raises(EngineNotReady, match="is served again"):
+        await service.open(DANA, reply.id)
+    await end_life(service)
+    service = await open_service()
+    assert (await ended(await service.open(DANA, reply.id))).usage.completion == 300
+
+
+async def test_replies_of_former_versions_go_on(open_service: Open, tmp_path: Path) -> None:
+    """An update of the server would end what it should go on with: it was not yet written down who began it."""
+    service = await open_service()
+    (reply,) = await service.start(asks(max_output_tokens=300), DANA)
+    await end_life(service)
+    with closing(sqlite3.connect(tmp_path / "frontdesk.db")) as database, database:
+        ((kept,),) = database.execute("SELECT parameters FROM responses")
+        former = {name: value for name, value in json.loads(kept).items() if name != "sameness"}
+        assert former != json.loads(kept)
+        database.execute("UPDATE responses SET parameters = ?", [json.dumps(former).encode()])
+    service = await open_service(file=other_weights(tmp_path))
     assert (await ended(await service.open(DANA, reply.id))).usage.completion == 300

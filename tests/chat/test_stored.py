@@ -25,6 +25,7 @@ from frontdesk.errors import (
     Conflict,
     ContextLengthExceeded,
     EngineNotReady,
+    NotFound,
     StorageFailed,
 )
 from frontdesk.generation import Failed
@@ -245,3 +246,27 @@ async def test_a_chat_is_not_kept_longer_than_its_key(open_service: Open) -> Non
             await asyncio.sleep(0.01)
     kept = [await service.store.responses.get("dana", reply.id) for reply in (*chats, response)]
     assert [record is not None for record in kept] == [False, False, True]
+
+
+async def test_a_chat_that_is_kept_for_its_key_is_no_response(open_service: Open) -> None:
+    """What every other route calls unknown could be deleted, and a retry then be answered and charged once more."""
+    service = await open_service()
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
+    chat = await answered(service, OpenAIChat().parse(body), idempotency="k")
+    for ask in (service.open, service.cancel, service.input_of, service.delete):
+        with pytest.raises(NotFound):
+            await ask(DANA, chat.id)
+    assert (await answered(service, OpenAIChat().parse(body), idempotency="k")).id == chat.id
+
+
+async def test_a_turn_that_is_not_kept_is_a_use_of_its_conversation(open_service: Open) -> None:
+    """A conversation that is talked in every day would be deleted as one that nobody uses."""
+    service = await open_service()
+    id = await conversation(service)
+    before = await service.store.conversations.get("dana", id)
+    await answered(service, asks(conversation=id, store=False))
+    await service.flush()
+    after = await service.store.conversations.get("dana", id)
+    assert before
+    assert after
+    assert after.updated > before.updated

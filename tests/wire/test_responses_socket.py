@@ -264,9 +264,22 @@ def test_cancel() -> None:
     last = play(socket, begun.turn, end=Finished("cancelled", Usage()))[-1]
     assert (last["type"], last["response"]["status"]) == ("response.incomplete", "cancelled")
     assert socket.receive(cancel(response_id=id)) == []
-    assert error(socket.receive(cancel()))["error"]["code"] == "response_not_active"
     assert socket.done(begun.turn) == []
     assert socket.receive(cancel(response_id=id)) == []
+
+
+def test_a_cancel_that_came_too_late_is_no_mistake() -> None:
+    """If this fails, a stop pressed as the answer ends is an error that the page shows, or stops the next answer."""
+    socket = ResponsesSocket()
+    for lane in ({}, {"stream_id": "L"}):
+        assert error(socket.receive(cancel(**lane)))["error"]["code"] == "response_not_active"
+        begun = start(socket.receive(create(input="a", **lane)))
+        finish(socket, begun)
+        assert socket.receive(create(input="b", **lane)) == []
+        assert socket.receive(cancel(**lane)) == []
+        following = start(socket.done(begun.turn))
+        done(socket, following)
+        assert socket.receive(cancel(**lane)) == []
 
 
 def test_cancel_before_the_reply_has_an_id() -> None:

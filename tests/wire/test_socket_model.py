@@ -52,6 +52,7 @@ class Socket(RuleBasedStateMachine):
         self.running: list[Turn] = []
         self.numbers = count(1)
         self.finished: list[str] = []
+        self.used: set[str | None] = set()  # lanes on which a turn has ended
 
     def teardown(self) -> None:
         for name, value in self.limits:
@@ -109,8 +110,7 @@ class Socket(RuleBasedStateMachine):
         if refused:
             (frame,) = self.socket.refused(turn.key, ModelNotFound("no"), 404)
             assert json.loads(frame).get("stream_id") == turn.lane
-            self.running.remove(turn)
-            self.expect(self.socket.done(turn.key))
+            self.clear_away(turn)
             return
         assert turn.call is not None
         assert turn.call.turn is not None
@@ -134,7 +134,11 @@ class Socket(RuleBasedStateMachine):
         turn = data.draw(st.sampled_from([turn for turn in self.running if turn.ended]))
         last = turn.frames[-1]["type"]
         assert last in ("response.completed", "response.incomplete", "response.failed")
+        self.clear_away(turn)
+
+    def clear_away(self, turn: Turn) -> None:
         self.running.remove(turn)
+        self.used.add(turn.lane)
         self.expect(self.socket.done(turn.key))
 
     @precondition(lambda self: any(turn.id for turn in self.running))
@@ -143,6 +147,18 @@ class Socket(RuleBasedStateMachine):
         turn = data.draw(st.sampled_from([turn for turn in self.running if turn.id]))
         commands = self.socket.receive(read(json.dumps({"type": "response.cancel", "response_id": f"resp_{turn.id}"})))
         assert commands == ([] if turn.ended else [Cancel(turn.key)])
+
+    @rule(lane=st.sampled_from(LANES))
+    def cancel_lane(self, lane: str | None) -> None:
+        """Not before the lane's turn has its id: the rule `start` knows no turns that were cancelled before."""
+        if any(turn.lane == lane and turn.id is None for turn in self.running) or self.waiting.get(lane):
+            return
+        running = [turn for turn in self.running if turn.lane == lane]
+        commands = self.socket.receive(read(json.dumps({"type": "response.cancel", "stream_id": lane})))
+        if running:
+            assert commands == [Cancel(turn.key) for turn in running if not turn.ended]
+        else:
+            assert [isinstance(command, Refuse) for command in commands] == ([] if lane in self.used else [True])
 
     def receive(self, turn: Turn, events: list[Event]) -> None:
         for frame in map(json.loads, self.socket.events(turn.key, events)):

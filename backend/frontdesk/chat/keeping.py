@@ -18,6 +18,7 @@ import structlog
 from frontdesk.chat.reply import Done, Order, Outcome, Parameters, Reply
 from frontdesk.errors import EngineFailed, FrontdeskError, StorageFailed
 from frontdesk.fleet.pool import Backend
+from frontdesk.fleet.sameness import Sameness
 from frontdesk.generation import ContextReport, Truncation, Turn, Usage
 from frontdesk.messages import Item, ItemStatus, Message
 from frontdesk.principal import Limits, Principal
@@ -56,6 +57,7 @@ class Kept(msgspec.Struct, frozen=True):
     truncation: Truncation | None
     keyed: bool = False
     paying: str | None = None
+    sameness: Sameness = Sameness()  # of the model's file
 
 
 class KeptError(msgspec.Struct, frozen=True):
@@ -84,6 +86,7 @@ class Journalled:
             output=output_items(reply, outcome),
             error=None if error is None else msgspec.json.encode(KeptError(error.code, error.message, error.param)),
             ledger=ledger_entry(reply, outcome),
+            kept_out=reply.order.conversation is None,
         )
         self._store.journal.end(ending, partial(self._ended, ending, done))
 
@@ -135,7 +138,7 @@ class Passing:
     async def _add(self, entry: LedgerEntry) -> None:
         while True:
             try:
-                await self._store.ledger.add(entry)
+                await self._store.journal.pay(entry)
                 return
             except StorageFailed as error:
                 log.warning("a reply is not in the ledger yet", reply=entry.reply, error=error.message)
@@ -215,7 +218,7 @@ def request_json(call: Call) -> bytes:
 
 def is_response(record: ResponseRecord) -> bool:
     """Whether the row belongs to the Responses API. Others are kept for an `Idempotency-Key` alone."""
-    return msgspec.json.decode(record.parameters, type=Kept).format == OpenAIResponses.name
+    return not kept_for_its_key(record.parameters)
 
 
 def kept_for_its_key(parameters: bytes) -> bool:
@@ -224,6 +227,20 @@ def kept_for_its_key(parameters: bytes) -> bool:
         return msgspec.json.decode(parameters, type=Kept).format != OpenAIResponses.name
     except msgspec.MsgspecError:
         return False
+
+
+def wrote(backend: Backend, record: ResponseRecord) -> bool:
+    """Whether this is the model that wrote it, or has begun to; its token ids mean nothing to another one. A file that
+    took the name of another is another model: to one that has ended, if its vocabulary is another, to one that is to
+    go on, if its weights are, too. Rows of former versions know the name alone."""
+    if backend.card.name != record.model:
+        return False
+    try:
+        then = msgspec.json.decode(record.parameters, type=Kept).sameness
+    except msgspec.MsgspecError:
+        return True  # whoever reads on is told
+    now = backend.sameness
+    return then == Sameness() or (then.vocabulary == now.vocabulary and (record.ended or then.weights == now.weights))
 
 
 def order_of(record: ResponseRecord, backend: Backend) -> Order:
@@ -288,6 +305,7 @@ def _kept(order: Order) -> Kept:
         order.truncation,
         order.keyed,
         order.paying,
+        order.backend.sameness,
     )
 
 

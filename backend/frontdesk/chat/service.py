@@ -25,6 +25,7 @@ from frontdesk.chat.keeping import (
     outcome_of,
     record_of,
     spent,
+    wrote,
 )
 from frontdesk.chat.metering import Metering
 from frontdesk.chat.ordering import fingerprint, limit_of, order_for, stamped
@@ -254,15 +255,15 @@ class ChatService:
     async def cancel(self, principal: Principal, id: str) -> Reply:
         """Stop a response and wait for its end; one that has ended stays as it is. Raises `NotFound`."""
         async with self._one_at_a_time(principal.owner, id):
-            record = await self._record(principal, id)
-            waits = self._waits(record) and is_response(record)
-            reply = await self._given_up(record) if waits else await self.open(principal, id, anew=True)
+            record = await self._record(principal, id, responses_only=True)
+            reply = await (self._given_up(record) if self._waits(record) else self.open(principal, id, anew=True))
             reply.cancel()
             await reply.log.wait_end()
         return reply
 
     async def delete(self, principal: Principal, id: str) -> None:
         """Stop a response and forget it. What it said in a conversation stays there. Raises `NotFound`."""
+        await self._record(principal, id, responses_only=True)
         await self._stop(principal, id)
         if not await self.store.responses.delete(principal.owner, id):
             raise _not_found(id)
@@ -294,10 +295,7 @@ class ChatService:
 
     async def input_of(self, principal: Principal, id: str) -> tuple[Item, ...]:
         """What a stored response was asked. Raises `NotFound`."""
-        record = await self._record(principal, id)
-        if not is_response(record):
-            raise _not_found(id)
-        return record.input
+        return (await self._record(principal, id, responses_only=True)).input
 
     async def preview(
         self, principal: Principal, conversation: str, input: tuple[Item, ...] = ()
@@ -324,35 +322,39 @@ class ChatService:
 
     async def _find(self, principal: Principal, id: str, *, responses_only: bool = False, anew: bool = False) -> Reply:
         for _ in range(2):  # what runs when it is looked for in the store may have ended when it is looked for here
-            record = await self._record(principal, id)
-            if responses_only and not is_response(record):
-                raise _not_found(id)
+            record = await self._record(principal, id, responses_only=responses_only)
             if reply := self._running.get(id):
                 return reply
             if record.ended:
                 return await self._restored(record, anew)
             if not self._serves(record):
-                why = f"the reply waits until model {record.model!r} is served again; cancelling ends it"
+                why = f"the reply waits until model {record.model!r}, as it was, is served again; cancelling ends it"
                 raise EngineNotReady(why, retry_after=60.0)
         raise EngineNotReady("the reply is about to be continued", retry_after=1.0)
 
-    async def _record(self, principal: Principal, id: str) -> ResponseRecord:
+    async def _record(self, principal: Principal, id: str, *, responses_only: bool = False) -> ResponseRecord:
         record = await self.store.responses.get(principal.owner, id)
         if record is None or principal.conversation not in (None, record.conversation):
+            raise _not_found(id)
+        if responses_only and not is_response(record):
             raise _not_found(id)
         return record
 
     def _serves(self, record: ResponseRecord) -> bool:
-        """Whether this is the model that wrote it. Its token ids mean nothing to another one."""
-        return any(card.name == record.model for card in self.pool.cards)
+        """Whether the model that wrote it is served, as far as is known before it is loaded."""
+        backend = self.pool.backend
+        return wrote(backend, record) if backend else any(card.name == record.model for card in self.pool.cards)
 
     def _waits(self, record: ResponseRecord) -> bool:
         """Whether it is unfinished and goes on only when its model is served again."""
         return not (record.ended or record.id in self._running or self._serves(record))
 
     async def _restored(self, record: ResponseRecord, anew: bool) -> Reply:
-        foreign = anew and not self._serves(record)
-        reply = self._reply(order_of(record, self.pool.pick(None if foreign else record.model)))
+        backend = self.pool.pick(None)
+        foreign = not wrote(backend, record)
+        if foreign and not anew:
+            raise ModelNotFound(f"model {record.model!r} is not served here as it was: its events cannot be told again")
+        reply = self._reply(order_of(record, backend))
         if foreign:
             reply.recite("".join(item.message.content for item in record.output), outcome_of(record))
             return reply
@@ -370,8 +372,8 @@ class ChatService:
         return await self._recovery.run(backend)
 
     async def _continue(self, record: ResponseRecord, backend: Backend) -> None:
-        if record.model != backend.card.name:
-            raise ModelNotFound(f"model {record.model!r} is not served here")
+        if not wrote(backend, record):
+            raise ModelNotFound(f"model {record.model!r} is not served here as it was")
         order = order_of(record, backend)
         async with self._one_at_a_time(record.owner, record.id):
             now = await self.store.responses.get(record.owner, record.id)

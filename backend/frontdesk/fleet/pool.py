@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from frontdesk.config import engine_environment, state_folder
 from frontdesk.errors import EngineNotReady, ModelNotFound
 from frontdesk.fleet.gguf import forget_metadata, read_metadata
 from frontdesk.fleet.registry import ModelCard
+from frontdesk.fleet.sameness import Sameness, sameness
 from frontdesk.fleet.tokenizer import Tokenizer, open_tokenizer, recalled_tokenizer
 from frontdesk.fleet.vocabulary import VocabularyFolder
 from frontdesk.worker.client import EngineClient
@@ -34,6 +35,7 @@ class Backend:
     tokenizer: Tokenizer
     template_source: str
     engine: EngineClient
+    sameness: Sameness = field(default_factory=Sameness)
 
 
 class Pool:
@@ -74,8 +76,9 @@ class Pool:
         try:
             tokenizer = await recalling or await asyncio.to_thread(open_tokenizer, card.path, folder)
             source = (await asyncio.to_thread(read_metadata, card.path)).get("tokenizer.chat_template")
+            same = await asyncio.to_thread(sameness, card.path)
             forget_metadata()
-            backend = Backend(card, tokenizer, source if isinstance(source, str) else CHATML, engine)
+            backend = Backend(card, tokenizer, source if isinstance(source, str) else CHATML, engine, same)
             if prepare is not None:
                 await prepare(backend)
         except BaseException:  # given up or failed: no engine is left behind

@@ -11,6 +11,9 @@ header of any length), framing size (endless chunk extensions and trailers), num
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+import termios
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -37,13 +40,18 @@ log = structlog.stdlib.get_logger("frontdesk.server")
 
 class PatientProtocol(asyncio.Protocol):
     """Cuts a connection whose peer takes next to nothing out of a full socket for `send_timeout` seconds, without
-    flushing, so that the kernel's buffers are freed at once. The timer runs in the context of the request that filled
-    it. A slow peer that goes on reading a large answer is left alone."""
+    flushing, so that the kernel's buffers are freed at once. A socket is full as soon as the kernel does not take all
+    that is written. The timer runs in the context of the request that filled it. A slow peer that goes on reading a
+    large answer is left alone."""
 
     send_timeout: ClassVar[float] = 30.0
     transport: asyncio.Transport
 
     _full: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(0)  # by default there is no pause, and no deadline, below 64 KiB
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -63,11 +71,15 @@ class PatientProtocol(asyncio.Protocol):
             self._full = None
 
     def _watch(self) -> None:
-        waiting = self.transport.get_write_buffer_size()
-        self._full = asyncio.get_running_loop().call_later(self.send_timeout, self._look, waiting)
+        self._full = asyncio.get_running_loop().call_later(self.send_timeout, self._look, self._untaken())
+
+    def _untaken(self) -> int:
+        """Bytes that the peer has not taken yet, here and in the kernel, which makes room only in large pieces."""
+        queued = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
     def _look(self, before: int) -> None:
-        if before - self.transport.get_write_buffer_size() >= LEAST_READ:
+        if before - self._untaken() >= LEAST_READ:
             self._watch()
             return
         log.info("reader stalled, dropped", seconds=self.send_timeout)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -29,6 +30,8 @@ from frontdesk.wire.responses_socket import Cancel, Command, Place, Refuse, Resp
 
 # Browsers cannot send headers and carry keys as a further "subprotocol"; that one must never be echoed.
 SUBPROTOCOLS = ("realtime", "chat.v1")
+# What sending to a client that has left ends in: the latter once anything else has found it out, or uvicorn has closed.
+GONE = (WebSocketDisconnect, RuntimeError)
 
 log = structlog.stdlib.get_logger("frontdesk.server")
 
@@ -137,12 +140,13 @@ class Connection:
         return reply
 
     async def _send(self, frames: Sequence[str]) -> None:
-        try:
-            for frame in frames:
+        for frame in frames:
+            try:
                 await self._socket.send_text(frame)
-        except WebSocketDisconnect:
-            raise _Ended(None) from None
+            except GONE:
+                raise _Ended(None) from None
 
     async def _close(self, ended: _Ended) -> None:
         if ended.code is not None and self._socket.client_state is WebSocketState.CONNECTED:
-            await self._socket.close(ended.code, ended.reason)
+            with suppress(*GONE):
+                await self._socket.close(ended.code, ended.reason)

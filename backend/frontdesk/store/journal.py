@@ -13,7 +13,7 @@ from frontdesk.errors import Conflict, NotFound
 from frontdesk.store.conversations import append_items, touch
 from frontdesk.store.database import Database, Insert, Result
 from frontdesk.store.ledger import add_entry
-from frontdesk.store.records import UNFINISHED, Ending, JournalEntry
+from frontdesk.store.records import UNFINISHED, Ending, JournalEntry, LedgerEntry
 from frontdesk.store.rows import item_tuple, journal_entry, journal_row, to_json, usage_row
 from frontdesk.store.schema import conversations, insert_new, journal, responses
 from frontdesk.store.writer import Writer
@@ -43,12 +43,23 @@ class Journal:
 
     def end(self, ending: Ending, done: Done) -> None:
         """Queue the end of a reply, one transaction: status, usage and output, the items that its conversation gets
-        (input, then output; a summary behind its own), and the ledger's entry. `done` as for `write`.
+        if it adds any (input, then output; a summary behind its own), and the ledger's entry. `done` as for `write`.
 
         Exactly once: for a response that has ended, nothing is written. For one that was deleted, only the ledger's
         entry is, since its tokens were used.
         """
         self._writer.submit(lambda connection: _end(connection, ending), lambda result: done(result.error))
+
+    async def pay(self, entry: LedgerEntry) -> None:
+        """Write the ledger's entry of a reply that is not kept, and that its conversation was used. Raises
+        `StorageFailed`."""
+
+        def pay(connection: sa.Connection) -> None:
+            add_entry(connection, entry)
+            if entry.conversation is not None:
+                touch(connection, entry.conversation, int(entry.at))
+
+        await self._writer.run(pay)
 
     async def read(self, response: str) -> list[JournalEntry]:
         """All that was committed of a reply, in order of position."""
@@ -98,7 +109,7 @@ def _end(connection: sa.Connection, ending: Ending) -> None:
             **usage_row(ending.usage),
         )
     )
-    if response.conversation is not None and ending.status != "failed":  # so that the turn can be sent again
+    if response.conversation is not None and ending.adds:
         connection.execute(
             sa.select(conversations.c.number).where(conversations.c.id == response.conversation).with_for_update()
         )

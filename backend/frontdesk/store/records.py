@@ -117,7 +117,8 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a response ends. `error` is JSON `{code, message}`, for failed ones."""
+    """How a response ends. `error` is JSON `{code, message}`, for failed ones. `kept_out`: it adds nothing to its
+    conversation though it did not fail."""
 
     response: str
     status: ResponseStatus
@@ -126,6 +127,12 @@ class Ending:
     output: tuple[Item, ...]
     error: bytes | None
     ledger: LedgerEntry
+    kept_out: bool = False
+
+    @property
+    def adds(self) -> bool:
+        """Whether its conversation gets what was said. A turn that failed can be sent again."""
+        return self.status != "failed" and not self.kept_out
 
 
 @dataclass(frozen=True, slots=True)

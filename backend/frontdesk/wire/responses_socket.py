@@ -47,7 +47,7 @@ MAX_LANES = 32
 MAX_IN_FLIGHT = 16
 MAX_QUEUED = 8  # turns of one lane
 MAX_QUEUED_CHARACTERS = 16_000_000  # of all lanes
-MAX_ENDED = 64  # responses that a late cancel is still known to have meant
+MAX_ENDED = 64  # responses, and lanes, that a late cancel is still known to have meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +159,7 @@ class ResponsesSocket:
         self._queued_characters = 0
         self._memory = Memory()
         self._ended: deque[str] = deque(maxlen=MAX_ENDED)  # ids with prefix
+        self._gone: deque[str | None] = deque(maxlen=MAX_ENDED)  # lanes whose last turn has ended
 
     @property
     def idle(self) -> bool:
@@ -225,6 +226,7 @@ class ResponsesSocket:
         lane.running = None
         if not lane.waiting:
             del self._lanes[running.lane]
+            self._gone.append(running.lane)
         return self._begin()
 
     def _create(self, call: Call, lane: str | None, size: int) -> list[Command]:
@@ -279,12 +281,15 @@ class ResponsesSocket:
 
     def _cancel(self, event: CancelEvent) -> list[Command]:
         if event.response_id is None:
-            lane = self._lanes.get(event.stream_id, _Lane())
-            turn = lane.running or (lane.waiting[0] if lane.waiting else None)
-            if turn is not None and not turn.ended:
-                turn.cancelled = True
-                return [Cancel(turn.number)] if turn.reply else []
-            raise _not_active()
+            if (lane := self._lanes.get(event.stream_id)) is None:
+                if event.stream_id in self._gone:
+                    return []
+                raise _not_active()
+            turn = lane.running or lane.waiting[0]
+            if turn.ended:
+                return []
+            turn.cancelled = True
+            return [Cancel(turn.number)] if turn.reply else []
         turn = self._of(event.response_id)
         return [Cancel(turn.number)] if turn else []
 
