@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recipe.phrases import KEYWORD_SHARE, expand, keywords, question, reply
+from recipe.phrases import expand, keywords, question, reply
 from recipe.sources import Origin
 from recipe.talk import Talk
 from recipe.values import join_and
@@ -75,7 +75,7 @@ def fact_question(talk: Talk, key: str) -> str:
     fact, rng = facts()[key], talk.rng
     if talk.split == "held_out":
         return expand(rng, rng.choice(fact["held_out"]))
-    if rng.random() < KEYWORD_SHARE and (asked := keywords(rng, key)):
+    if asked := keywords(rng, key):
         return asked
     ways = rng.sample(fact["questions"], 2 if rng.random() < TWICE_SHARE else 1)
     joint, end = rng.choice((" ", ". ", ", ", " - ")), rng.choice(("?", ""))

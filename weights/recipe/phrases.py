@@ -30,17 +30,17 @@ def expand(rng: random.Random, template: str, **slots: str) -> str:
 def question(rng: random.Random, split: Split, kind: str, **slots: str) -> str:
     """A bare question of a kind in `data/questions.toml` or `data/follow_ups.toml`; in training now and then one of
     `keywords`."""
-    if split == "train" and not slots and rng.random() < KEYWORD_SHARE and (asked := keywords(rng, kind)):
+    if split == "train" and not slots and (asked := keywords(rng, kind)):
         return asked
     kinds = load("follow_ups") if kind in load("follow_ups") else load("questions")
     return expand(rng, rng.choice(kinds[kind][split]), **slots)
 
 
 def keywords(rng: random.Random, kind: str) -> str | None:
-    """A question that says no more than one or two words or phrases that belong to this kind, if there are any: a shop
-    is asked in more words than templates can be written for."""
+    """Now and then a question that says no more than one or two words or phrases that belong to this kind, if there are
+    any: a shop is asked in more words than templates can be written for."""
     data = load("keywords")
-    if not (known := data["kinds"].get(kind)):
+    if rng.random() >= KEYWORD_SHARE or not (known := data["kinds"].get(kind)):
         return None
     one, other = rng.sample(known, 2)
     return expand(rng, rng.choice(data["wraps"]["two" if rng.random() < 0.3 else "one"]), W=one, V=other)

@@ -263,8 +263,7 @@ class ChatService:
 
     async def delete(self, principal: Principal, id: str) -> None:
         """Stop a response and forget it. What it said in a conversation stays there. Raises `NotFound`."""
-        await self._record(principal, id, responses_only=True)
-        await self._stop(principal, id)
+        await self._stop(principal, id, responses_only=True)
         if not await self.store.responses.delete(principal.owner, id):
             raise _not_found(id)
 
@@ -280,12 +279,12 @@ class ChatService:
                 with suppress(NotFound):  # deleted meanwhile
                     await self._stop(principal, record.id)
 
-    async def _stop(self, principal: Principal, id: str) -> None:
+    async def _stop(self, principal: Principal, id: str, *, responses_only: bool = False) -> None:
         """Before it is deleted, a reply is charged what it has used, also one that waits to be continued. Raises
         `NotFound`; `EngineNotReady` for one that waits while the model loads."""
         async with self._one_at_a_time(principal.owner, id):
             reply = self._running.get(id)  # before the store is asked: what has ended since is not given up
-            record = await self._record(principal, id)
+            record = await self._record(principal, id, responses_only=responses_only)
             if reply is None and not record.ended:
                 with suppress(EngineFailed, InvalidRequest):  # of another version: nobody can say what it cost
                     reply = await self._given_up(record, deleted=True)
