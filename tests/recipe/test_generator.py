@@ -6,8 +6,11 @@ Standard library and pytest only: the tokenizer and the training need packages t
 # pyright: reportMissingImports=false
 
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,6 +44,23 @@ def test_the_same_seed_gives_the_same_conversations(split, level):
     first, second = conversations(split, level, 10), conversations(split, level, 10)
     assert [talk.messages for talk in first] == [talk.messages for talk in second]
     assert [talk.cases for talk in first] == [talk.cases for talk in second]
+
+
+def test_another_process_gives_the_same_conversations():
+    """Breaks if the order of a set decides what is drawn: it is another in every process, whatever the seed."""
+    code = (
+        "import random; from recipe.generator import sample; rng = random.Random(7); "
+        "print([sample(rng, 'train', level, form=form).messages for level in range(4) for form in (None, 'choices')])"
+    )
+    path = os.pathsep.join(sys.path)
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed},
+            capture_output=True, check=True, timeout=60,
+        ).stdout
+        for seed in ("1", "2")
+    )  # fmt: skip
+    assert first == second
 
 
 def test_another_seed_gives_other_conversations():

@@ -136,7 +136,7 @@ def spelled_out(talk: Talk) -> Choice:
     rng, values = talk.rng, talk.values
     categories = [name for names in load("choices")["categories"].values() for name in names]
     maker = rng.choice((values.topic, values.product, values.pseudo_word, values.price, lambda: rng.choice(categories)))
-    options = list({maker() for _ in range(rng.randint(2, 5))})
+    options = list(dict.fromkeys(maker() for _ in range(rng.randint(2, 5))))
     if len(options) < 2 or rng.random() < 0.25:
         options = list(rng.choice(YES_NO))
     right = rng.choice(options)
