@@ -101,6 +101,38 @@ def test_an_anonymous_visitor_chats_on_both_transports(page: Page) -> None:
     assert [items[1]["content"][0]["text"], items[3]["content"][0]["text"]] == [text_of(first), text_of(second)]
 
 
+def cached(page: Page, body: dict[str, Any], token: str) -> int:
+    """How many tokens of this prompt had been computed before."""
+    answer = page.call(token, "POST", "/v1/responses", {**SHORT, **body})
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["usage"]["input_tokens_details"]["cached_tokens"])
+
+
+def test_visitors_share_the_persona_and_nothing_else(house: Server) -> None:
+    """Every visitor would wait until the persona is computed once more, seconds with a larger model; or one could find
+    out by `cached_tokens` what another one has said, or what the persona says."""
+    page = make_page(house, "--persona", "demo_shop")
+    persona = load_personas(prompts_folder())["demo_shop"].text
+    sessions = [page.session() for _ in range(3)]
+    secret = "My parcel to 7 Hidden Lane has not come, and I am furious about it, says Ottoline."
+
+    def turn(session: dict[str, Any], text: str) -> int:
+        return cached(page, {"input": text, "conversation": session["conversation"]}, session["token"])
+
+    turn(sessions[0], secret)
+    with sqlite3.connect(f"file:{house.database}?mode=ro", uri=True) as database:
+        (newest,) = database.execute("SELECT id FROM responses ORDER BY created DESC, rowid DESC LIMIT 1").fetchone()
+    database.close()
+    size = prompt_of(house, newest)
+    shared = turn(sessions[1], secret)
+    assert size <= shared < size + 16, "the persona, the marks of the next message, and not one word of it"
+    assert turn(sessions[2], "Hello") == shared
+    assert turn(sessions[1], "And now?") > shared + 16, "one's own is found again, all of it"
+    key = frontdesk(house, "keys", "create", "reader").stdout.split()[0]
+    guess = {"instructions": persona[: len(persona) // 2], "input": "Hello", "store": False}
+    assert cached(page, guess, key) == 0, "whoever guesses how the persona begins is told so"
+
+
 def test_the_operator_says_to_whom_a_visitor_talks(house: Server, page: Page) -> None:
     """Every widget would speak as the same shop; or a visitor's own words would take the persona away."""
     personas = load_personas(prompts_folder())

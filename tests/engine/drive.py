@@ -177,7 +177,8 @@ class House:
         assert parked.keys() == memory.parked.keys(), "the books of what is parked differ"
         for handle, entry in parked.items():
             assert decode(entry.key) == [cell.token for cell in memory.parked[handle]]
-            assert {cell.tenant for cell in memory.parked[handle]} == {entry.tenant}
+            assert {cell.tenant for cell in memory.parked[handle][entry.public :]} <= {entry.tenant}
+            assert all(cell.public or cell.tenant == entry.tenant for cell in memory.parked[handle])
         assert self.cache.parked.used == sum(7 + 3 * entry.length for entry in parked.values()) <= self.plan.parked
         if not self.plan.unified and self.plan.swaps:
             assert all(s.slot is not None and s.slot < len(owners) for s in owners), "running slots are not neighbours"

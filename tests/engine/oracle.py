@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Drop, Park, Restore, Sampled, Swap, Trim
 from frontdesk.engine.core import Interrupted, OutOfCells
@@ -20,12 +20,14 @@ VOCAB = 40
 SAMPLING = SamplingParams(0, 0, 1, 0, 1, 0, 0, 1, 0, (), 0)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Cell:
-    """One KV entry. Two slots share it when they hold the same object."""
+    """One KV entry. Two slots share it when they hold the same object. One that stood in anybody's `public` beginning
+    is for every tenant."""
 
     token: int
     tenant: int
+    public: bool = False
 
 
 @dataclass(slots=True)
@@ -62,7 +64,7 @@ class Memory:
                 assert len(self.slots[src]) >= length > 0, "copied more than there is"
                 part = {p: cell for p, cell in self.slots[src].items() if p < length}
                 if not self.unified:
-                    part = {p: Cell(cell.token, cell.tenant) for p, cell in part.items()}
+                    part = {p: replace(cell) for p, cell in part.items()}
                 self.slots[dst] = part
             case Swap(a, b):
                 assert a != b
@@ -77,7 +79,7 @@ class Memory:
                 assert not self.slots[slot], "restored onto something"
                 state = self.parked[handle]
                 assert 0 < length <= len(state)
-                self.slots[slot] = {p: Cell(cell.token, cell.tenant) for p, cell in enumerate(state)}
+                self.slots[slot] = {p: replace(cell) for p, cell in enumerate(state)}
                 self.check_capacity()  # llama.cpp restores all of it before it forgets the rest
                 self.slots[slot] = {p: cell for p, cell in self.slots[slot].items() if p < length}
             case Drop(handle):
@@ -89,6 +91,8 @@ class Memory:
         assert chunk.start == len(held), "positions are not consecutive"
         for position, token in enumerate(chunk.tokens, chunk.start):
             held[position] = Cell(token, chunk.sequence.tenant)
+        for position in range(min(chunk.sequence.public, len(held))):
+            held[position].public = True
         self.check_capacity()
 
     def check_capacity(self) -> None:
@@ -143,7 +147,7 @@ class Oracle:
             assert chunk.tokens, "an empty chunk"
             assert chunk.slot == sequence.slot
             assert self.memory.tokens(chunk.slot) == sequence.tokens[: chunk.start], "the KV is not this sequence's"
-            tenants = {cell.tenant for cell in self.memory.slots[chunk.slot].values()}
+            tenants = {cell.tenant for cell in self.memory.slots[chunk.slot].values() if not cell.public}
             assert tenants <= {sequence.tenant}, "a prefix of another tenant"
             known = len(chunk.tokens) - chunk.drafts
             assert known >= 1

@@ -29,14 +29,16 @@ class Arrival:
     stops: tuple[int, ...]
     emitted: int
     tenant: int
+    public: int
     abort_after: int | None
 
     def submit(self, id: int, window: int) -> Submit:
         prompt = (*FAMILIES[self.family][: self.shared], *self.own)[: window - 1]
-        whole = Submit(id, prompt, (), self.max_tokens, self.stops, SAMPLING, -1, self.tenant)
+        public = min(self.public, self.shared, len(prompt))
+        whole = Submit(id, prompt, (), self.max_tokens, self.stops, SAMPLING, -1, self.tenant, public)
         tokens, _ = alone(whole, window)
         emitted = tuple(tokens[: self.emitted])
-        return Submit(id, prompt, emitted, self.max_tokens, self.stops, SAMPLING, -1, self.tenant)
+        return Submit(id, prompt, emitted, self.max_tokens, self.stops, SAMPLING, -1, self.tenant, public)
 
 
 ARRIVALS = st.builds(
@@ -49,6 +51,7 @@ ARRIVALS = st.builds(
     stops=st.sampled_from([(), (3,), tuple(range(8))]),
     emitted=st.sampled_from([0, 0, 1, 4, 300]),
     tenant=st.sampled_from([1, 1, 2]),
+    public=st.sampled_from([0, 0, 16, 40, 90]),
     abort_after=st.sampled_from([None, None, None, 0, 1, 2, 3, 10, 40]),
 )
 FAULTS = st.dictionaries(st.integers(0, 120), st.sampled_from([Interrupted, OutOfCells]), max_size=12)
@@ -71,7 +74,7 @@ def plans(draw: st.DrawFn) -> Plan:
     )
 
 
-TWICE = Arrival(step=0, family=0, shared=40, own=(2, 0), max_tokens=30, stops=(), emitted=0, tenant=1, abort_after=None)
+TWICE = Arrival(0, 0, shared=40, own=(2, 0), max_tokens=30, stops=(), emitted=0, tenant=1, public=0, abort_after=None)
 
 
 @settings(max_examples=200, deadline=None)
@@ -184,6 +187,35 @@ def test_tenants_share_nothing() -> None:
         id = house.ask(FAMILIES[0][:100], tenant=tenant)
         house.run_to_end(id)
     assert [house.told[id].cached for id in range(3)] == [[0], [0], [99]]
+
+
+@pytest.mark.parametrize("unified", [True, False])
+@pytest.mark.parametrize("parked", [False, True])
+def test_tenants_share_what_is_public(unified: bool, parked: bool) -> None:
+    """Every new visitor of a widget would wait until the persona that all of them talk to is computed once more; or
+    one could find out by its timing what another one has said to it."""
+    house = House(Plan(slots=8, idle=0, cells=1500, unified=unified, parked=100_000 * parked))
+    persona, said = FAMILIES[0][:80], [5, 6, 7, 8] * 10
+    house.run_to_end(house.ask([*persona, *said], tenant=1, public=80))
+    for other in range(8 * parked):  # so that every slot is wanted by somebody else
+        house.run_to_end(house.ask([other, *FAMILIES[1][:90]], tenant=9))
+    found = []
+    for tenant, public in ((2, 80), (3, 30), (4, 0), (1, 80)):
+        id = house.ask([*persona, *said, tenant], tenant=tenant, public=public)
+        house.run_to_end(id)
+        found += house.told[id].cached
+    assert found == [80, 30, 0, 120]
+    house.run()
+
+
+def test_a_persona_that_is_being_computed_is_waited_for() -> None:
+    """Visitors that come at once would each compute the persona, side by side."""
+    house = House(Plan(chunk=200))
+    persona = FAMILIES[0][:150]
+    ids = [house.ask([*persona, tenant, 1, 2], tenant=tenant, public=150) for tenant in range(1, 5)]
+    for id in ids:
+        house.run_to_end(id)
+    assert [house.told[id].cached for id in ids] == [[0], [150], [150], [150]]
 
 
 def test_old_prefixes_give_way() -> None:

@@ -16,22 +16,29 @@ from frontdesk.engine.parked import Parked, ParkedPrefixes, common_prefix, decod
 BASE, EACH = 5, 2  # bytes of a state, and of a token in it
 TOKENS = st.lists(st.sampled_from([0, 1, 255, 256, 70_000]), min_size=1, max_size=6)
 ACTIONS = st.lists(
-    st.tuples(st.sampled_from(["add", "add", "adopt", "touch", "remove"]), st.integers(0, 1), TOKENS), max_size=40
+    st.tuples(
+        st.sampled_from(["add", "add", "adopt", "touch", "remove"]), st.integers(0, 1), TOKENS, st.integers(0, 3)
+    ),
+    max_size=40,
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(limit=st.sampled_from([0, 10, 30, 80, 1000]), actions=ACTIONS, query=TOKENS)
+@given(limit=st.sampled_from([0, 10, 30, 80, 1000]), actions=ACTIONS, query=TOKENS, public=st.integers(0, 3))
 def test_the_index_is_what_a_plain_list_would_be(
-    limit: int, actions: list[tuple[str, int, list[int]]], query: list[int]
+    limit: int, actions: list[tuple[str, int, list[int], int]], query: list[int], public: int
 ) -> None:
     """A handle would leak, memory would go over its limit, or the best prefix would be overlooked."""
     index = ParkedPrefixes(limit, BASE, EACH)
     held: dict[int, Parked] = {}  # in order of use
-    for action, tenant, tokens in actions:
+    for action, tenant, tokens, open_to_all in actions:
         found, _ = index.match(tenant, tokens, len(tokens))
         if action in ("add", "adopt") and not index.covers(tenant, tokens):
-            added = index.add(tenant, tokens) if action == "add" else index.adopt(tenant, tokens)
+            added = (
+                index.add(tenant, tokens, None, open_to_all)
+                if action == "add"
+                else index.adopt(tenant, tokens, open_to_all)
+            )
             if added is None:
                 assert action == "add"
                 assert BASE + EACH * len(tokens) > limit
@@ -43,6 +50,7 @@ def test_the_index_is_what_a_plain_list_would_be(
                 assert old == oldest or (gone.tenant == tenant and tokens[: gone.length] == decode(gone.key))
             entry = next(entry for entry in index.entries() if entry.handle == handle)
             assert (entry.tenant, decode(entry.key)) == (tenant, tokens)
+            assert entry.public == min(open_to_all, len(tokens))
             held = {**held, handle: entry} if action == "add" else {handle: entry, **held}
         elif action == "touch" and found:
             index.touch(found)
@@ -60,6 +68,10 @@ def test_the_index_is_what_a_plain_list_would_be(
         assert (match is None) == (longest == 0)
         assert index.match(tenant, query, 1)[1] == min(1, longest)
         assert index.covers(tenant, query) == any(tokens[: len(query)] == query for tokens in own)
+        mine = query[:public]
+        head = max((len(mine) for e in index.entries() if e.public == len(mine) and decode(e.head) == mine), default=0)
+        assert index.match(tenant, query, 99, public)[1] == max(longest, head)
+        assert index.match(tenant, query, 1, public)[1] == min(1, max(longest, head))
 
 
 @given(a=TOKENS, b=TOKENS)

@@ -111,7 +111,7 @@ async def test_nothing_is_parked_of_a_sliding_window(start_engine: StartEngine, 
     they for whom an earlier version has left a state on disk."""
     model, folder = write_sliding(tmp_path / "model.gguf"), tmp_path / "parked"
     conditions = (BUILD, "f16", True, "auto", ("streams", 2, 512))
-    Shelf(folder, 64 << 20, model, conditions).keep(iter([(0, list(prompt(3)), b"a state" * 90)]))
+    Shelf(folder, 64 << 20, model, conditions).keep(iter([(0, 0, list(prompt(3)), b"a state" * 90)]))
     (left,) = folder.glob("*.kv")
     asking = await start_engine(
         path=str(model), slots=2, kv_cells=1024, parked_bytes=64 << 20, shelf=str(folder), shelf_bytes=64 << 20

@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 from frontdesk.worker.shelf import KEY_FILE, Shelf
 
 LIMIT = 1 << 20
-Entry = tuple[int, list[int], bytes]
-ENTRIES: list[Entry] = [(7, [1, 2, 3], b"state one" * 50), (8, [1, 2, 3], b"state two" * 70), (7, [300_000], b"x")]
+Entry = tuple[int, int, list[int], bytes]
+ENTRIES: list[Entry] = [
+    (7, 2, [1, 2, 3], b"state one" * 50),
+    (8, 0, [1, 2, 3], b"state two" * 70),
+    (7, 1, [300_000], b"x"),
+]
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def shelf(folder: Path, model: Path, limit: int = LIMIT, conditions: tuple[objec
 
 
 def contents(shelf: Shelf) -> list[Entry]:
-    return [(s.tenant, s.tokens, bytes(s.read() or b"")) for s in shelf.stored()]
+    return [(s.tenant, s.public, s.tokens, bytes(s.read() or b"")) for s in shelf.stored()]
 
 
 def states(folder: Path) -> list[Path]:
@@ -97,7 +101,7 @@ def test_damage_is_seen_and_removed(which: int, place: float, flip: int) -> None
         whole = victim.read_bytes()
         at = int(place * len(whole))
         victim.write_bytes(whole[:at] + (bytes([whole[at] ^ flip]) + whole[at + 1 :] if flip else b""))
-        found = [entry for entry in contents(shelf(folder, model)) if entry[2]]
+        found = [entry for entry in contents(shelf(folder, model)) if entry[3]]
         assert len(found) == 2
         assert all(entry in ENTRIES for entry in found)
         assert not victim.exists()
@@ -152,7 +156,7 @@ def test_the_limit_holds_at_every_moment(folder: Path, model: Path) -> None:
     def entries(life: int) -> Iterator[Entry]:
         for number in range(20):
             used.append(sum(file.stat().st_size for file in states(folder)))
-            yield (life, [number], b"x" * 1000)
+            yield (life, 0, [number], b"x" * 1000)
 
     for life in range(3):
         assert shelf(folder, model, limit).keep(entries(life)) == 5
@@ -170,7 +174,7 @@ def test_a_smaller_limit_holds_though_nothing_is_kept(folder: Path, model: Path)
 def test_older_ones_give_way(folder: Path, model: Path) -> None:
     """With every restart the folder would grow, or what is newest would find no room."""
     shelf(folder, model).keep(iter(ENTRIES[:2]))
-    newer: list[Entry] = [(9, [5, 6], b"newer" * 100)]
+    newer: list[Entry] = [(9, 0, [5, 6], b"newer" * 100)]
     shelf(folder, model, limit=1400).keep(iter(newer))
     assert contents(shelf(folder, model)) == [*newer, ENTRIES[0]]
 

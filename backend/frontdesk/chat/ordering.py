@@ -61,6 +61,7 @@ def order_for(call: Call, index: int, principal: Principal, prompt: Prompt, limi
         report=prompt.report,
         principal=principal,
         tenant=tenant_number(principal.owner),
+        public=prompt.public,
         conversation=turn.conversation if turn else None,
         stored=generation.generate and (turn.store if turn else idempotent),
         background=turn is not None and turn.background,

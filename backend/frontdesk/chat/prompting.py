@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TypeVar, TypeVarTuple
 
 from frontdesk.chat.fitting import ContextManager
 from frontdesk.chat.history import History
 from frontdesk.chat.prompts import Personas
 from frontdesk.chat.template import ChatTemplate
-from frontdesk.errors import ContextLengthExceeded, InvalidRequest, RequestRefused
+from frontdesk.engine.parked import common_prefix
+from frontdesk.errors import ContextLengthExceeded, FrontdeskError, InvalidRequest, RequestRefused
 from frontdesk.fleet.pool import Backend
 from frontdesk.generation import ContextReport, GenerationRequest, Turn
 from frontdesk.messages import Item, Message
@@ -29,12 +31,14 @@ ITEM_CHARACTERS = 500  # what it costs to measure and render a message, whatever
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A request made ready for an engine. `tokens` are the prompt's ids, `room` how many tokens may follow them."""
+    """A request made ready for an engine. `tokens` are the prompt's ids, `room` how many tokens may follow them; the
+    first `public` ids are a persona of the server's, word for word."""
 
     backend: Backend
     tokens: tuple[int, ...]
     room: int
     report: ContextReport
+    public: int = 0
 
 
 class Prompting:
@@ -45,6 +49,7 @@ class Prompting:
         self._reserve = reserve
         self._templates: dict[str, ChatTemplate] = {}
         self._managers: dict[str, ContextManager] = {}
+        self._openings: dict[tuple[date, str, str], tuple[int, ...]] = {}
 
     async def prompt(
         self, backend: Backend, request: GenerationRequest, turn: Turn | None = None, history: History | None = None
@@ -94,7 +99,30 @@ class Prompting:
             if turn is None and error.param == "input":
                 error.param = "messages"  # the same thing has another name in the formats that keep nothing
             raise
-        return Prompt(backend, fitted.tokens, fitted.room, fitted.report)
+        return Prompt(backend, fitted.tokens, fitted.room, fitted.report, self._public(backend, system, fitted.tokens))
+
+    def _public(self, backend: Backend, system: Sequence[Message], tokens: tuple[int, ...]) -> int:
+        """How many ids at the beginning a persona of the server's makes, the same for everybody who talks to it.
+
+        Whoever sends its very text as instructions of their own knows it already.
+        """
+        text = system[0].content if system else None
+        if text is None or all(persona.text != text for persona in self._personas.values()):
+            return 0
+        return common_prefix(self.opening(backend, text), tokens, len(tokens))
+
+    def opening(self, backend: Backend, text: str) -> tuple[int, ...]:
+        """The ids of a prompt that begins with this system message, as far as they do not depend on what follows."""
+        key = (date.today(), backend.card.name, text)  # some templates write the day into the prompt
+        if (found := self._openings.get(key)) is None:
+            self._openings = {key: ids for key, ids in self._openings.items() if key[0] == date.today()}
+            render, system = self._template(backend).render, Message("system", text)
+            try:
+                one, other = (render([system, Message("user", said)]) for said in ("a", "1"))
+            except FrontdeskError:  # a template that wants a talk to begin otherwise
+                one = other = []
+            found = self._openings[key] = tuple(one[: common_prefix(one, other, len(one))])
+        return found
 
     def _system(
         self, backend: Backend, request: GenerationRequest, turn: Turn | None, said: Iterable[Message]

@@ -64,6 +64,7 @@ class Order:
     report: ContextReport
     principal: Principal = ANONYMOUS
     tenant: int = 0
+    public: int = 0  # tokens of the prompt, from its beginning, that are a persona of the server's
     conversation: str | None = None
     conversation_limits: Limits | None = None  # its own budget
     stored: bool = False
@@ -161,6 +162,7 @@ class Reply:
             stop_tokens=parameters.stop_tokens,
             top_logprobs=parameters.top_logprobs,
             tenant=self.order.tenant,
+            public=self.order.public,
             emitted=tuple(token for entry in kept for token in entry.tokens),
             on_output=self._on_output,
             on_failed=self._close,

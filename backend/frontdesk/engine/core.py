@@ -54,6 +54,7 @@ class Engine:
             sampling=request.sampling,
             top_logprobs=request.top_logprobs,
             tenant=request.tenant,
+            public=request.public,
         )
         if not sequence.tokens:
             return SequenceOutput(request.id, (), "error")

@@ -2,7 +2,8 @@
 
 A slot is a llama.cpp sequence id. It is running (has an owner), idle (its request ended; the KV is kept for the next
 one that begins the same way) or empty. In the unified layout all slots draw cells from one pool and may share them;
-with streams every slot has its own cells and a copied prefix is a real copy. Only requests of one tenant share.
+with streams every slot has its own cells and a copied prefix is a real copy. Requests of one tenant share whatever
+they have in common; those of several tenants what is public in both: the operator's own words at the beginning.
 
 What an idle slot holds, or a sequence that has to step back, is parked before it is trimmed (`engine/parked`): saved
 outside of the cache, and put back into a slot when a request comes that begins alike.
@@ -32,6 +33,7 @@ class Slot:
     tokens: list[int] = field(default_factory=list)
     cells: list[int] = field(default_factory=list)
     tenant: int = 0
+    public: int = 0  # of its tokens, so many at the beginning are anybody's
     owner: Sequence | None = None
     used: int = 0  # tick of last use
 
@@ -50,6 +52,7 @@ class Kept:
     """A prefix, and the slot or the handle of the parked state that holds its KV."""
 
     tenant: int
+    public: int
     tokens: list[int]
     slot: int = -1
     handle: int = 0
@@ -99,19 +102,21 @@ class KVCache:
                 running.update(dict.fromkeys(slot.cells))
         return self.cells - len(running)
 
-    def match(self, tenant: int, tokens: Tokens[int]) -> Match:
-        """The longest prefix of `tokens` held by a slot of this tenant, or parked, that is worth sharing.
+    def match(self, tenant: int, tokens: Tokens[int], public: int = 0) -> Match:
+        """The longest prefix of `tokens` held by a slot, or parked, that this tenant may share and that is worth it.
 
-        At most `len(tokens) - 1`: the last token is always computed, for its logits.
+        At most `len(tokens) - 1`: the last token is always computed, for its logits. Of another tenant's no more than
+        is among the first `public` tokens of both.
         """
         limit = len(tokens) - 1
         best, best_length = -1, 0
         for i, slot in enumerate(self.slots):
-            if slot.tokens and slot.tenant == tenant:
-                length = common_prefix(slot.tokens, tokens, limit)
+            most = limit if slot.tenant == tenant else min(limit, public, slot.public)
+            if slot.tokens and most:
+                length = common_prefix(slot.tokens, tokens, most)
                 if length > best_length or (length == best_length and length and slot.owner is None):
                     best, best_length = i, length
-        parked, length = self.parked.match(tenant, tokens, limit)
+        parked, length = self.parked.match(tenant, tokens, limit, public)
         if parked and length >= best_length + MIN_SHARED and self._fits(parked.length):
             return Match(length, parked=parked)
         return Match(best_length, best) if best_length >= MIN_SHARED else Match()
@@ -121,10 +126,10 @@ class KVCache:
 
         There must be a slot without owner. Idle slots may lose their contents, least recently used first.
         """
-        match = self.match(sequence.tenant, sequence.tokens)
+        match = self.match(sequence.tenant, sequence.tokens, sequence.public)
         while match.parked and not self._loadable(match.parked.handle):
             self._drop(match.parked)
-            match = self.match(sequence.tenant, sequence.tokens)
+            match = self.match(sequence.tenant, sequence.tokens, sequence.public)
         target = self._target(match.slot, match.length)
         if target == match.slot:
             if match.length < TAKE_OVER * len(self.slots[target].tokens):
@@ -137,7 +142,7 @@ class KVCache:
             elif match.length:
                 self._copy(match.slot, target, match.length)
         slot = self.slots[target]
-        slot.owner, slot.tenant = sequence, sequence.tenant
+        slot.owner, slot.tenant, slot.public = sequence, sequence.tenant, sequence.public
         sequence.slot, sequence.computed = target, match.length
         return match.length
 
@@ -190,9 +195,9 @@ class KVCache:
             if self.slots[hole].owner is None:
                 self._swap(running.pop(), hole)
 
-    def adopt(self, tenant: int, tokens: Tokens[int]) -> int | None:
+    def adopt(self, tenant: int, public: int, tokens: Tokens[int]) -> int | None:
         """Take a state that lies on disk for parked: its handle, or `None` if it is not needed."""
-        if (added := self.parked.adopt(tenant, tokens)) is None:
+        if (added := self.parked.adopt(tenant, tokens, public)) is None:
             return None
         handle, dropped = added
         self.ops.extend(Drop(old) for old in dropped)
@@ -204,9 +209,9 @@ class KVCache:
         for index, slot in sorted(enumerate(self.slots), key=lambda item: -item[1].used):
             twin = any(kept.tenant == slot.tenant and kept.tokens == slot.tokens for kept in found)
             if len(slot.tokens) >= MIN_PARKED and not twin and not self._is_elsewhere(slot, more=1):
-                found.append(Kept(slot.tenant, list(slot.tokens), slot=index))
+                found.append(Kept(slot.tenant, slot.public, list(slot.tokens), slot=index))
         parked = (entry for entry in self.parked.entries() if entry.size)
-        return found + [Kept(entry.tenant, decode(entry.key), handle=entry.handle) for entry in parked]
+        return found + [Kept(entry.tenant, entry.public, decode(entry.key), handle=entry.handle) for entry in parked]
 
     # --- the mirror's own moves ---------------------------------------------------------------------------------------
 
@@ -225,7 +230,7 @@ class KVCache:
         slot = self.slots[slot_id]
         if len(slot.tokens) < MIN_PARKED or self._is_elsewhere(slot):
             return
-        if added := self.parked.add(slot.tenant, slot.tokens, pinned):
+        if added := self.parked.add(slot.tenant, slot.tokens, pinned, slot.public):
             handle, dropped = added
             self.ops.extend(Drop(old) for old in dropped)
             self.ops.append(Park(slot_id, handle))

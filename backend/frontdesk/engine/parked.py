@@ -2,7 +2,8 @@
 
 A parked prefix is the saved state of a slot that had to make room. The states themselves lie with whoever computes
 (`llamacpp/runner`, and on disk `worker/shelf`) under integer handles; here is decided which handle is kept, which is
-the best match and which must go. Least recently used goes first. Prefixes of one tenant only are ever compared.
+the best match and which must go. Least recently used goes first. Prefixes of one tenant only are compared, but for
+what is public at their beginning: there one stands for all that begin with the same public tokens.
 
 Keys are the token ids as big-endian bytes in a sorted list: the longest common prefix with any query is then at one of
 the two neighbours of the query's place. Of two keys that begin alike to the end of one, the longer one is enough.
@@ -22,12 +23,19 @@ ID_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """One parked prefix of `length` tokens. `size` is in bytes of memory; 0 for a state that lies on disk."""
+    """One parked prefix of `length` tokens, the first `public` of which are anybody's. `size` is in bytes of memory; 0
+    for a state that lies on disk."""
 
     handle: int
     tenant: int
     key: bytes
     size: int
+    public: int = 0
+
+    @property
+    def head(self) -> bytes:
+        """What other tenants may share; empty if that is nothing."""
+        return self.key[: self.public * ID_BYTES]
 
     @property
     def length(self) -> int:
@@ -45,6 +53,7 @@ class ParkedPrefixes:
         self._handles = 0
         self._sorted: dict[int, list[bytes]] = {}  # by tenant
         self._by_key: dict[tuple[int, bytes], Parked] = {}
+        self._by_head: dict[bytes, dict[int, Parked]] = {}  # by public tokens, then by handle
         self._by_use: OrderedDict[int, Parked] = OrderedDict()  # by handle, least recently used first
 
     def __len__(self) -> int:
@@ -58,17 +67,18 @@ class ParkedPrefixes:
         """Bytes that the state of so many tokens takes."""
         return self._base + length * self._per_token
 
-    def match(self, tenant: int, tokens: Tokens[int], limit: int) -> tuple[Parked | None, int]:
-        """The parked prefix that shares most with `tokens`, and how many tokens that is, at most `limit`."""
-        keys = self._sorted.get(tenant)
-        if not keys:
-            return None, 0
+    def match(self, tenant: int, tokens: Tokens[int], limit: int, public: int = 0) -> tuple[Parked | None, int]:
+        """The parked prefix that shares most with `tokens`, and how many tokens that is, at most `limit`. Another
+        tenant's serves if it begins with the same `public` tokens."""
         query = encode(tokens)
-        at = bisect_left(keys, query)
         best, best_length = None, 0
+        if shared := self._by_head.get(query[: public * ID_BYTES]):
+            best, best_length = next(reversed(shared.values())), min(public, len(tokens), limit)
+        keys = self._sorted.get(tenant, [])
+        at = bisect_left(keys, query)
         for key in keys[max(0, at - 1) : at + 1]:
             length = min(common_prefix(key, query, len(query)) // ID_BYTES, limit)
-            if length > best_length:
+            if length > best_length or (best and length == best_length):
                 best, best_length = self._by_key[tenant, key], length
         return best, best_length
 
@@ -78,10 +88,12 @@ class ParkedPrefixes:
         at = bisect_left(keys, query)
         return at < len(keys) and keys[at].startswith(query)
 
-    def add(self, tenant: int, tokens: Tokens[int], pinned: Parked | None = None) -> tuple[int, list[int]] | None:
+    def add(
+        self, tenant: int, tokens: Tokens[int], pinned: Parked | None = None, public: int = 0
+    ) -> tuple[int, list[int]] | None:
         """Enter a prefix that nothing covers: its handle, and the handles that go for it. `None` if it cannot stay.
 
-        `pinned` never goes.
+        `pinned` never goes. The first `public` tokens are anybody's.
         """
         size = self.size(len(tokens))
         if size + (pinned.size if pinned else 0) > self._limit:
@@ -98,15 +110,15 @@ class ParkedPrefixes:
         for old in victims:
             self.remove(old)
             dropped.append(old.handle)
-        return self._enter(tenant, key, size).handle, dropped
+        return self._enter(tenant, key, size, public).handle, dropped
 
-    def adopt(self, tenant: int, tokens: Tokens[int]) -> tuple[int, list[int]] | None:
+    def adopt(self, tenant: int, tokens: Tokens[int], public: int = 0) -> tuple[int, list[int]] | None:
         """Enter a prefix that lies on disk, as least recently used. As `add`; `None` also if another one covers it."""
         if self.covers(tenant, tokens):
             return None
         key = encode(tokens)
         dropped = self._shorter(tenant, key, None)
-        entry = self._enter(tenant, key, 0)
+        entry = self._enter(tenant, key, 0, public)
         self._by_use.move_to_end(entry.handle, last=False)
         return entry.handle, dropped
 
@@ -121,11 +133,17 @@ class ParkedPrefixes:
         if not keys:
             del self._sorted[entry.tenant]
         del self._by_key[entry.tenant, entry.key], self._by_use[entry.handle]
+        if entry.head:
+            del self._by_head[entry.head][entry.handle]
+            if not self._by_head[entry.head]:
+                del self._by_head[entry.head]
         self.used -= entry.size
 
-    def _enter(self, tenant: int, key: bytes, size: int) -> Parked:
+    def _enter(self, tenant: int, key: bytes, size: int, public: int) -> Parked:
         self._handles += 1
-        entry = Parked(self._handles, tenant, key, size)
+        entry = Parked(self._handles, tenant, key, size, min(public, len(key) // ID_BYTES))
+        if entry.head:
+            self._by_head.setdefault(entry.head, {})[entry.handle] = entry
         insort(self._sorted.setdefault(tenant, []), key)
         self._by_key[tenant, key] = self._by_use[entry.handle] = entry
         self.used += size

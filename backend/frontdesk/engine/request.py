@@ -30,7 +30,8 @@ class Submit(msgspec.Struct, array_like=True, tag=True, frozen=True):
 
     `emitted` are tokens of this reply that were already delivered (a former engine died): they count as generated,
     are never emitted again, and the next token's random number is the one of its position.
-    `tenant` separates KV prefixes: requests share a prefix only with requests of the same tenant.
+    `tenant` separates KV prefixes: requests share one only with requests of the same tenant, but for the first `public`
+    tokens of the prompt, which are the operator's own words and nobody's secret.
     """
 
     id: int
@@ -41,6 +42,7 @@ class Submit(msgspec.Struct, array_like=True, tag=True, frozen=True):
     sampling: SamplingParams
     top_logprobs: int = -1  # -1 = none
     tenant: int = 0
+    public: int = 0
 
 
 class Abort(msgspec.Struct, array_like=True, tag=True, frozen=True):

@@ -158,7 +158,7 @@ class Scheduler:
         if not self.waiting or len(self.running) >= self._slots or self._prefilling(wants):
             return None
         sequence = self.waiting[0]
-        match = self.cache.match(sequence.tenant, sequence.tokens)
+        match = self.cache.match(sequence.tenant, sequence.tokens, sequence.public)
         if self._better_wait(sequence, match.length, wants):
             return None
         running_match = match.slot >= 0 and self.cache.slots[match.slot].owner is not None
@@ -184,9 +184,9 @@ class Scheduler:
         """Will a prefix that this very step computes save a good part of the prompt?"""
         limit = len(sequence.tokens) - 1
         coming = (
-            common_prefix(other.tokens, sequence.tokens, min(limit, other.computed + count))
+            common_prefix(other.tokens, sequence.tokens, min(limit, other.computed + count, sequence.sharable(other)))
             for other, count in wants.items()
-            if count > 1 and other.tenant == sequence.tenant
+            if count > 1
         )
         return max(coming, default=0) - cached >= WAIT_FOR_PREFIX
 

@@ -25,6 +25,7 @@ class Sequence:
     sampling: SamplingParams
     top_logprobs: int = -1
     tenant: int = 0
+    public: int = 0  # tokens at the beginning whose KV any tenant may share
     slot: int | None = None
     computed: int = 0
     cached: int = -1  # prompt tokens found in the KV cache at first admission
@@ -33,6 +34,10 @@ class Sequence:
     cached_told: bool = field(default=False)
     guesser: Guesser = field(default_factory=Guesser)
     guess: list[int] = field(default_factory=list)  # what `guesser` expects next, in the step that is planned
+
+    def sharable(self, other: Sequence) -> int:
+        """How many tokens at the beginning may be shared with another, as far as they are the same."""
+        return len(other.tokens) if other.tenant == self.tenant else min(other.public, self.public)
 
     @property
     def generated(self) -> int:

@@ -120,6 +120,7 @@ class EngineClient:
         stop_tokens: tuple[int, ...],
         top_logprobs: int,
         tenant: int,
+        public: int = 0,
         on_output: Callable[[SequenceOutput], None],
         on_failed: Callable[[FrontdeskError], None],
         emitted: tuple[int, ...] = (),
@@ -129,7 +130,7 @@ class EngineClient:
         `emitted` are tokens that a former life of this service has of it already: the reply goes on behind them.
         """
         id = next(self._ids)
-        message = Submit(id, prompt, emitted, max_tokens, stop_tokens, sampling, top_logprobs, tenant)
+        message = Submit(id, prompt, emitted, max_tokens, stop_tokens, sampling, top_logprobs, tenant, public)
         self._requests[id] = Request(message, on_output, on_failed, list(emitted))
         if self._suspects or self._on_trial or not self.alive:
             self._suspects.append(id)

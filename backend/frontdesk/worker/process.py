@@ -135,7 +135,7 @@ class Worker:
 
     def _adopt(self, stored: Stored) -> None:
         """Count on a state of a former engine, if nothing here says as much and states can be put back."""
-        if self._shelf and (handle := self._cache.adopt(stored.tenant, stored.tokens)):
+        if self._shelf and (handle := self._cache.adopt(stored.tenant, stored.public, stored.tokens)):
             self._runner.adopt(handle, stored)
         else:
             stored.remove()
@@ -145,7 +145,7 @@ class Worker:
         if self._shelf:
             ops, self._cache.ops = self._cache.ops, []
             self._runner.execute(Batch(ops=ops))
-            kept = ((k.tenant, k.tokens, self._runner.saved(k).data) for k in self._cache.kept())
+            kept = ((k.tenant, k.public, k.tokens, self._runner.saved(k).data) for k in self._cache.kept())
             try:
                 self._shelf.keep(kept)
             except OSError as error:

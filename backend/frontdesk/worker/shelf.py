@@ -22,8 +22,8 @@ from typing import Final
 
 from frontdesk.engine.parked import ID_BYTES, decode, encode
 
-MAGIC: Final = b"frontdesk-kv-1\0\0"
-HEAD: Final = struct.Struct(">16s32sQIQ")  # magic, conditions, tenant, tokens, bytes of the state
+MAGIC: Final = b"frontdesk-kv-2\0\0"
+HEAD: Final = struct.Struct(">16s32sQIIQ")  # magic, conditions, tenant, public tokens, tokens, bytes of the state
 DIGEST: Final = hashlib.sha256().digest_size
 SUFFIX: Final = ".kv"
 KEY_FILE: Final = "names.key"
@@ -32,10 +32,12 @@ MODELS_FILE: Final = "models.json"
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One file whose head has been read. `tokens` are those whose KV its state holds."""
+    """One file whose head has been read. `tokens` are those whose KV its state holds, the first `public` of them
+    anybody's."""
 
     path: Path
     tenant: int
+    public: int
     tokens: list[int]
     size: int  # of the state, in bytes
 
@@ -83,9 +85,9 @@ class Shelf:
                 with contextlib.suppress(OSError):
                     path.unlink()
 
-    def keep(self, entries: Iterator[tuple[int, list[int], bytes | memoryview]]) -> int:
-        """Write (tenant, tokens, state), most valuable first, until the limit. Older files give way before each, so
-        that the limit holds at every moment, also for whoever is killed here. Returns how many.
+    def keep(self, entries: Iterator[tuple[int, int, list[int], bytes | memoryview]]) -> int:
+        """Write (tenant, public, tokens, state), most valuable first, until the limit. Older files give way before
+        each, so that the limit holds at every moment, also for whoever is killed here. Returns how many.
 
         Raises `OSError` if the disk is full or the folder cannot be written.
         """
@@ -94,12 +96,12 @@ class Shelf:
             draft.unlink(missing_ok=True)
         room, written = self._limit, []
         self._shrink(room, written)
-        for tenant, tokens, state in entries:
+        for tenant, public, tokens, state in entries:
             room -= HEAD.size + ID_BYTES * len(tokens) + len(state) + DIGEST
             if room < 0:
                 break
             self._shrink(room, written)
-            written.append(self._write(tenant, tokens, state))
+            written.append(self._write(tenant, public, tokens, state))
         last = max((path.stat().st_mtime_ns for path in written), default=0)
         for age, path in enumerate(written):  # the order that `stored` and `_shrink` go by
             at = last - 1000 * age
@@ -117,12 +119,12 @@ class Shelf:
                 if used > room:
                     path.unlink()
 
-    def _write(self, tenant: int, tokens: list[int], state: bytes | memoryview) -> Path:
+    def _write(self, tenant: int, public: int, tokens: list[int], state: bytes | memoryview) -> Path:
         _, conditions = self._open()
-        head = HEAD.pack(MAGIC, conditions, tenant, len(tokens), len(state)) + encode(tokens)
+        head = HEAD.pack(MAGIC, conditions, tenant, public, len(tokens), len(state)) + encode(tokens)
         digest = hashlib.sha256(head)
         digest.update(state)
-        path = self._folder / self._name(tenant, tokens)
+        path = self._folder / self._name(tenant, public, tokens)
         # No fsync: after a power cut a torn file fails its digest, and is computed again.
         _write_whole(path, head, state, digest.digest())
         return path
@@ -131,18 +133,19 @@ class Shelf:
         _, conditions = self._open()
         try:
             with path.open("rb") as file:
-                magic, found, tenant, count, size = HEAD.unpack(file.read(HEAD.size))
+                magic, found, tenant, public, count, size = HEAD.unpack(file.read(HEAD.size))
                 whole = HEAD.size + ID_BYTES * count + size + DIGEST
                 if (magic, found, os.fstat(file.fileno()).st_size) != (MAGIC, conditions, whole):
                     return None
                 tokens = decode(file.read(ID_BYTES * count))
         except (OSError, struct.error):
             return None
-        return Stored(path, tenant, tokens, size) if path.name == self._name(tenant, tokens) else None
+        right = path.name == self._name(tenant, public, tokens)
+        return Stored(path, tenant, public, tokens, size) if right else None
 
-    def _name(self, tenant: int, tokens: list[int]) -> str:
+    def _name(self, tenant: int, public: int, tokens: list[int]) -> str:
         key, conditions = self._open()
-        text = conditions + struct.pack(">Q", tenant) + encode(tokens)
+        text = conditions + struct.pack(">QI", tenant, public) + encode(tokens)
         return hashlib.blake2b(text, key=key, digest_size=20).hexdigest() + SUFFIX
 
     def _files(self) -> list[Path]:
