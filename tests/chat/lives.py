@@ -88,7 +88,7 @@ class Commits:
     async def _commit(self, operations: Sequence[Operation[Any]]) -> list[Result[Any]]:
         self._made += 1
         if self._fails(self._made):
-            await asyncio.sleep(0.02)  # meanwhile the engine says more
+            await asyncio.sleep(0.2)  # meanwhile the engine says more, also on a busy machine
             raise StorageFailed("no space left on device")
         results = await self._write(operations)
         self.one.set()
