@@ -89,6 +89,15 @@ async def test_a_reply_goes_on_from_before_a_gap(open_service: Open) -> None:
     assert (await service.open(DANA, reply.id)).log.events == again.log.events
 
 
+async def test_a_reply_that_goes_on_shares_the_persona_still(open_service: Open) -> None:
+    """After a restart every open reply would compute the persona for itself, and nobody could share it from there."""
+    service = await open_service()
+    reply = await answered(service, asks(prompt={"id": "demo_shop"}))
+    record = await service.store.responses.get("dana", reply.id)
+    assert record is not None
+    assert order_of(record, service.pool.pick(None)).public == reply.order.public > 100
+
+
 async def test_what_was_left_out_is_kept_with_its_tokens(open_service: Open) -> None:
     """A response that is read again would tell of another context than its first reader saw, or one that an earlier
     version stored, without these counts, could not be read any more."""

@@ -189,35 +189,6 @@ def test_tenants_share_nothing() -> None:
     assert [house.told[id].cached for id in range(3)] == [[0], [0], [99]]
 
 
-@pytest.mark.parametrize("unified", [True, False])
-@pytest.mark.parametrize("parked", [False, True])
-def test_tenants_share_what_is_public(unified: bool, parked: bool) -> None:
-    """Every new visitor of a widget would wait until the persona that all of them talk to is computed once more; or
-    one could find out by its timing what another one has said to it."""
-    house = House(Plan(slots=8, idle=0, cells=1500, unified=unified, parked=100_000 * parked))
-    persona, said = FAMILIES[0][:80], [5, 6, 7, 8] * 10
-    house.run_to_end(house.ask([*persona, *said], tenant=1, public=80))
-    for other in range(8 * parked):  # so that every slot is wanted by somebody else
-        house.run_to_end(house.ask([other, *FAMILIES[1][:90]], tenant=9))
-    found = []
-    for tenant, public in ((2, 80), (3, 30), (4, 0), (1, 80)):
-        id = house.ask([*persona, *said, tenant], tenant=tenant, public=public)
-        house.run_to_end(id)
-        found += house.told[id].cached
-    assert found == [80, 30, 0, 120]
-    house.run()
-
-
-def test_a_persona_that_is_being_computed_is_waited_for() -> None:
-    """Visitors that come at once would each compute the persona, side by side."""
-    house = House(Plan(chunk=200))
-    persona = FAMILIES[0][:150]
-    ids = [house.ask([*persona, tenant, 1, 2], tenant=tenant, public=150) for tenant in range(1, 5)]
-    for id in ids:
-        house.run_to_end(id)
-    assert [house.told[id].cached for id in ids] == [[0], [150], [150], [150]]
-
-
 def test_old_prefixes_give_way() -> None:
     """Prefixes that nobody uses would fill the cache and slow down everybody who comes."""
     house = House(Plan(slots=2, idle=30, cells=600))

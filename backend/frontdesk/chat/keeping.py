@@ -58,6 +58,7 @@ class Kept(msgspec.Struct, frozen=True):
     keyed: bool = False
     paying: str | None = None
     sameness: Sameness = Sameness()  # of the model's file
+    public: int = 0
 
 
 class KeptError(msgspec.Struct, frozen=True):
@@ -270,6 +271,7 @@ def order_of(record: ResponseRecord, backend: Backend) -> Order:
             visitor_limits=kept.visitor_limits,
         ),
         tenant=kept.tenant,
+        public=kept.public,
         conversation=record.conversation,
         conversation_limits=kept.conversation_limits,
         truncation=kept.truncation,
@@ -306,6 +308,7 @@ def _kept(order: Order) -> Kept:
         order.keyed,
         order.paying,
         order.backend.sameness,
+        order.public,
     )
 
 

@@ -22,7 +22,7 @@ from frontdesk.engine.parked import Parked, ParkedPrefixes, common_prefix, decod
 from frontdesk.engine.sequence import Sequence
 
 MIN_SHARED = 16  # tokens; copying less is not worth the bookkeeping
-TAKE_OVER = 0.9  # an idle slot is taken over when this part of it is reused, else it is kept and copied from
+TAKE_OVER = 0.9  # an idle slot of one's own is taken over when this part of it is reused, else kept and copied from
 MIN_PARKED = 64  # tokens; computing fewer again is as good as keeping them
 
 
@@ -109,13 +109,15 @@ class KVCache:
         is among the first `public` tokens of both.
         """
         limit = len(tokens) - 1
-        best, best_length = -1, 0
+        best, rank = -1, (0, False, 0)
         for i, slot in enumerate(self.slots):
             most = limit if slot.tenant == tenant else min(limit, public, slot.public)
             if slot.tokens and most:
                 length = common_prefix(slot.tokens, tokens, most)
-                if length > best_length or (length == best_length and length and slot.owner is None):
-                    best, best_length = i, length
+                found = (length, self._takes_over(slot, length, tenant), -len(slot.tokens))  # a copy copies all of it
+                if length and found > rank:
+                    best, rank = i, found
+        best_length = rank[0]
         parked, length = self.parked.match(tenant, tokens, limit, public)
         if parked and length >= best_length + MIN_SHARED and self._fits(parked.length):
             return Match(length, parked=parked)
@@ -130,9 +132,9 @@ class KVCache:
         while match.parked and not self._loadable(match.parked.handle):
             self._drop(match.parked)
             match = self.match(sequence.tenant, sequence.tokens, sequence.public)
-        target = self._target(match.slot, match.length)
+        target = self._target(match, sequence.tenant)
         if target == match.slot:
-            if match.length < TAKE_OVER * len(self.slots[target].tokens):
+            if not self._takes_over(self.slots[target], match.length, sequence.tenant):
                 self._park(target)
             self._trim(target, match.length)
         else:
@@ -208,7 +210,7 @@ class KVCache:
         found: list[Kept] = []
         for index, slot in sorted(enumerate(self.slots), key=lambda item: -item[1].used):
             twin = any(kept.tenant == slot.tenant and kept.tokens == slot.tokens for kept in found)
-            if len(slot.tokens) >= MIN_PARKED and not twin and not self._is_elsewhere(slot, more=1):
+            if self._worth(slot) >= MIN_PARKED and not twin and not self._is_elsewhere(slot, more=1):
                 found.append(Kept(slot.tenant, slot.public, list(slot.tokens), slot=index))
         parked = (entry for entry in self.parked.entries() if entry.size)
         return found + [Kept(entry.tenant, entry.public, decode(entry.key), handle=entry.handle) for entry in parked]
@@ -228,12 +230,25 @@ class KVCache:
 
     def _park(self, slot_id: int, pinned: Parked | None = None) -> None:
         slot = self.slots[slot_id]
-        if len(slot.tokens) < MIN_PARKED or self._is_elsewhere(slot):
+        if self._worth(slot) < MIN_PARKED or self._is_elsewhere(slot):
             return
         if added := self.parked.add(slot.tenant, slot.tokens, pinned, slot.public):
             handle, dropped = added
             self.ops.extend(Drop(old) for old in dropped)
             self.ops.append(Park(slot_id, handle))
+
+    def _worth(self, slot: Slot) -> int:
+        """How many tokens would have to be computed again without this slot: not those that are public and that another
+        slot or something parked begins with as well."""
+        head = slot.tokens[: slot.public]
+        known = head and (
+            self.parked.begins(head)
+            or any(
+                other is not slot and other.public >= len(head) and other.tokens[: len(head)] == head
+                for other in self.slots
+            )
+        )
+        return len(slot.tokens) - (len(head) if known else 0)
 
     def _is_elsewhere(self, slot: Slot, more: int = 0) -> bool:
         """Does another slot of at least so many `more` tokens, or something parked, begin with all that this slot
@@ -267,13 +282,17 @@ class KVCache:
         self.parked.remove(parked)
         self.ops.append(Drop(parked.handle))
 
-    def _target(self, match: int, length: int) -> int:
-        """The slot that a new sequence gets: the matching one if most of it is reused, else the least useful one."""
+    def _target(self, match: Match, tenant: int) -> int:
+        """The slot that a new sequence gets: the matching one if it may take that over, else the least useful one."""
+        if match.slot >= 0 and self._takes_over(self.slots[match.slot], match.length, tenant):
+            return match.slot
         free = [i for i, slot in enumerate(self.slots) if slot.owner is None]
-        chosen = min(free, key=lambda i: (bool(self.slots[i].tokens), self.slots[i].used))
-        if match in free and (length >= TAKE_OVER * len(self.slots[match].tokens) or chosen == match):
-            chosen = match
-        return chosen
+        return min(free, key=lambda i: (bool(self.slots[i].tokens), self.slots[i].used))
+
+    def _takes_over(self, slot: Slot, length: int, tenant: int) -> bool:
+        """May a sequence that shares so much of an idle slot trim the rest away? Of another tenant's, nothing: that
+        is somebody's talk."""
+        return slot.owner is None and length >= len(slot.tokens) * (TAKE_OVER if slot.tenant == tenant else 1)
 
     def _trim(self, slot_id: int, length: int) -> None:
         slot = self.slots[slot_id]

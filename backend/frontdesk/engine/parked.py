@@ -53,7 +53,7 @@ class ParkedPrefixes:
         self._handles = 0
         self._sorted: dict[int, list[bytes]] = {}  # by tenant
         self._by_key: dict[tuple[int, bytes], Parked] = {}
-        self._by_head: dict[bytes, dict[int, Parked]] = {}  # by public tokens, then by handle
+        self._by_head: dict[bytes, list[tuple[int, int]]] = {}  # (length, handle) by public tokens, shortest first
         self._by_use: OrderedDict[int, Parked] = OrderedDict()  # by handle, least recently used first
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class ParkedPrefixes:
         query = encode(tokens)
         best, best_length = None, 0
         if shared := self._by_head.get(query[: public * ID_BYTES]):
-            best, best_length = next(reversed(shared.values())), min(public, len(tokens), limit)
+            best, best_length = self._by_use[shared[0][1]], min(public, len(tokens), limit)
         keys = self._sorted.get(tenant, [])
         at = bisect_left(keys, query)
         for key in keys[max(0, at - 1) : at + 1]:
@@ -87,6 +87,10 @@ class ParkedPrefixes:
         keys, query = self._sorted.get(tenant, []), encode(tokens)
         at = bisect_left(keys, query)
         return at < len(keys) and keys[at].startswith(query)
+
+    def begins(self, tokens: Tokens[int]) -> bool:
+        """Is there one whose public tokens are these?"""
+        return encode(tokens) in self._by_head
 
     def add(
         self, tenant: int, tokens: Tokens[int], pinned: Parked | None = None, public: int = 0
@@ -134,8 +138,9 @@ class ParkedPrefixes:
             del self._sorted[entry.tenant]
         del self._by_key[entry.tenant, entry.key], self._by_use[entry.handle]
         if entry.head:
-            del self._by_head[entry.head][entry.handle]
-            if not self._by_head[entry.head]:
+            shared = self._by_head[entry.head]
+            del shared[bisect_left(shared, (entry.length, entry.handle))]
+            if not shared:
                 del self._by_head[entry.head]
         self.used -= entry.size
 
@@ -143,7 +148,7 @@ class ParkedPrefixes:
         self._handles += 1
         entry = Parked(self._handles, tenant, key, size, min(public, len(key) // ID_BYTES))
         if entry.head:
-            self._by_head.setdefault(entry.head, {})[entry.handle] = entry
+            insort(self._by_head.setdefault(entry.head, []), (entry.length, entry.handle))
         insort(self._sorted.setdefault(tenant, []), key)
         self._by_key[tenant, key] = self._by_use[entry.handle] = entry
         self.used += size
