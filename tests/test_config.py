@@ -186,7 +186,7 @@ def test_kv_cells_follow_slots_and_memory_but_hold_one_window() -> None:
     assert Settings().kv_cells(2048) == 8192
     assert Settings(slots=1).kv_cells(2048) == 2048
     assert Settings().kv_cells(2048, at_most=5000) == 5000
-    assert Settings().kv_cells(2048, at_most=100) == 2048
+    assert Settings().kv_cells(2048, at_most=100) == Settings().kv_cells(2048, at_most=0) == 2048
     assert Settings(kv_tokens=999).kv_cells(512, at_most=100) == 999
 
 

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
         ge=64,
         le=4_194_304,
         description="Tokens that one conversation may hold, prompt and answer together. "
-        f"Unset: the model's own context, but at most {DEFAULT_WINDOW}.",
+        f"Unset: the model's own context, but at most {DEFAULT_WINDOW}; less where memory is short.",
     )
     kv_tokens: int | None = Field(
         default=None,
@@ -116,7 +116,7 @@ class Settings(BaseSettings):
         le=67_108_864,
         description="Memory, in MiB, for the KV state of conversations that had to leave the KV cache: whoever comes "
         "back is not computed again. 0: none is kept. "
-        f"Unset: a tenth of the free memory, at most {PARKED_MIB} MiB.",
+        f"Unset: a tenth of the free memory that the model's weights leave, at most {PARKED_MIB} MiB.",
     )
     parked_folder: str | None = Field(
         default=None,
@@ -145,9 +145,9 @@ class Settings(BaseSettings):
         "slot, and kernels that do not depend on the batch. Needs memory for every slot. Unset: as the model's entry "
         "in the manifest says, else false.",
     )
-    max_waiting: int = Field(
-        default=512, ge=1, le=100_000, description="Requests that may be open, running and waiting. One more gets 429."
-    )
+    max_waiting: int = Field(default=512, ge=1, le=100_000,
+        description="Requests that may be open, running and waiting; one more gets 429. A visitor may hold an eighth.",
+    )  # fmt: skip
     max_body_bytes: int = Field(
         default=1_048_576,
         ge=1024,
@@ -355,7 +355,7 @@ class Settings(BaseSettings):
         if self.kv_tokens:
             return self.kv_tokens
         cells = window * (self.slots if streams else min(self.slots, SHARED_CONVERSATIONS))
-        return max(window, min(cells, at_most or cells))
+        return max(window, cells if at_most is None else min(cells, at_most))
 
 
 def load(file: Path | None = None, arguments: Mapping[str, Any] | None = None) -> Settings:

@@ -56,7 +56,11 @@ class InvalidRequest(RequestRefused):
 
 class ContextLengthExceeded(RequestRefused):
     """`details` holds `n_prompt_tokens` and `n_ctx`, both in tokens, and `reserve` where tokens are kept for the
-    answer: then the prompt is the smallest that the conversation's policy allows."""
+    answer: then the prompt is the smallest that the conversation's policy allows.
+
+    Clients know a full window by words of the message: LangChain.js by "exceeds the context window", LiteLLM by
+    llama.cpp's "exceeds the available context size", others by "prompt is too long".
+    """
 
     code = "context_length_exceeded"
 
@@ -64,7 +68,8 @@ class ContextLengthExceeded(RequestRefused):
         kept = f" and {reserve} kept for the answer" if reserve else ""
         shorten = "the message, the instructions or what is pinned" if reserve else "the conversation"
         super().__init__(
-            f"request ({n_prompt_tokens} tokens{kept}) exceeds the available context size ({n_ctx} tokens): "
+            "the prompt is too long and exceeds the context window: "
+            f"request ({n_prompt_tokens} tokens{kept}) exceeds the available context size ({n_ctx} tokens); "
             f"shorten {shorten}, or serve the model with a larger --ctx",
             param=param,
             n_prompt_tokens=n_prompt_tokens,

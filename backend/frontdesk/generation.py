@@ -69,12 +69,21 @@ class PromptReference:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """An item that a request names instead of saying it: its id, and its index in the input as it was sent."""
+
+    place: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """What a request to the Responses API says beyond sampling: which conversation it goes on with, and how.
 
     At most one of `conversation` (an id) and `previous` (a response's id without its prefix) is set. `truncation` None
     means: as the conversation says, else `auto` in a conversation and `disabled` without one. `remembered`: so many
-    items at the front of `input` were said before, and not by this request.
+    items at the front of `input` were said before, and not by this request. `references`, in the order of their
+    places, are what `input` lacks until the store has told what they stand for.
     """
 
     input: tuple[Item, ...]
@@ -86,6 +95,7 @@ class Turn:
     background: bool = False
     truncation: Truncation | None = None
     remembered: int = 0
+    references: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

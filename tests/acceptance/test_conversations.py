@@ -13,6 +13,7 @@ import httpx2
 import openai
 import pytest
 from tests.acceptance.asking import MODEL, Shop, first_id, said
+from tests.acceptance.either_client import client_of
 
 SHORT: dict[str, Any] = {"model": MODEL, "max_output_tokens": 8, "temperature": 0, "extra_body": {"ignore_eos": True}}
 LONG: dict[str, Any] = SHORT | {"max_output_tokens": 2500}
@@ -230,6 +231,33 @@ async def test_compaction_keeps_the_thread(alice: Any) -> None:
     back = [item.to_dict() for item in compacted.output]
     answer = await alice.responses.create(input=[*back, said("When are you open?")], **GREEDY)
     assert "9:30" in answer.output_text
+
+
+async def test_an_answer_is_named_instead_of_said(alice: Any, shop: Shop) -> None:
+    """Breaks if a client that sends the ids of earlier answers, as some do by default, gets no second turn, on any of
+    the ways to ask."""
+    first = await alice.responses.create(input="When are you open?", **GREEDY)
+    talk = [said("When are you open?"), first.output[0].to_dict(), said("And on Sunday?")]
+    named = [talk[0], {"type": "item_reference", "id": first.output[0].id}, talk[2]]
+    whole = await alice.responses.create(input=talk, **GREEDY)
+    second = await alice.responses.create(input=named, **GREEDY)
+    assert second.output_text == whole.output_text
+    counted = await alice.responses.input_tokens.count(model=MODEL, input=named)
+    assert counted.input_tokens == second.usage.input_tokens == whole.usage.input_tokens
+    listed = await alice.responses.input_items.list(second.id, order="asc")
+    assert texts(listed.data) == [talk[0]["content"], first.output_text, talk[2]["content"]]
+    async with (
+        client_of("async", shop.server.url + "/v1", shop.alice) as client,
+        client.responses.connect() as socket,
+    ):
+        await socket.send_raw(json.dumps({"type": "response.create", "input": named, "store": False, **GREEDY}))
+        while (frame := (await socket.recv()).to_dict())["type"] != "response.completed":
+            assert frame["type"] != "error", frame
+    assert frame["response"]["output"][0]["content"][0]["text"] == second.output_text
+    await alice.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError) as gone:
+        await alice.responses.create(input=named, **GREEDY)
+    assert gone.value.param == "input.1.id"
 
 
 async def test_prompts_of_the_server(alice: Any) -> None:

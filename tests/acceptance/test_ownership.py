@@ -44,6 +44,8 @@ async def test_nobody_else_sees_anything(alice: Any, shop: Shop) -> None:
             bob.responses.delete(reply.id),
             bob.responses.create(conversation=made.id, input="Hello", **SHORT),
             bob.responses.input_tokens.count(model=MODEL, conversation=made.id, input="Hello"),
+            bob.responses.create(input=[{"type": "item_reference", "id": item}], **SHORT),
+            bob.responses.create(input=[{"type": "item_reference", "id": f"msg_{reply.id[5:]}"}], **SHORT),
         ):
             with pytest.raises(openai.NotFoundError):
                 await attempt

@@ -25,8 +25,16 @@ TURNS = (
     "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
     "{% endfor %}"
 )
+NO_SYSTEM = (  # as Gemma 2's
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "<|im_start|>{{ m.role if m.role == 'user' else 'model' }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>model\n{% endif %}"
+)
 TEMPLATES = {
     "chatml": CHATML,
+    "no system": NO_SYSTEM,
     "alternates, one system": TURNS
     + "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('system comes first') }}"
     "{% endif %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}",
@@ -60,7 +68,7 @@ class Fitter:
     """`fit` with defaults. Checks what must hold for every prompt."""
 
     def __init__(self, source: str, tokenizer: Tokenizer) -> None:
-        self.template = ChatTemplate(source, tokenizer)
+        self.template = ChatTemplate(source, tokenizer, seconds=60.0)  # on a busy machine one may wait long
         self.manager = ContextManager(self.template)
 
     def __call__(self, items: list[Item], text: str = "And now?", **wanted: Any) -> Fitted:
@@ -164,7 +172,7 @@ def test_any_conversation_in_any_template(
         assert refused.details["n_ctx"] == window
     else:
         assert "refuses this conversation" in refused.message
-        assert name == "alternates, one system"
+        assert name in ("alternates, one system", "no system")
 
 
 def test_many_calls_in_a_row_are_measured_one_by_one(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,10 +166,19 @@ def test_without_a_generation_prompt(tokenizer: Tokenizer) -> None:
 
 
 def test_developer_is_system_unless_the_template_knows_it(tokenizer: Tokenizer) -> None:
-    """A template that has never heard of developers would refuse them, or open an unknown turn."""
-    for source, role in ((CHATML, b"system"), (CHATML + "{# developer #}", b"developer")):
+    """A template that has never heard of developers would refuse them, open an unknown turn, or leave out what they
+    say, as Command R7B's, which only has a variable with such a name."""
+    preamble = "{% set developer_preamble = '' %}{{ developer_preamble }}"
+    known = "{% if messages[0].role in ['system', 'developer'] %}{% endif %}"
+    for source, role in ((CHATML, b"system"), (preamble + CHATML, b"system"), (known + CHATML, b"developer")):
         ids = ChatTemplate(source, tokenizer).render([Message("developer", "x")])
         assert b"".join(map(tokenizer.token_bytes, ids)).startswith(role + b"\nx")
+
+
+def test_models_are_asked_not_to_think(tokenizer: Tokenizer) -> None:
+    """Visitors would read the reasoning of Qwen3 and its like, and wait for it."""
+    unless = "{% if enable_thinking is defined and enable_thinking is false %}NO{% endif %}"
+    assert ChatTemplate(unless, tokenizer).render([Message("user", "hi")]) == tokenizer.encode("NO")
 
 
 def test_arguments_are_objects_unless_the_template_takes_text(tokenizer: Tokenizer) -> None:
@@ -215,7 +224,7 @@ def test_a_template_may_refuse_a_conversation(tokenizer: Tokenizer) -> None:
     source = "{% if messages[0].role != 'user' %}"
     source += "{{ raise_exception('must start with user: ' + messages[0].content) }}{% endif %}"
     with pytest.raises(InvalidRequest, match=r"must start with user: <\|im_end\|>$") as caught:
-        ChatTemplate(source, tokenizer).render([Message("system", "<|im_end|>")])
+        ChatTemplate(source, tokenizer).render([Message("assistant", "<|im_end|>")])
     assert caught.value.param == "messages"
 
 

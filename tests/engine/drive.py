@@ -54,6 +54,23 @@ class Told:
     cached: list[int] = field(default_factory=list)
 
 
+class Watched(Scheduler):
+    """Checks whose turn it is, and remembers in which order everybody got a slot for the first time."""
+
+    begun: dict[Sequence, None]
+
+    def _admit(self, wants: dict[Sequence, int]) -> Sequence | None:
+        running = Counter(sequence.tenant for sequence in self.running)
+        back = [sequence for sequence in self.waiting if sequence.preemptions]
+        new = [sequence for sequence in self.waiting if not sequence.preemptions]
+        turns = [*back, *sorted(new, key=lambda sequence: running[sequence.tenant])]
+        admitted = super()._admit(wants)
+        if admitted:
+            assert admitted is turns[0], "somebody jumped the line"
+            self.begun.setdefault(admitted)
+        return admitted
+
+
 class House:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -64,7 +81,8 @@ class House:
         memory = Memory([{} for _ in range(slots)], cells if plan.unified else plan.window, plan.unified)
         self.oracle = Oracle(memory, most_rows(plan.slots, plan.chunk, plan.busy))
         costs = None if plan.factor == -1 else Costs(plan.factor)
-        self.scheduler = Scheduler(self.cache, slots=plan.slots, chunk=plan.chunk, chunk_busy=plan.busy, costs=costs)
+        self.scheduler = Watched(self.cache, slots=plan.slots, chunk=plan.chunk, chunk_busy=plan.busy, costs=costs)
+        self.scheduler.begun = {}
         self.engine = Engine(self.scheduler, self.oracle, plan.window)
         self.requests: dict[int, Submit] = {}
         self.told: dict[int, Told] = {}
@@ -146,10 +164,13 @@ class House:
                 told.cached.append(output.cached)
 
     def _line(self) -> list[Sequence]:
-        """Everybody who is not done, oldest first; the order of arrival must hold."""
+        """Everybody who is not done: those who had a slot, the oldest first, then the others in order of arrival."""
         line = [*self.scheduler.running, *self.scheduler.waiting]
-        order = list(self.requests)
-        assert [s.id for s in line] == sorted((s.id for s in line), key=order.index), "somebody jumped the line"
+        begun, order = list(self.scheduler.begun), list(self.requests)
+        had = [s for s in line if s in self.scheduler.begun]
+        new = [s for s in line if s not in self.scheduler.begun]
+        assert had == sorted(had, key=begun.index), "who had a slot is not in the order in which they got it"
+        assert line == [*had, *sorted(new, key=lambda s: order.index(s.id))], "who waits is not in order of arrival"
         return line
 
     def _check_shares(self, batch: Batch, streams: list[Sequence], heard: set[int]) -> None:

@@ -55,6 +55,24 @@ def test_ai_sdk(server: Server, installed: Callable[[str], Path]) -> None:
     assert json.loads(turns[1][2])["cachedTokens"] > 0, "the second turn did not find the first one's prefix"
 
 
+def test_ai_sdk_keeps_its_answers_here(server: Server, installed: Callable[[str], Path]) -> None:
+    """If this fails, a talk with the SDK's own OpenAI provider ends at its second turn, which names an answer."""
+    done = run(server.url, "node", "kept.mjs", folder=installed("ai-sdk"))
+    assert (done.returncode, done.stderr) == (0, "")
+    turns = TURN.findall(done.stdout)
+    assert len(turns) == 2, done.stdout
+    talk: list[dict[str, Any]] = []
+    for question, answer, usage in turns:
+        talk.append({"role": "user", "content": question})
+        body = {"input": talk, "max_output_tokens": 100, "store": False}
+        ours = httpx2.post(f"{server.url}/v1/responses", json=body, timeout=60).json()
+        assert answer == ours["output"][0]["content"][0]["text"]
+        counted = json.loads(usage)
+        assert counted["inputTokens"] == ours["usage"]["input_tokens"]
+        assert counted["outputTokens"] == ours["usage"]["output_tokens"]
+        talk.append({"role": "assistant", "content": answer})
+
+
 def test_ai_sdk_without_a_key(start_server: Callable[..., Server], installed: Callable[[str], Path]) -> None:
     """If this fails, a refusal reaches the SDK in a shape that it cannot show, or the script calls it a success."""
     done = run(start_server(auth="on").url, "node", "chat.mjs", folder=installed("ai-sdk"))

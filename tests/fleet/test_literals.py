@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frontdesk.fleet.literals import Literals
+from frontdesk.fleet.literals import Literals, Swallowing
 
 IDS = {"<a>": 1, "<a>b": 2, "b<": 3, "aba": 4, "x": 5}
 ALPHABET = st.text(alphabet="<ab>xé", max_size=24)
@@ -39,3 +39,11 @@ def test_nothing_is_lost(text: str) -> None:
 def test_present_is_exactly_what_occurs(text: str) -> None:
     """A literal that is overlooked would stay text; one too many would cost time only."""
     assert set(Literals(IDS).present(text)) == {literal for literal in IDS if len(literal) > 1 and literal in text}
+
+
+def test_white_space_beside_a_literal_is_swallowed_by_it() -> None:
+    """Newlines that a model never saw in training would stand behind its control tokens, or words would be lost."""
+    literals = Literals(Swallowing({"<a>": 1, "<b>": 2, "<c>": 3}, before={2}, after={1}))
+    assert literals.swallow(literals.split(" <a>\t\n x <b>\v y <a> \r\f<c> ")) == [" ", 1, "x", 2, "\v y ", 1, 3, " "]
+    assert literals.swallow(literals.split("<a>\u00a0x\u2003<b>")) == [1, "\u00a0x\u2003", 2]
+    assert Literals(IDS).swallow([1, " ", 2]) == [1, " ", 2]

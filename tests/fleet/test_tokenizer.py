@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from frontdesk.errors import InvalidRequest, ModelLoadFailed
 from frontdesk.fleet.gguf import read_metadata
+from frontdesk.fleet.literals import Literals
 from frontdesk.fleet.pretokenizers import PATTERNS, SAMPLE
 from frontdesk.fleet.tokenizer import LlamaTokenizer, Tokenizer, in_pieces, open_tokenizer, recalled_tokenizer
 from frontdesk.fleet.vocabulary import KEPT, VocabularyFolder
@@ -24,6 +25,7 @@ from frontdesk.llamacpp.vocab import Vocab
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "frontdesk-small-q8_0.gguf"
 METADATA: dict[str, Any] = read_metadata(SHIPPED)
 SIZE = len(METADATA["tokenizer.ggml.tokens"])
+PHI = [("<unk>", 3), ("<s>", 3), ("</s>", 3)]  # llama.cpp demands them of a file that is named so
 PIECES = st.sampled_from(
     ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|im_", "user\n", " \n ", "'LL", "1234", "é", "日本", "🏳️‍🌈"]
 )
@@ -201,6 +203,25 @@ def test_user_defined_tokens_match_in_text_longest_first(vocab_file: Callable[..
     assert {SIZE, SIZE + 1} <= set(tokenizer.encode(text))
     assert tokenizer.encode(text) == Vocab(path).tokenize(text)
     assert tokenizer.token_bytes(SIZE + 1) == b"<think>\n"
+
+
+def test_what_swallows_white_space_is_remembered(vocab_file: Callable[..., Path], tmp_path: Path) -> None:
+    """The second start of a model would give its prompts other tokens than the first."""
+    path, folder = vocab_file(tokens=PHI, name="A Phi-3"), VocabularyFolder(tmp_path / "vocabularies")
+    for tokenizer in (open_tokenizer(path, folder), recalled_tokenizer(path, folder)):
+        assert tokenizer is not None
+        assert tokenizer.kind == "tiktoken"
+        literals = Literals(tokenizer.special)
+        assert literals.swallow([tokenizer.special["<|im_end|>"], "\nx"]) == [tokenizer.special["<|im_end|>"], "x"]
+        assert literals.swallow([tokenizer.special["<s>"], "\nx"]) == [tokenizer.special["<s>"], "\nx"]
+
+
+def test_user_defined_tokens_may_swallow_too(vocab_file: Callable[..., Path]) -> None:
+    """llama.cpp drops the white space behind them in ordinary text: counts would be too high."""
+    path = vocab_file(tokens=[*PHI, ("<thing>", 4)], name="A Phi-3")
+    tokenizer = open_tokenizer(path)
+    for text in ("a <thing>\n b", "<thing>  <thing>\t"):
+        assert tokenizer.encode(text) == Vocab(path).tokenize(text)
 
 
 def test_control_tokens_that_llama_cpp_retypes_stay_control(vocab_file: Callable[..., Path]) -> None:

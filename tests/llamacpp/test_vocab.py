@@ -6,6 +6,7 @@ import gc
 from pathlib import Path
 
 import pytest
+from tests.fleet.conftest import write_spm
 
 from frontdesk.errors import ModelLoadFailed
 from frontdesk.llamacpp.vocab import Vocab
@@ -32,6 +33,17 @@ def test_special_text_is_parsed_only_when_asked() -> None:
     assert vocab.tokenize("<|im_end|>", parse_special=True) == [end]
     assert vocab.tokenize("") == []
     assert b"".join(vocab.facts().pieces[id] for id in vocab.tokenize("a\0b")) == b"a\0b"
+
+
+def test_which_tokens_swallow_white_space(tmp_path: Path) -> None:
+    """Prompts would hold white space that llama.cpp leaves out: it says so of models by their name or family."""
+    phi = Vocab(write_spm(tmp_path / "phi.gguf", "Phi-3-mini", "<|user|>", "<|endoftext|>")).facts()
+    assert phi.swallows_after == {phi.control["</s>"], phi.control["<|user|>"]}
+    assert phi.swallows_before == frozenset()
+    jina = Vocab(write_spm(tmp_path / "jina.gguf", "Jina", "<|user|>", "<mask>", pre="jina-v2-de")).facts()
+    assert (jina.swallows_before, jina.swallows_after) == ({jina.control["<mask>"]}, frozenset())
+    other = Vocab(write_spm(tmp_path / "other.gguf", "Psi-3-mini", "<|user|>", "<|endoftext|>")).facts()
+    assert other.swallows_after == other.swallows_before == frozenset()
 
 
 def test_llama_cpp_is_silent(capfd: pytest.CaptureFixture[str]) -> None:

@@ -391,6 +391,7 @@ def test_usage_is_the_callers_own(house: House) -> None:
     assert own["object"] == "list"
     assert own["data"] == [
         {
+            "id": own["last_id"],
             "key": house.key_ids["default"],
             "model": "frontdesk-small",
             "requests": 1,

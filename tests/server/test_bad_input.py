@@ -51,7 +51,8 @@ BROKEN = {
     "1e999": b'{"temperature": 1e999}',
     "not UTF-8": b'{"model": "\xff\xfe"}',
     "UTF-16": '{"model": "x"}'.encode("utf-16"),
-    "byte order mark": b'\xef\xbb\xbf{"model": "x"}',
+    "byte order mark alone": b"\xef\xbb\xbf",
+    "two byte order marks": b'\xef\xbb\xbf\xef\xbb\xbf{"messages": [], "prompt": "x", "input": "x"}',
     "encoded surrogate": b'{"model": "\xed\xa0\x80"}',
     "deep arrays": b'{"model": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "deep objects": b'{"a": ' * 5000 + b"1" + b"}" * 5000,
@@ -113,6 +114,13 @@ def test_broken_json(client: httpx2.Client, route: str, body: bytes) -> None:
     """If this fails, a few bytes of rubbish give a 500 or end the process."""
     error = refused(client.post(route, content=body, headers={"content-type": "application/json"}))
     assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_byte_order_mark_is_no_mistake(client: httpx2.Client, route: str) -> None:
+    """If this fails, a body that an editor or a shell of Windows wrote into a file is refused as broken JSON."""
+    body = json.dumps({**prompt(route, "Hi"), **(ONE if route == RESPONSES else {"max_tokens": 1})}).encode("utf-8-sig")
+    assert client.post(route, content=body, headers={"content-type": "application/json"}).status_code == 200
 
 
 @pytest.mark.parametrize("name", [name for name in BROKEN if BROKEN[name].isascii()])

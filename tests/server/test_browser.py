@@ -149,12 +149,54 @@ def test_preflight(shop: Server) -> None:
     assert "access-control-allow-origin" not in foreign.headers
 
 
-def test_preflight_of_openais_client(shop: Server) -> None:
-    """If this fails, the `openai` package in a page of a listed origin is stopped by the browser."""
-    headers = "authorization,content-type,x-stainless-arch,x-stainless-lang,x-stainless-os,x-stainless-package-version,"
-    headers += "x-stainless-retry-count,x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout"
-    asked = {"access-control-request-method": "POST", "access-control-request-headers": headers}
-    assert httpx2.options(shop.url + "/v1/responses", headers={"origin": SHOP, **asked}).status_code == 200
+@pytest.mark.parametrize(
+    "names",
+    [
+        "authorization,content-type,x-stainless-arch,x-stainless-lang,x-stainless-os,x-stainless-package-version,"
+        "x-stainless-retry-count,x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout,user-agent",
+        "content-type, HTTP-Referer, X-Title",
+        "openai-beta,x-requested-with,x-stainless-something-new",
+        ",".join(f"x-{i:0126}" for i in range(64)),
+    ],
+    ids=["openai", "openrouter", "others", "many"],
+)
+def test_preflight_of_clients_with_headers_of_their_own(shop: Server, names: str) -> None:
+    """If this fails, the `openai` package, LangChain.js or the AI SDK in a page of a listed origin are stopped by the
+    browser, which asks for all the headers that they add."""
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": names}
+    allowed = httpx2.options(shop.url + "/v1/responses", headers={"origin": SHOP, **asked})
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, SHOP)
+    assert re.split(", ?", allowed.headers["access-control-allow-headers"]) == re.split(", ?", names)
+    assert "Access-Control-Request-Headers" in allowed.headers["vary"]
+    foreign = httpx2.options(shop.url + "/v1/responses", headers={"origin": "http://evil.example", **asked})
+    assert foreign.status_code == 400
+    assert not [name for name in foreign.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(
+    "names", ["x y", "x:y", "*, x@y", '"x"', "x" * 129, ",".join(f"x-{i}" for i in range(65))], ids=range(6)
+)
+def test_preflight_with_names_that_no_browser_sends(shop: Server, names: str) -> None:
+    """If this fails, whatever somebody writes into a preflight comes back in a header of ours."""
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": names}
+    refused = httpx2.options(shop.url + "/v1/responses", headers={"origin": SHOP, **asked})
+    assert (refused.status_code, refused.text) == (400, "Disallowed CORS headers")
+    assert "access-control-allow-headers" not in refused.headers
+
+
+def test_a_listed_page_may_come_from_a_public_network(shop: Server) -> None:
+    """If this fails, a browser that guards private networks keeps the listed page from a server on one, or lets a
+    foreign page in."""
+    asked = {"access-control-request-method": "POST", "access-control-request-private-network": "true"}
+    allowed = httpx2.options(shop.url + "/v1/responses", headers={"origin": SHOP, **asked})
+    assert (allowed.status_code, allowed.headers["access-control-allow-private-network"]) == (200, "true")
+    del asked["access-control-request-private-network"]
+    plain = httpx2.options(shop.url + "/v1/responses", headers={"origin": SHOP, **asked})
+    assert "access-control-allow-private-network" not in plain.headers
+    asked["access-control-request-private-network"] = "true"
+    foreign = httpx2.options(shop.url + "/v1/responses", headers={"origin": "http://evil.example", **asked})
+    assert foreign.status_code == 400
+    assert not [name for name in foreign.headers if name.startswith("access-control")]
 
 
 @pytest.mark.parametrize(

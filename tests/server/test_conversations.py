@@ -301,7 +301,7 @@ async def test_summary_of_a_conversation_is_shown(house: House) -> None:
     ("body", "param"),
     [
         ({"items": [user("x")] * 21}, "items"),
-        ({"items": [{"type": "item_reference", "id": "x"}]}, "items.0"),
+        ({"items": [{"type": "item_reference", "id": f"msg_{'0' * 32}"}]}, "items.0"),
         ({"items": [{"role": "user"}]}, "items.0.content"),
         ({"items": [user([{"type": "input_image", "image_url": "x"}])]}, "items.0.content.0.type"),
         ({"items": "x"}, "items"),

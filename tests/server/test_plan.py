@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from frontdesk.config import Settings, load
 from frontdesk.errors import ConfigError
@@ -14,7 +18,8 @@ from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.registry import ModelCard, card_for_file
 from frontdesk.fleet.tuned import Tuned
 from frontdesk.server import plan as plan_module
-from frontdesk.server.plan import cell_bytes, plan
+from frontdesk.server.plan import cell_bytes, plan, weight_bytes
+from frontdesk.worker.protocol import Load
 
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "frontdesk-small-q8_0.gguf"
 TUNED = Tuned(
@@ -22,6 +27,20 @@ TUNED = Tuned(
     kv_layout="streams", kv_type="q8_0", flash="off", pad_rows=True, speculate=True,
     steps={"decode 1": 12.0, "verify 4": 30.0},
 )  # fmt: skip
+GIB = 2**30
+LLAMA = {  # of 8B parameters; in Q4_K_M its file has 4.92 GB
+    "general.architecture": "llama", "llama.block_count": 32, "llama.embedding_length": 4096,
+    "llama.attention.head_count": 32, "llama.attention.head_count_kv": 8,
+}  # fmt: skip
+GEMMA = {  # 2, of 9B parameters
+    "general.architecture": "gemma2", "gemma2.block_count": 42, "gemma2.embedding_length": 3584,
+    "gemma2.attention.head_count": 16, "gemma2.attention.head_count_kv": 8, "gemma2.attention.key_length": 256,
+    "gemma2.attention.value_length": 256, "gemma2.attention.sliding_window": 4096,
+}  # fmt: skip
+PHI = {  # 3.5 mini
+    "general.architecture": "phi3", "phi3.block_count": 32, "phi3.embedding_length": 3072,
+    "phi3.attention.head_count": 32, "phi3.attention.head_count_kv": 32, "phi3.attention.sliding_window": 262144,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -73,7 +92,7 @@ def test_the_layout_that_was_measured_is_used(card: ModelCard, layout: str, slot
 def test_streams_that_do_not_fit_take_no_more_than_one_pool(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
     """A third of all free memory would be taken where four conversations are enough."""
     cell = cell_bytes(read_metadata(card.path), "f16")
-    monkeypatch.setattr(plan_module, "usable_memory", lambda: int(3 * cell * 512 * 6))
+    monkeypatch.setattr(plan_module, "usable_memory", lambda: int(3 * cell * 512 * 6) + weight_bytes(card))
     tuned = structs.replace(TUNED, kv_type=None)
     settings = Settings(slots=8, ctx=512)
     load = plan(settings, card, tuned)
@@ -130,6 +149,150 @@ def test_a_sliding_window_has_as_many_slots_as_fit(card: ModelCard, monkeypatch:
     load = plan(Settings(slots=8, ctx=512, kv_tokens=1600), card)
     assert (load.slots, load.unified) == (3, False)
     cell = cell_bytes(read_metadata(card.path), "f16")
-    monkeypatch.setattr(plan_module, "usable_memory", lambda: int(3 * cell * 512 * 2.5))
-    load = plan(Settings(slots=8, ctx=512), card)
+    monkeypatch.setattr(plan_module, "usable_memory", lambda: int(3 * cell * 512 * 2.5) + weight_bytes(card))
+    load = plan(Settings(ctx=512), card)
     assert (load.slots, load.unified) == (2, False)
+
+
+def opened(
+    model: Mapping[str, object], weights: int, memory: int | None, settings: Settings, tuned: Tuned | None = None
+) -> Load:
+    """How a model of these numbers and this size is opened where so much memory is free, in bytes."""
+    card = ModelCard("m", SHIPPED, "", 131072, None, "", "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan_module, "read_metadata", lambda _path: model)
+        patch.setattr(plan_module, "weight_bytes", lambda _card: weights)
+        patch.setattr(plan_module, "usable_memory", lambda: memory)
+        return plan(settings, card, tuned)
+
+
+def taken(model: Mapping[str, object], load: Load) -> float:
+    """Bytes of what is opened, without the weights."""
+    return load.kv_cells * cell_bytes(model, load.kv_type) + load.parked_bytes
+
+
+def test_phi3_does_not_slide() -> None:
+    """Its files all name a window, llama.cpp lets none slide: a model for 16 slots would have one."""
+    load = opened(PHI, 2_390_000_000, 8 * GIB, Settings())
+    assert (load.slots, load.unified) == (16, True)
+    sliding = opened(GEMMA, 5_760_000_000, 8 * GIB, Settings())
+    assert (sliding.slots, sliding.unified) == (1, False)
+
+
+def test_the_weights_are_counted() -> None:
+    """The KV cache would take memory that the weights need, and the server be killed or stand still."""
+    with capture_logs() as lines:
+        load = opened(LLAMA, 4_920_000_000, 6 * GIB, Settings())
+    assert (load.slots, load.window, load.kv_cells) == (16, 5632, 5632)
+    assert taken(LLAMA, load) + 4_920_000_000 < 5.5 * GIB
+    (line,) = lines
+    assert line["event"] == "conversations may hold fewer tokens than usual: memory is short"
+    sizes = {name: value for name, value in line.items() if isinstance(value, int)}
+    assert sizes == {
+        "window": 5632, "usual": 8192, "memory_mib": 6144, "weights_mib": 4692, "kv_cache_mib": 704, "parked_mib": 145,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(ctx=8192)])
+def test_what_does_not_fit_is_told(settings: Settings) -> None:
+    """A server that is killed by the system would have said nothing of why."""
+    with capture_logs() as lines:
+        load = opened(LLAMA, 4_920_000_000, 4 * GIB, settings)
+    assert load.window == load.kv_cells == (settings.ctx or 2048)
+    (line,) = lines
+    assert line["event"] == "the model does not fit into memory: it may be slow, or killed"
+    assert (line["memory_mib"], line["weights_mib"], line["kv_cache_mib"]) == (4096, 4692, load.window // 8)
+
+
+def test_what_is_parked_gives_way() -> None:
+    """Memory that the smallest window needs would be promised to conversations that may never come back."""
+    load = opened(LLAMA, GIB, GIB + 260 * 2**20, Settings())
+    assert (load.window, load.parked_bytes) == (2048, 4 * 2**20)
+    assert opened(LLAMA, GIB, GIB + 260 * 2**20, Settings(parked_mib=50)).parked_bytes == 50 * 2**20
+
+
+def test_slots_that_were_asked_for_have_smaller_windows() -> None:
+    """Of four slots that somebody wants one would be there, and the others' requests wait in line."""
+    load = opened(GEMMA, 5_760_000_000, 12 * GIB, Settings(slots=4))
+    assert (load.slots, load.window, load.unified) == (4, 2560, False)
+    load = opened(GEMMA, 5_760_000_000, 12 * GIB, Settings(slots=4, ctx=4096))
+    assert (load.slots, load.window, load.kv_cells) == (4, 4096, 4 * 4096)
+
+
+def test_all_parts_of_a_model_are_weighed(tmp_path: Path) -> None:
+    """A model in ten files would be taken for a tenth of its size."""
+    for name, size in (("a-00001-of-00002.gguf", 7), ("a-00002-of-00002.gguf", 30), ("b-00001-of-00002.gguf", 500)):
+        (tmp_path / name).write_bytes(b"x" * size)
+    assert weight_bytes(ModelCard("a", tmp_path / "a-00001-of-00002.gguf", "", 512, None, "", "")) == 37
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_shipped_model_is_opened_in_full(card: ModelCard, exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fits everywhere, and yet would hold less where its few megabytes are counted."""
+    card = replace(card, exact=exact)
+    monkeypatch.setattr(plan_module, "usable_memory", lambda: None)
+    unlimited = plan(Settings(), card)
+    monkeypatch.setattr(plan_module, "usable_memory", lambda: 16 * GIB)
+    with capture_logs() as lines:
+        assert plan(Settings(), card) == unlimited
+    monkeypatch.setattr(plan_module, "usable_memory", lambda: GIB)
+    small = plan(Settings(), card)
+    assert structs.replace(small, parked_bytes=0) == structs.replace(unlimited, parked_bytes=0)
+    assert not lines
+
+
+MODELS = st.sampled_from([LLAMA, GEMMA, PHI])
+WEIGHTS = st.integers(GIB, 20 * GIB)
+LEFT = st.integers(-GIB, GIB) | st.integers(0, 40 * GIB)  # bytes of memory beside the weights
+TUNINGS = st.sampled_from([None, TUNED, structs.replace(TUNED, kv_layout="unified", kv_type=None)])
+MEASURES = {
+    "ctx": st.integers(1, 64).map(lambda n: 256 * n),
+    "kv_tokens": st.integers(1, 512).map(lambda n: 256 * n),
+    "slots": st.integers(1, 32),
+}
+
+
+@given(MODELS, WEIGHTS, LEFT, TUNINGS, st.booleans())
+def test_what_is_opened_fits(
+    model: Mapping[str, object], weights: int, left: int, tuned: Tuned | None, exact: bool
+) -> None:
+    """The server would be killed where a smaller window had fitted, or the warning would come where all fits."""
+    with capture_logs() as lines:
+        load = opened(model, weights, weights + left, Settings.model_construct(exact=exact), tuned)
+    fits = 2048 * cell_bytes(model, load.kv_type) <= left
+    assert (taken(model, load) <= left) == fits
+    assert any("does not fit" in line["event"] for line in lines) == (not fits)
+    assert load.window % 256 == 0
+    assert 2048 <= load.window <= 8192
+    if load.window > 2048:
+        assert taken(model, load) <= 0.6 * left + 1
+
+
+@given(MODELS, WEIGHTS, LEFT, st.integers(0, 40 * GIB), TUNINGS, st.fixed_dictionaries({}, optional=MEASURES))
+def test_more_memory_never_gives_less(
+    model: Mapping[str, object], weights: int, left: int, more: int, tuned: Tuned | None, asked: dict[str, int]
+) -> None:
+    """A larger machine would serve fewer, or shorter conversations."""
+    settings = Settings.model_construct(**asked)
+    small = opened(model, weights, weights + left, settings, tuned)
+    large = opened(model, weights, weights + left + more, settings, tuned)
+    unlimited = opened(model, weights, None, settings, tuned)
+    for name in ("window", "kv_cells", "slots", "parked_bytes"):
+        assert getattr(small, name) <= getattr(large, name) <= getattr(unlimited, name)
+
+
+@given(MODELS, WEIGHTS, LEFT, TUNINGS, st.fixed_dictionaries({}, optional=MEASURES))
+def test_what_is_asked_for_is_done(
+    model: Mapping[str, object], weights: int, left: int, tuned: Tuned | None, asked: dict[str, int]
+) -> None:
+    """Somebody who knows better would be given something else, however the memory is."""
+    settings = Settings.model_construct(**asked)
+    load = opened(model, weights, weights + left, settings, tuned)
+    cells = asked.get("kv_tokens")
+    assert cells in (None, load.kv_cells)
+    if "ctx" in asked:
+        assert load.window == min(asked["ctx"], cells or asked["ctx"])
+    if "slots" in asked and not (model is GEMMA and cells):  # where each has its own, `kv_tokens` says how many
+        assert load.slots == asked["slots"]
+    if model is GEMMA:
+        assert load.slots * load.window <= load.kv_cells

@@ -36,11 +36,13 @@ CALLS: dict[str, Call] = {
     "Conversations.items": lambda store, owner: store.conversations.items(owner, MINE.id),
     "Conversations.all_items": lambda store, owner: store.conversations.all_items(owner, MINE.id),
     "Conversations.item": lambda store, owner: store.conversations.item(owner, MINE.id, ITEM.id),
+    "Conversations.items_named": lambda store, owner: store.conversations.items_named(owner, [ITEM.id]),
     "Conversations.delete_item": lambda store, owner: store.conversations.delete_item(owner, MINE.id, ITEM.id),
     "Conversations.replace_summary": lambda store, owner: store.conversations.replace_summary(
         owner, MINE.id, None, summary("x")
     ),
     "Responses.get": lambda store, owner: store.responses.get(owner, REPLY.id),
+    "Responses.answers": lambda store, owner: store.responses.answers(owner, [REPLY.id]),
     "Responses.chain": lambda store, owner: store.responses.chain(owner, REPLY.id),
     "Responses.delete": lambda store, owner: store.responses.delete(owner, REPLY.id),
     "Feedback.put": lambda store, owner: store.feedback.put(owner, THOUGHT),

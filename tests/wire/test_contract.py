@@ -186,3 +186,11 @@ def test_error_body_shape() -> None:
     assert error["type"] == "exceed_context_size_error"
     assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
     assert (error["n_prompt_tokens"], error["n_ctx"]) == (5000, 4096)
+
+
+@pytest.mark.parametrize("reserve", [0, 64])
+def test_words_that_clients_know_a_full_window_by(reserve: int) -> None:
+    """If this fails, LangChain.js, LiteLLM or an agent takes a full window for any mistake, and does not shorten."""
+    message = ContextLengthExceeded(5000, 4096, reserve=reserve).message
+    for words in ("exceeds the context window", "exceeds the available context size", "prompt is too long"):
+        assert words in message

@@ -58,6 +58,38 @@ def test_chat_assistant_content_may_be_null_beside_tool_calls() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ({"content": None}, ""),
+        ({}, ""),
+        ({"content": None, "tool_calls": []}, ""),
+        ({"content": None, "refusal": "I would rather not."}, "I would rather not."),
+        ({"content": "", "refusal": "I would rather not."}, "I would rather not."),
+        ({"content": "Yes.", "refusal": None}, "Yes."),
+        ({"content": [{"type": "refusal", "refusal": "I would rather not."}]}, "I would rather not."),
+        ({"content": [{"type": "text", "text": "Well, "}, {"type": "refusal", "refusal": "no."}]}, "Well, no."),
+    ],
+)
+def test_chat_history_of_another_provider(said: dict[str, Any], text: str) -> None:
+    """If this fails, a conversation in which another provider's model refused or said nothing can never go on here; or
+    it loses a turn, and a template that wants user and assistant to alternate refuses it."""
+    before, after = {"role": "user", "content": "x"}, {"role": "user", "content": "y"}
+    parsed = OpenAIChat().parse({"messages": [before, {"role": "assistant", **said}, after]}).generation.messages
+    assert parsed == (Message("user", "x"), Message("assistant", text), Message("user", "y"))
+
+
+def test_what_is_empty_says_nothing() -> None:
+    """If this fails, an empty stop string ends every reply, or a form that fills in every field gets no answer."""
+    empty = {"model": "", "stop": "", "prediction": {"type": "content", "content": "x"}, "top_logprobs": 0}
+    generation = OpenAIChat().parse({"messages": [{"role": "user", "content": "x", "name": ""}], **empty}).generation
+    assert generation.messages == (Message("user", "x"),)
+    assert (generation.model, generation.stop, generation.top_logprobs) == (None, (), None)
+    for format, input in ((OpenAICompletions(), "prompt"), (OpenAIResponses(), "input")):
+        generation = format.parse({input: "x", "model": "", "stop": ["", "a", ""]}).generation
+        assert (generation.model, generation.stop) == (None, ("a",))
+
+
 def test_chat_call() -> None:
     """If this fails, the number of replies, their length or the logprobs are not what was asked for."""
     body = {

@@ -61,9 +61,9 @@ def test_every_number_has_both_bounds(format: HttpFormat) -> None:
 
 
 @each_format
-@pytest.mark.parametrize("stop", ["", [""], ["x"] * 9, "x" * 257, [1], 1, {"a": "b"}, True])
+@pytest.mark.parametrize("stop", [["x"] * 9, [""] * 9, "x" * 257, [1], 1, {"a": "b"}, True])
 def test_stop_limits(format: HttpFormat, stop: Any) -> None:
-    """If this fails, an empty or endless stop string ends every reply or slows every token."""
+    """If this fails, an endless stop string or an endless list of them slows every token."""
     assert refusal(format.name, stop=stop).param in ("stop", "stop.0")
 
 
@@ -131,7 +131,6 @@ CHAT: list[tuple[dict[str, Any], str, str]] = [
     ({"functions": [{}]}, "functions", "unsupported_parameter"),
     ({"response_format": {"type": "json_object"}}, "response_format.type", "unsupported_parameter"),
     ({"modalities": ["text", "audio"]}, "modalities.1", "unsupported_parameter"),
-    ({"prediction": {"type": "content"}}, "prediction", "unsupported_parameter"),
     ({"audio": {"voice": "x"}}, "audio", "unsupported_parameter"),
     ({"web_search_options": {"a": 1}}, "web_search_options", "unsupported_parameter"),
     ({"web_search_options": {}}, "web_search_options", "unsupported_parameter"),
@@ -141,7 +140,23 @@ CHAT: list[tuple[dict[str, Any], str, str]] = [
     ({"instructions": "Be brief."}, "instructions", "unsupported_parameter"),
     ({"previous_response_id": "resp_1"}, "previous_response_id", "unsupported_parameter"),
     ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
-    ({"model": ""}, "model", "invalid_value"),
+    ({"model": "m" * 257}, "model", "invalid_value"),
+    ({"messages": [{"role": "user", "content": "x", "name": "n" * 257}]}, "messages.0.name", "invalid_value"),
+    (
+        {"messages": [{"role": "user", "content": None, "refusal": "no"}]},
+        "messages.0.content",
+        "missing_required_parameter",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "refusal", "refusal": "no"}]}]},
+        "messages.0.content.0.type",
+        "unsupported_parameter",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": [{"type": "refusal", "text": "no"}]}]},
+        "messages.0.content.0.refusal",
+        "missing_required_parameter",
+    ),
 ]
 
 
@@ -154,6 +169,7 @@ def test_chat_refusals(fields: dict[str, Any], param: str, code: str) -> None:
 
 COMPLETIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": ["a", "b"]}, "prompt", "invalid_value"),
+    ({"prompt": [[1, 2], [3]]}, "prompt", "invalid_value"),
     ({"prompt": []}, "prompt", "invalid_value"),
     ({"prompt": ""}, "prompt", "invalid_value"),
     ({"prompt": [1, "a"]}, "prompt.1", "invalid_type"),
@@ -176,6 +192,13 @@ def test_completion_refusals(fields: dict[str, Any], param: str, code: str) -> N
     """If this fails, a legacy client gets an answer to another question than it asked."""
     error = refusal("openai_completions", **fields)
     assert (error.param, error.code) == (param, code)
+
+
+def test_several_prompts() -> None:
+    """If this fails, who sends a batch of prompts is told of a list's length, and not what to do instead."""
+    for prompts in (["a", "b"], [[1], [2]]):
+        message = refusal("openai_completions", prompt=prompts).message
+        assert message == "'prompt': one request takes one prompt, not 2: send them one after another"
 
 
 def test_what_changes_nothing_is_not_refused() -> None:
@@ -202,7 +225,15 @@ RESPONSES: list[tuple[dict[str, Any], str, str]] = [
     ({"background": True, "prompt_cache_options": {"prewarm": True}}, "background", "invalid_value"),
     ({"input": 5}, "input", "invalid_type"),
     ({"input": [5]}, "input.0", "unsupported_parameter"),
-    ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0", "unsupported_parameter"),
+    ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0.id", "invalid_value"),
+    ({"input": [{"type": "item_reference", "id": f"resp_{ID}"}]}, "input.0.id", "invalid_value"),
+    ({"input": [{"type": "item_reference"}]}, "input.0.id", "missing_required_parameter"),
+    ({"input": [{"type": "item_reference", "id": f"msg_{ID}"}] * 2}, "input.1.id", "invalid_value"),
+    (
+        {"input": [{"type": "item_reference", "id": f"msg_{i:032x}"} for i in range(1001)]},
+        "input.1000",
+        "invalid_value",
+    ),
     ({"input": [{"role": "user"}]}, "input.0.content", "missing_required_parameter"),
     ({"input": [{"role": "tool", "content": "x"}]}, "input.0.role", "invalid_value"),
     (

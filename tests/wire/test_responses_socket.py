@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter
 
 from frontdesk.errors import BudgetExceeded, EngineDied, ModelNotFound
 from frontdesk.generation import Delta, Event, Failed, Finished, Started, Turn, Usage
-from frontdesk.messages import Message
+from frontdesk.messages import Item, Message
 from frontdesk.wire import _socket_memory, responses_socket
 from frontdesk.wire._format import Call, Identity
 from frontdesk.wire.responses_socket import (
@@ -62,7 +63,7 @@ def error(commands: list[Command]) -> dict[str, Any]:
 
 def begin(socket: ResponsesSocket, begun: Start | Resume, call: Call | None = None) -> str:
     """The service has started the turn; the response's id."""
-    call = begun.call if isinstance(begun, Start) else call
+    call = call or (begun.call if isinstance(begun, Start) else None)
     assert call is not None
     assert call.turn is not None
     who = Identity(f"{next(ids):032x}", "m", 1, store=call.turn.store)
@@ -131,6 +132,22 @@ def test_what_is_kept_and_what_is_not_may_follow_each_other() -> None:
     following = start(socket.receive(create(input="c", store=True, previous_response_id=passing)))
     assert turn_of(following).previous == kept.removeprefix("resp_")
     assert said(following) == [("user", "b"), ("assistant", "B"), ("user", "c")]
+
+
+def test_what_was_named_is_remembered_as_what_it_says() -> None:
+    """If this fails, a turn that follows an unkept one lacks what that one named, or has it at another place."""
+    socket = ResponsesSocket()
+    first = done(socket, start(socket.receive(create(input="a"))), "b")
+    named = [{"type": "item_reference", "id": f"msg_{'d' * 32}"}, {"role": "user", "content": "d"}]
+    begun = start(socket.receive(create(input=named, previous_response_id=first)))
+    assert said(begun) == [("user", "a"), ("assistant", "b"), ("user", "d")]
+    assert (turn_of(begun).remembered, turn_of(begun).references[0].place) == (2, 0)
+    input = (*turn_of(begun).input[:2], Item("", "message", Message("assistant", "c")), turn_of(begun).input[2])
+    id = begin(socket, begun, replace(begun.call, turn=replace(turn_of(begun), input=input, references=())))
+    play(socket, begun.turn, "e")
+    assert socket.done(begun.turn) == []
+    third = start(socket.receive(create(input="f", previous_response_id=id)))
+    assert "".join(text for _, text in said(third)) == "abcdef"
 
 
 def test_an_unkept_turn_of_a_conversation_is_not_remembered() -> None:

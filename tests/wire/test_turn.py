@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.wire.values import IDENTITY, MINIMAL, values
 
 from frontdesk.errors import InvalidRequest
-from frontdesk.generation import PromptReference, Turn
+from frontdesk.generation import PromptReference, Reference, Turn
 from frontdesk.messages import ITEM_PREFIXES, Item, Message, ToolCall
 from frontdesk.wire._format import Call
-from frontdesk.wire._items import item_json
+from frontdesk.wire._items import MAX_REFERENCES, item_json
 from frontdesk.wire._responses_events import response_object
 from frontdesk.wire.openai_responses import OpenAIResponses, request_json
 
@@ -72,6 +72,28 @@ def test_items_get_ids_of_their_own() -> None:
     first, second = turn(input=[given, given]).input
     assert first.id != second.id
     assert all(item.id.startswith("msg_") and len(item.id) == 36 for item in (first, second))
+
+
+def test_a_refusal_of_another_provider_is_what_was_said() -> None:
+    """A conversation that another provider's assistant once refused could not go on here; or a customer's message
+    would be taken for a refusal."""
+    part = {"type": "refusal", "refusal": "I would rather not."}
+    (item,) = turn(input=[{"role": "assistant", "content": [part]}]).input
+    assert item.message.content == "I would rather not."
+    with pytest.raises(InvalidRequest) as caught:
+        turn(input=[{"role": "user", "content": [part]}])
+    assert caught.value.param == "input.0.content.0.type"
+
+
+def test_what_is_named_instead_of_said() -> None:
+    """If this fails, an answer that is named comes at another place of the talk, or not at all."""
+    named = [{"type": "item_reference", "id": f"{prefix}_{ID}"} for prefix in ("msg", "fc")]
+    parsed = turn(input=[{"role": "user", "content": "x"}, named[0], {"role": "user", "content": "y"}, named[1]])
+    assert parsed.references == (Reference(1, f"msg_{ID}"), Reference(3, f"fc_{ID}"))
+    assert [item.message.content for item in parsed.input] == ["x", "y"]
+    assert turn(input=named[:1]).references == (Reference(0, f"msg_{ID}"),)
+    many = [{"type": "item_reference", "id": f"msg_{i:032x}"} for i in range(MAX_REFERENCES)]
+    assert len(turn(input=many).references) == MAX_REFERENCES
 
 
 texts = st.text(max_size=20)

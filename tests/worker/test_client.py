@@ -62,9 +62,9 @@ def broken(_: object) -> None:
 def test_another_engine_is_told_all_of_a_request() -> None:
     """After a crash a reply would go on under other rules: past its stop tokens, without its logprobs, or with the
     prefix of another customer."""
-    request = Request(Submit(7, (300, 301), (302,), 9, (4, 5), sampled(5), 2, 6), broken, broken, [302, 303])
+    request = Request(Submit(7, (300, 301), (302,), 9, (4, 5), sampled(5), 2, 6, 1), broken, broken, [302, 303])
     assert all(getattr(request.submit, field.name) != field.default for field in msgspec.structs.fields(Submit))
-    assert request.continuation() == Submit(7, (300, 301), (302, 303), 9, (4, 5), sampled(5), 2, 6)
+    assert request.continuation() == Submit(7, (300, 301), (302, 303), 9, (4, 5), sampled(5), 2, 6, 1)
 
 
 @pytest.mark.parametrize("spoken", [1, 40, 200])

@@ -65,13 +65,12 @@ class Guard:
         return mark + protected if self._continues(text) else protected
 
     def encode(self, rendered: str, mark: str, encode: Callable[[str], list[int]]) -> list[int]:
-        """Ids of a rendering: the template's literals as control tokens, all between two of them as one text."""
+        """Ids of a rendering: the template's literals as control tokens, all between two of them as one text, without
+        the white space that a literal swallows."""
+        parts = [part if isinstance(part, int) else part.replace(mark, "") for part in self._literals.split(rendered)]
         ids: list[int] = []
-        for part in self._literals.split(rendered):
-            if isinstance(part, int):
-                ids.append(part)
-            elif plain := part.replace(mark, ""):
-                ids += encode(plain)
+        for part in self._literals.swallow(parts):
+            ids += [part] if isinstance(part, int) else encode(part)
         return ids
 
     def _pattern(self, firsts: str, known: list[str]) -> str:

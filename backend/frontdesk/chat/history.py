@@ -1,23 +1,28 @@
 """What a turn goes on with: the items of its conversation or of its chain of responses, and how they are to be fitted.
 
 A fork from a response that was made in a conversation sees the conversation as it was up to that response, by its
-settings and at its cost. Knows the store; no template, no tokens.
+settings and at its cost. What a turn refers to, instead of saying it, is found here too. Knows the store; no template,
+no tokens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import Any
+from typing import Any, Final
 
+from frontdesk.chat.asking import check_roles
 from frontdesk.chat.context import Policy
-from frontdesk.errors import Forbidden, InvalidRequest, NotFound
-from frontdesk.generation import Truncation, Turn
-from frontdesk.messages import Item
+from frontdesk.errors import Forbidden, InvalidRequest, NotFound, RequestRefused
+from frontdesk.generation import Reference, Truncation, Turn
+from frontdesk.messages import Item, item_id
 from frontdesk.principal import Limits, Principal
-from frontdesk.store.records import ConversationRecord, ResponseRecord
+from frontdesk.store.records import Answer, ConversationRecord, ResponseRecord
 from frontdesk.store.responses import LONGEST_CHAIN
 from frontdesk.store.store import Store
+from frontdesk.wire._format import Call
+
+ANSWER: Final = "msg_"  # before a response's id: the id of its answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,31 @@ class Histories:
             raise NotFound(f"conversation '{id}' was not found", param="conversation")
         return record
 
+    async def resolved(self, call: Call, principal: Principal) -> Call:
+        """The call with the caller's items in the places where it only refers to them. Each gets an id of its own, as
+        anything that comes in does.
+
+        Raises `NotFound`, `InvalidRequest` (the reply has not ended, or has failed), `Forbidden`.
+        """
+        if (turn := call.turn) is None or not turn.references:
+            return call
+        ids = [reference.id for reference in turn.references]
+        within = principal.conversation
+        replies = [id.removeprefix(ANSWER) for id in ids if id.startswith(ANSWER)]
+        answers = await self._store.responses.answers(principal.owner, replies, conversation=within)
+        known = {item.id: item for answer in answers for item in answer.output}
+        empty = {ANSWER + answer.id: answer for answer in answers if not answer.output}
+        if others := [id for id in ids if id not in known and id not in empty]:
+            found = await self._store.conversations.items_named(principal.owner, others, conversation=within)
+            known |= {item.id: item for item in found}
+        input = list(turn.input)
+        for reference in turn.references:
+            if (item := known.get(reference.id)) is None:
+                raise _nothing_said(reference, empty.get(reference.id))
+            input.insert(turn.remembered + reference.place, replace(item, id=item_id(item.kind), covers=()))
+        check_roles((item.message.role for item in known.values()), principal)
+        return replace(call, turn=replace(turn, input=tuple(input), references=()))
+
     async def _chain(self, previous: str, principal: Principal) -> list[ResponseRecord]:
         """The response and all before it, oldest first."""
         records = await self._store.responses.chain(principal.owner, previous)
@@ -103,6 +133,19 @@ class Histories:
                 code="previous_response_in_progress",
             )
         return records
+
+
+def _nothing_said(reference: Reference, answer: Answer | None) -> RequestRefused:
+    param = f"input.{reference.place}.id"
+    if answer is None:
+        why = "if it was deleted, or its response was not stored, send its text instead"
+        return NotFound(f"item '{reference.id}' was not found: {why}", param=param)
+    if answer.ended:
+        return InvalidRequest(f"item '{reference.id}' has no text, as its response failed: leave it out", param=param)
+    return InvalidRequest(
+        f"item '{reference.id}' is still being written: wait for the end of 'resp_{answer.id}' or cancel it",
+        param=param,
+    )
 
 
 def _up_to(first: ResponseRecord, whole: History, said: tuple[Item, ...]) -> History:

@@ -313,7 +313,7 @@ def _kept(order: Order) -> Kept:
 
 
 def _with_input(call: Call, items: tuple[Item, ...]) -> Call:
-    """The items keep the ids that they got at first."""
+    """The items keep the ids that they got at first; those that were referred to are among them."""
     turn: Turn | None = call.turn
-    return call if turn is None else replace(call, turn=replace(turn, input=items))
+    return call if turn is None else replace(call, turn=replace(turn, input=items, references=()))
 

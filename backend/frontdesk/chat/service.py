@@ -27,6 +27,7 @@ from frontdesk.chat.keeping import (
     spent,
     wrote,
 )
+from frontdesk.chat.line import Line
 from frontdesk.chat.metering import Metering
 from frontdesk.chat.ordering import fingerprint, limit_of, order_for, stamped
 from frontdesk.chat.prompting import Prompting
@@ -45,7 +46,6 @@ from frontdesk.errors import (
     InvalidRequest,
     ModelNotFound,
     NotFound,
-    Overloaded,
     StorageFailed,
 )
 from frontdesk.fleet.pool import Backend, Pool
@@ -96,6 +96,7 @@ class ChatService:
         self._watching: set[asyncio.Task[None]] = set()
         self._starting: set[asyncio.Task[list[Reply]]] = set()
         self._stopping = False
+        self._line = Line(self._rules.max_waiting)
         self._talking = Talking()
         self._recovery = Recovery(store, self._talking, self._continue)
         self._one_at_a_time = Locks()
@@ -147,36 +148,31 @@ class ChatService:
     ) -> list[Reply]:
         began = time.time()
         backend = self.pool.pick(call.generation.model)
-        self._check_line(backend, call.n)
-        conversation = call.turn.conversation if call.turn and call.generation.generate else None
-        self._talking.take(principal.owner, conversation)
-        try:
-            replies = await self._prepared(call, principal, key, backend, paying)
-        except BaseException:  # a cancelled start too must not lock its conversation
-            self._talking.give_back(principal.owner, conversation)
-            raise
-        for reply in replies:
-            self._metering.follow(reply, began)
-            if self._stopping and reply.order.stored:
-                reply.suspend()  # it is written down: the next life begins it
-            else:
-                reply.begin()
+        conversation = call.turn.conversation if call.turn else None
+        with self._line.entering(backend.engine, principal, call.n):
+            self._talking.take(principal.owner, conversation)
+            try:
+                replies = await self._prepared(call, principal, key, backend, paying)
+            except BaseException:  # a cancelled start too must not lock its conversation
+                self._talking.give_back(principal.owner, conversation)
+                raise
+            for reply in replies:
+                self._metering.follow(reply, began)
+                if self._stopping and reply.order.stored:
+                    reply.suspend()  # it is written down: the next life begins it
+                else:
+                    reply.begin()
         return replies
-
-    def _check_line(self, backend: Backend, n: int) -> None:
-        if backend.engine.open_requests + n > self._rules.max_waiting:
-            raise Overloaded(f"the waiting line is full ({self._rules.max_waiting} requests)", retry_after=2.0)
 
     async def _prepared(
         self, call: Call, principal: Principal, key: Idempotency | None, backend: Backend, paying: Paying | None
     ) -> list[Reply]:
-        call = stamped(call)
+        call = stamped(await self._histories.resolved(call, principal))
         history = await self._histories.of(call.turn, principal) if call.turn else None
         prompt = await self._prompting.prompt(backend, call.generation, call.turn, history)
         if paying is None:
             paying = Paying(history.conversation, history.limits) if history else Paying()
         accounts = await self._spending.accounts(principal, paying)
-        self._check_line(backend, call.n)  # others may have come meanwhile
         reserve = self._rules.answer_reserve if accounts else prompt.room
         limit = limit_of(call, prompt, reserve, self._spending.remaining(accounts))
         most = len(prompt.tokens) + call.n * limit  # the replies share the prompt
@@ -238,9 +234,10 @@ class ChatService:
         self._spending.settle(holds, sum(spent(reply, reply.usage) for reply in replies))
         for reply in replies:
             self._running.pop(reply.id, None)
-            if (conversation := reply.order.conversation) and reply.call.generation.generate:
+            if conversation := reply.order.conversation:
                 self._talking.give_back(reply.order.principal.owner, conversation)
-                self._summariser.after(conversation, reply.order.principal)
+                if reply.call.generation.generate:  # a warm-up adds nothing to it
+                    self._summariser.after(conversation, reply.order.principal)
 
     # --- finding again ------------------------------------------------------------------------------------------------
 
@@ -310,6 +307,7 @@ class ChatService:
     async def count(self, call: Call, principal: Principal) -> ContextReport:
         """What a call would send, without starting it."""
         check_said(call, principal)
+        call = await self._histories.resolved(call, principal)
         history = await self._histories.of(call.turn, principal) if call.turn else None
         backend = self.pool.pick(call.generation.model)
         return (await self._prompting.prompt(backend, call.generation, call.turn, history)).report
@@ -317,7 +315,7 @@ class ChatService:
     async def compact(self, call: Call, principal: Principal) -> Compaction:
         """A summary that stands for the call's conversation and input."""
         check_said(call, principal)
-        return await self._summariser.compact(call, principal)
+        return await self._summariser.compact(await self._histories.resolved(call, principal), principal)
 
     async def _find(self, principal: Principal, id: str, *, responses_only: bool = False, anew: bool = False) -> Reply:
         for _ in range(2):  # what runs when it is looked for in the store may have ended when it is looked for here

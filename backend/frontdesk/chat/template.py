@@ -16,6 +16,7 @@ from jinja2 import nodes
 
 from frontdesk.chat.guard import Guard
 from frontdesk.chat.sandbox import MAX_CHARACTERS, MAX_SPENT, Sandbox, TemplateRaised, TooSlow, limits
+from frontdesk.chat.turns import without_system_role
 from frontdesk.errors import InvalidRequest, TemplateFailed
 from frontdesk.fleet.literals import Literals
 from frontdesk.fleet.tokenizer import Tokenizer, check_text
@@ -44,15 +45,16 @@ class ChatTemplate:
         self._bos = texts.get(tokenizer.bos, "") if bos_text is None else bos_text
         self._eos = texts.get(tokenizer.eos, "") if eos_text is None else eos_text
         self._seconds = seconds
-        self._knows_developer = "developer" in source
         self._wants_argument_text = "arguments is string" in source
         sandbox = Sandbox()
         self._template = self._compile(sandbox, source)
         strings = [*_strings(sandbox.parse(source)), self._bos, self._eos]
+        self._knows_developer = "developer" in strings  # a word of its own, not a part of a variable's name
         self._guard = Guard(Literals(tokenizer.special), source, strings)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
-        """Token ids of the prompt, BOS included where the model wants one.
+        """Token ids of the prompt, BOS included where the model wants one. A template that refuses a conversation
+        with the system message that it begins with gets its text as the user's (`without_system_role`).
 
         Raises `InvalidRequest` (`param` names the field) for text that is not Unicode and for a conversation that the
         template refuses, `TemplateFailed` when the template breaks, writes too much or takes longer than `seconds`.
@@ -63,8 +65,20 @@ class ChatTemplate:
                 f"messages hold {characters} characters (at most {MAX_CHARACTERS // 2})", param="messages"
             )
         mark = self._guard.mark_for(texts)
-        values = [self._message(message, lambda text: self._guard.protect(text, mark)) for message in messages]
-        text = self._run(values, add_generation_prompt, mark, characters)
+
+        def written(messages: Sequence[Message]) -> str:
+            values = [self._message(message, lambda text: self._guard.protect(text, mark)) for message in messages]
+            return self._run(values, add_generation_prompt, mark, characters)
+
+        try:
+            text = written(messages)
+        except InvalidRequest as refused:
+            if (others := without_system_role(messages)) is None:
+                raise
+            try:
+                text = written(others)
+            except (InvalidRequest, TemplateFailed):  # the system role was not to blame
+                raise refused from None
         ids = self._guard.encode(text, mark, self._tokenizer.encode)
         bos = self._tokenizer.bos
         return [bos, *ids] if self._tokenizer.add_bos and ids[:1] != [bos] else ids
@@ -91,6 +105,7 @@ class ChatTemplate:
                     eos_token=self._eos,
                     tools=None,
                     documents=None,
+                    enable_thinking=False,  # reasoning would be shown as part of the answer
                 )
         except TemplateRaised as error:
             raise InvalidRequest(

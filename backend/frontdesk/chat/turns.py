@@ -3,7 +3,7 @@
 A turn is a user message and all up to the next one; what comes before the first user message is a turn of its own, so
 once anything was dropped a history begins with a user message. Turns that a tool call and its result hold together are
 one. The calls of one answer become one message, as the model wrote them, and reasoning is taken out of what the
-assistant said. Knows no tokens, no template and no store.
+assistant said. Models without a system role get instructions as the user's. Knows no tokens, no template and no store.
 """
 
 from __future__ import annotations
@@ -61,6 +61,19 @@ def joined(message: Message, item: Item) -> Message | None:
     if item.kind != "function_call" or message.role != "assistant":
         return None
     return replace(message, tool_calls=message.tool_calls + item.message.tool_calls)
+
+
+def without_system_role(messages: Sequence[Message]) -> list[Message] | None:
+    """`messages` with the system message that they begin with put in front of the first user message, a blank line
+    between them; without any user message it becomes one. None when they begin otherwise, or there is another."""
+    if [i for i, message in enumerate(messages) if message.role in ("system", "developer")] != [0]:
+        return None
+    system, *others = messages
+    for i, message in enumerate(others):
+        if message.role == "user":
+            others[i] = replace(message, content=f"{system.content}\n\n{message.content}")
+            return others
+    return [Message("user", system.content), *others]
 
 
 def for_model(message: Message) -> Message:

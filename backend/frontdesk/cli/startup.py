@@ -101,7 +101,23 @@ def described(backend: Backend) -> list[tuple[str, str]]:
     ]
     if ready.window > ready.n_ctx_train:
         lines.append(("warning", f"this model was trained for {ready.n_ctx_train:,} tokens; beyond, answers get worse"))
+    if backend.template_assumed:
+        lines.append(("warning", "the file has no chat template; ChatML is assumed, which may not suit this model"))
+    if fault := _template_fault(backend):
+        lines.append(("warning", f"chats are refused, only raw completions (/v1/completions) work: {fault}"))
     return lines
+
+
+def _template_fault(backend: Backend) -> str:
+    """Why every chat with this model will fail, in one line; empty when its template can be used."""
+    from frontdesk.chat.template import ChatTemplate
+    from frontdesk.errors import TemplateFailed
+
+    try:
+        ChatTemplate(backend.template_source, backend.tokenizer)
+    except TemplateFailed as error:  # it quotes the file, which may hold what a terminal would obey
+        return " ".join("".join(c if c.isprintable() else " " for c in error.message).split())
+    return ""
 
 
 def curl(url: str) -> str:

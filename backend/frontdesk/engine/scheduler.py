@@ -1,15 +1,15 @@
 """Who gets how many tokens of the next step. It only lets sequences catch up; it knows no phases.
 
-Rules, in this order: every running sequence that lacks one token gets it; then one prompt at a time, first come first
-served, in chunks (large when nobody streams, small when somebody does); when the KV cache runs out, idle prefixes go
-first, then the youngest sequence steps back and waits. Nobody gets an error, and the oldest always advances, so that
-every request ends. Where every sequence gets one token, guesses of the next ones may come along (`engine/speculative`),
-if that has proved to pay.
+Rules, in this order: every running sequence that lacks one token gets it; then one prompt at a time, in chunks (large
+when nobody streams, small when somebody does), of the tenant that has the fewest running, first come first served; when
+the KV cache runs out, idle prefixes go first, then the youngest sequence steps back and waits, before all others.
+Nobody gets an error, and the oldest always advances, so that every request ends. Where every sequence gets one token,
+guesses of the next ones may come along (`engine/speculative`), if that has proved to pay.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 
 from frontdesk.engine.batch import Batch, Chunk, Sampled
 from frontdesk.engine.kv_cache import KVCache
@@ -41,7 +41,7 @@ class Scheduler:
         self, cache: KVCache, *, slots: int, chunk: int, chunk_busy: int, costs: StepCosts | None = None
     ) -> None:
         self.cache = cache
-        self.waiting: deque[Sequence] = deque()
+        self.waiting: deque[Sequence] = deque()  # who stepped back, then the others in order of arrival
         self.running: list[Sequence] = []  # in order of admission: the last is the youngest
         self._slots = slots
         self._chunk = chunk
@@ -154,10 +154,11 @@ class Scheduler:
         self.cache.compact()
 
     def _admit(self, wants: dict[Sequence, int]) -> Sequence | None:
-        """Move the head of the waiting line into a slot, if there is one and the KV cache has room for its prompt."""
+        """Move whoever is next into a slot, if there is one and the KV cache has room for its prompt: as long as there
+        is none, nobody else overtakes it."""
         if not self.waiting or len(self.running) >= self._slots or self._prefilling(wants):
             return None
-        sequence = self.waiting[0]
+        sequence = self._next()
         match = self.cache.match(sequence.tenant, sequence.tokens, sequence.public)
         if self._better_wait(sequence, match.length, wants):
             return None
@@ -168,13 +169,20 @@ class Scheduler:
         needed = sum(wants.values()) + len(sequence.tokens) - shared + min(HEADROOM, sequence.max_tokens)
         if self.running and self.cache.reclaimable_cells() < needed:
             return None
-        self.waiting.popleft()
+        self.waiting.remove(sequence)
         reused = self.cache.place(sequence)
         if sequence.cached < 0:
             sequence.cached = min(reused, sequence.n_prompt)
         self.running.append(sequence)
         self.cache.compact()
         return sequence
+
+    def _next(self) -> Sequence:
+        """Of those who wait: the first who stepped back, else the first of the tenant with the fewest running."""
+        if self.waiting[0].preemptions:
+            return self.waiting[0]
+        running = Counter(sequence.tenant for sequence in self.running)
+        return min(self.waiting, key=lambda sequence: running[sequence.tenant])
 
     def _prefilling(self, wants: dict[Sequence, int]) -> bool:
         """Is somebody's prompt still unfinished after this step? Then nobody else starts one."""

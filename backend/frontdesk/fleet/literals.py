@@ -5,13 +5,27 @@ Source of the order: `llama_vocab::impl::tokenizer_st_partition` in llama.cpp. K
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
+from typing import Final
+
+SPACE: Final = " \t\n\v\f\r"  # what C's `isspace` knows of: llama.cpp asks it byte by byte
+
+
+class Swallowing(dict[str, int]):
+    """Literals with a number each, where the literals numbered in `before` swallow the white space in front of them,
+    those in `after` the white space behind."""
+
+    def __init__(self, ids: Mapping[str, int], before: Set[int], after: Set[int]) -> None:
+        super().__init__(ids)
+        self.before = before
+        self.after = after
 
 
 class Literals:
     """Literals with a number each. Those of a single character are left out: nothing could break them."""
 
     def __init__(self, ids: Mapping[str, int]) -> None:
+        self._before, self._after = (ids.before, ids.after) if isinstance(ids, Swallowing) else (set(), set())
         texts = sorted((text for text in ids if len(text) > 1), key=lambda text: (-len(text.encode()), ids[text]))
         self.texts: tuple[str, ...] = tuple(texts)
         self._ids = {text: ids[text] for text in texts}
@@ -37,6 +51,23 @@ class Literals:
         for literal in self.present(text):
             parts = [piece for part in parts for piece in self._cut(part, literal)]
         return parts
+
+    def swallow(self, parts: list[str | int]) -> list[str | int]:
+        """`parts` of `split` without the white space that the literals beside it swallow, nor texts that this empties.
+
+        llama.cpp swallows while it cuts; that is the same unless a literal begins or ends with white space. Here all is
+        cut before, so that no text can undo a literal beside it.
+        """
+        left: list[str | int] = []
+        for here, part in enumerate(parts):
+            if isinstance(part, str):
+                if here and parts[here - 1] in self._after:
+                    part = part.lstrip(SPACE)
+                if here + 1 < len(parts) and parts[here + 1] in self._before:
+                    part = part.rstrip(SPACE)
+            if part != "":
+                left.append(part)
+        return left
 
     def starts(self, text: str) -> Iterator[int]:
         """Every index in `text` at which a literal begins, overlapping ones too; in no order, maybe repeated."""

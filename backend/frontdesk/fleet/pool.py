@@ -29,13 +29,14 @@ CHATML = (
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One model that is being served."""
+    """One model that is being served. `template_assumed`: its file has no chat template and gets ChatML."""
 
     card: ModelCard
     tokenizer: Tokenizer
     template_source: str
     engine: EngineClient
     sameness: Sameness = field(default_factory=Sameness)
+    template_assumed: bool = False
 
 
 class Pool:
@@ -78,7 +79,8 @@ class Pool:
             source = (await asyncio.to_thread(read_metadata, card.path)).get("tokenizer.chat_template")
             same = await asyncio.to_thread(sameness, card.path)
             forget_metadata()
-            backend = Backend(card, tokenizer, source if isinstance(source, str) else CHATML, engine, same)
+            own = source if isinstance(source, str) else ""
+            backend = Backend(card, tokenizer, own or CHATML, engine, same, template_assumed=not own)
             if prepare is not None:
                 await prepare(backend)
         except BaseException:  # given up or failed: no engine is left behind

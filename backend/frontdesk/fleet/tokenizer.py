@@ -19,7 +19,7 @@ import tiktoken
 
 from frontdesk.errors import InvalidRequest
 from frontdesk.fleet.gguf import Value, read_metadata
-from frontdesk.fleet.literals import Literals
+from frontdesk.fleet.literals import Literals, Swallowing
 from frontdesk.fleet.pretokenizers import CONTROL, PATTERNS, SAMPLE, WHOLE_WORDS, byte_alphabet
 from frontdesk.fleet.vocabulary import Known, VocabularyFolder
 from frontdesk.llamacpp.vocab import Vocab, VocabFacts
@@ -38,8 +38,9 @@ log = structlog.stdlib.get_logger("frontdesk.fleet")
 class Tokenizer(Protocol):
     """What the service needs of a vocabulary. Safe to use from several threads.
 
-    `special` maps the text of every control token to its id; `bos` and `eos` are -1 where the model has none; `add_bos`
-    says whether a prompt starts with `bos`; `eog` are the ids that end a turn.
+    `special` maps the text of every control token to its id (as a `Swallowing`, which says which of them swallow white
+    space); `bos` and `eos` are -1 where the model has none; `add_bos` says whether a prompt starts with `bos`; `eog`
+    are the ids that end a turn.
     """
 
     @property
@@ -111,7 +112,7 @@ class _Table:
     kind: Kind
 
     def __init__(self, facts: VocabFacts, special: Mapping[str, int]) -> None:
-        self.special: Mapping[str, int] = special
+        self.special: Mapping[str, int] = Swallowing(special, facts.swallows_before, facts.swallows_after)
         self.bos = facts.bos
         self.eos = facts.eos
         self.add_bos = facts.add_bos and facts.bos >= 0
@@ -237,6 +238,8 @@ def _ranked(metadata: Mapping[str, Value], facts: VocabFacts) -> list[int] | Non
     if not isinstance(tokens, list) or not isinstance(merges, list) or len(tokens) != len(facts.pieces):
         return None
     outside = frozenset(facts.user_defined.values())  # matched before merging, not by it
+    if outside & (facts.swallows_before | facts.swallows_after):
+        return None  # llama.cpp drops white space within a text, too
     by_text = {str(text): id for id, text in enumerate(tokens) if facts.pieces[id] and id not in outside}
     names = [character for character, _ in byte_alphabet()]
     names += ["".join(str(merge).split(" ", 1)) if merge else "" for merge in merges]

@@ -27,7 +27,8 @@ class VocabFacts:
     """What llama.cpp knows of a vocabulary. Ids are `NO_TOKEN` where the model has none.
 
     `pieces` is the bytes that each id stands for (b"" for control and unknown tokens), `control` and `user_defined` map
-    a token's text to its id, `eog` are the ids that end a turn.
+    a token's text to its id, `eog` are the ids that end a turn. White space in front of those in `swallows_before` and
+    behind those in `swallows_after` is no part of a prompt.
     """
 
     pieces: tuple[bytes, ...]
@@ -38,6 +39,8 @@ class VocabFacts:
     eot: int
     add_bos: bool
     eog: frozenset[int]
+    swallows_before: frozenset[int]
+    swallows_after: frozenset[int]
 
 
 class Vocab:
@@ -86,6 +89,8 @@ class Vocab:
             eot=eot,
             add_bos=bool(llama_cpp.llama_vocab_get_add_bos(vocab)),
             eog=frozenset(i for i in ids if llama_cpp.llama_vocab_is_eog(vocab, i)),
+            swallows_before=frozenset(i for i in ids if attributes[i] & llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP),
+            swallows_after=frozenset(i for i in ids if attributes[i] & llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP),
         )
 
     def close(self) -> None:

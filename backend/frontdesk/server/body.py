@@ -1,12 +1,14 @@
 """Reading a request's body: at most so many bytes, strict JSON, no deeper than 32.
 
 Everything that later code would have to fear is refused here: invalid UTF-8, lone surrogates, NaN, nesting that eats
-the stack. Numbers of any size pass; whether they fit is for the format to say. Knows no format.
+the stack. Numbers of any size pass; whether they fit is for the format to say. UTF-8's byte order mark, which some
+editors and shells put in front of a file, is passed over. Knows no format.
 """
 
 from __future__ import annotations
 
 import asyncio
+from codecs import BOM_UTF8
 
 import msgspec
 from starlette.types import Receive, Scope
@@ -34,6 +36,7 @@ async def read_json(scope: Scope, receive: Receive, limit: int) -> object:
 
 def parse_json(body: bytes) -> object:
     """Strict JSON. Raises `InvalidRequest` with the position of the first mistake."""
+    body = body.removeprefix(BOM_UTF8)
     if not body:
         raise InvalidRequest("the request has no body; send JSON", code="invalid_json")
     try:

@@ -1,29 +1,24 @@
 """CORS: which pages of other origins may read our answers. Like Starlette's middleware, for origins that come and go.
 
 An answer names exactly the origin that asked, when that may come; where the settings allow every origin it says `*`. A
-page of any other origin gets no CORS header at all, and its preflight a 400. Refusing is `Gate`'s; knows no route.
+page that may come may send any header, since clients add some of their own. From a public network to a private one only
+those of the settings' origins may come, not a widget's. A page of any other origin gets no CORS header at all, and its
+preflight a 400. Refusing is `Gate`'s; knows no route.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.middleware.cors import SAFELISTED_HEADERS
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from frontdesk.access.origins import Origins
 
 METHODS = ("GET", "POST", "DELETE")
-REQUEST_HEADERS = (
-    "authorization", "content-type", "idempotency-key", "last-event-id", "openai-organization", "openai-project",
-    "x-api-key", "x-request-id",
-    *(f"x-stainless-{fact}" for fact in (  # OpenAI's client for JavaScript sends these of itself
-        "arch", "helper-method", "lang", "os", "package-version", "poll-helper", "retry-count", "runtime",
-        "runtime-version", "timeout",
-    )),
-)  # fmt: skip
+MOST_REQUEST_HEADERS = 64
+REQUEST_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # HTTP's token
 ANSWER_HEADERS = (
     "x-request-id", "retry-after", "x-should-retry",
     *(f"x-ratelimit-{fact}-{unit}" for fact in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
@@ -63,31 +58,27 @@ class Cors:
             headers["Access-Control-Expose-Headers"] = ", ".join(ANSWER_HEADERS)
 
     def _preflight(self, asked: Headers, allowed: bool) -> Response:
-        headers = {
-            "Vary": PREFLIGHT_VARY,
-            "Access-Control-Allow-Methods": ", ".join(METHODS),
-            "Access-Control-Max-Age": str(MAX_AGE),
-            "Access-Control-Allow-Headers": ", ".join(sorted(SAFELISTED_HEADERS | set(REQUEST_HEADERS))),
-        }
         if not allowed:
             return PlainTextResponse("Disallowed CORS origin", 400, {"Vary": PREFLIGHT_VARY})
-        if self._origins.every:
-            headers["Access-Control-Allow-Origin"] = "*"
-        else:
-            headers["Access-Control-Allow-Origin"] = asked["origin"]
-        failures = _failures(asked)
+        headers = {
+            "Vary": PREFLIGHT_VARY,
+            "Access-Control-Allow-Origin": "*" if self._origins.every else asked["origin"],
+            "Access-Control-Allow-Methods": ", ".join(METHODS),
+            "Access-Control-Max-Age": str(MAX_AGE),
+        }
+        failures: list[str] = []
+        if asked["access-control-request-method"] not in METHODS:
+            failures.append("method")
+        names = list(filter(None, map(str.strip, asked.get("access-control-request-headers", "").split(","))))
+        if len(names) > MOST_REQUEST_HEADERS or not all(map(REQUEST_HEADER.fullmatch, names)):
+            failures.append("headers")
+        elif names:
+            headers["Access-Control-Allow-Headers"] = ", ".join(names)
+        if "access-control-request-private-network" in asked:
+            if self._origins.lists(asked["origin"]):
+                headers["Access-Control-Allow-Private-Network"] = "true"
+            else:
+                failures.append("private-network")
         if failures:
             return PlainTextResponse("Disallowed CORS " + ", ".join(failures), 400, headers)
         return PlainTextResponse("OK", 200, headers)
-
-
-def _failures(asked: Headers) -> Sequence[str]:
-    failures: list[str] = []
-    if asked["access-control-request-method"] not in METHODS:
-        failures.append("method")
-    known = {name.lower() for name in (*SAFELISTED_HEADERS, *REQUEST_HEADERS)}
-    if {name.strip().lower() for name in asked.get("access-control-request-headers", "").split(",")} - known - {""}:
-        failures.append("headers")
-    if "access-control-request-private-network" in asked:
-        failures.append("private-network")
-    return failures

@@ -215,12 +215,15 @@ OPERATORS = (
         "get",
         "/v1/usage",
         "What was used",
-        "Tokens and requests of the caller's key, visitors included; of everybody with the scope `admin`. Needs the "
-        "scope `usage`.",
+        "Tokens and requests of the caller's key, visitors included; of everybody with the scope `admin`. A page of "
+        "rows, one for each group that `by` makes, in the order of its words and upwards (days from the oldest on, "
+        "what has no key, visitor or conversation first); each is the sum of its whole group. Needs the scope `usage`.",
         query=(
             ("by", "What to sum by: key, visitor, model, day, conversation; several with commas."),
             ("since", "From then on."),
             ("until", "Before then."),
+            ("limit", "Rows of a page, 1 to 10,000; 1,000 if absent."),
+            ("after", "Id of the row behind which the page begins; `by` is to be the same."),
         ),
         failures=("400",),
     ),

@@ -173,6 +173,20 @@ class Conversations:
 
         return await self._database.read(read)
 
+    async def items_named(self, owner: str, ids: Sequence[str], *, conversation: str | None = None) -> list[Item]:
+        """Those of these items that there are, in whichever of the owner's conversations, or in this one. In no
+        order."""
+        # Asked of each item, not joined: SQLite might look through all of the owner's conversations instead.
+        whose = sa.select(conversations.c.owner).where(conversations.c.id == items.c.conversation).scalar_subquery()
+        found = sa.select(*ITEM_COLUMNS).where(items.c.id.in_(ids), whose == owner)
+        if conversation is not None:
+            found = found.where(items.c.conversation == conversation)
+
+        def read(connection: sa.Connection) -> list[Item]:
+            return [item_record(row) for row in connection.execute(found).mappings()]
+
+        return await self._database.read(read)
+
     async def delete_item(self, owner: str, id: str, item_id: str) -> bool:
         """Take one item out of a conversation; whether it was there.
 

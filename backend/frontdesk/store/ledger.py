@@ -6,7 +6,7 @@ Every budget is a sum over it, so what is in memory can always be made anew.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -22,6 +22,7 @@ _ACCOUNTS: Final[Mapping[BudgetKind, sa.Column[Any]]] = {
     "visitor": ledger.c.visitor,
     "conversation": ledger.c.conversation,
 }
+_EPOCH: Final = date(1970, 1, 1)
 
 
 class Ledger:
@@ -53,10 +54,13 @@ class Ledger:
         since: float | None = None,
         until: float | None = None,
         by: Sequence[Grouping] = (),
+        limit: int | None = None,
+        after: Mapping[str, str | None] | None = None,
     ) -> list[dict[str, Any]]:
         """`prompt`, `cached` and `completion` tokens and `requests`, of all owners and keys unless one is named (a key
         pays for its visitors too), from `since` on and before `until`, for each combination of `by`, whose values are
-        in the same dict (`day` as "2026-11-24", in UTC) and give the order.
+        in the same dict (`day` as "2026-11-24", in UTC) and give the order: upwards as the database sorts, `None`
+        first. At most `limit` of them, from behind the combination `after` on, whether there is such a one or not.
         """
         groups = [ledger.c[name] for name in by]
         sums = [_sum(ledger.c[name]).label(name) for name in ("prompt", "cached", "completion")]
@@ -70,6 +74,10 @@ class Ledger:
             found = found.where(ledger.c.at >= since)
         if until is not None:
             found = found.where(ledger.c.at < until)
+        if after is not None:
+            found = found.where(_behind(by, after))
+        if limit is not None:
+            found = found.limit(limit)
         return await self._database.read(_reading(found))
 
     async def used_by_keys(self, minute: float, day: float) -> dict[str, tuple[int, int, int]]:
@@ -88,6 +96,20 @@ class Ledger:
 
 def add_entry(connection: sa.Connection, entry: LedgerEntry) -> None:
     connection.execute(insert_new(ledger, connection.dialect.name), ledger_row(entry))
+
+
+def _behind(by: Sequence[Grouping], place: Mapping[str, str | None]) -> sa.ColumnElement[bool]:
+    """What comes after `place` where all columns go upwards and NULL first."""
+    behind: sa.ColumnElement[bool] = sa.false()
+    for name in reversed(by):
+        column, value = ledger.c[name], place[name]
+        if value is None:
+            further, level = column.is_not(None), column.is_(None)
+        else:
+            key = (date.fromisoformat(value) - _EPOCH).days if name == "day" else value
+            further, level = column > key, column == key
+        behind = sa.or_(further, sa.and_(level, behind))
+    return behind
 
 
 def _reading(found: sa.Select[Any]) -> Operation[list[dict[str, Any]]]:

@@ -87,6 +87,19 @@ class ResponseRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a response: `output` is empty while it has not ended, and when it failed."""
+
+    id: str
+    status: ResponseStatus
+    output: tuple[Item, ...]
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in UNFINISHED
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """Some tokens of a reply. `position` is the index of the first one in the reply; `logprobs` is opaque."""
 

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from frontdesk.errors import Conflict
 from frontdesk.store.conversations import hold, touch
 from frontdesk.store.database import Database
-from frontdesk.store.records import UNFINISHED, Idempotency, ResponseRecord
-from frontdesk.store.rows import RESPONSE_COLUMNS, response_record, response_row
+from frontdesk.store.records import UNFINISHED, Answer, Idempotency, ResponseRecord
+from frontdesk.store.rows import RESPONSE_COLUMNS, item_tuple, response_record, response_row
 from frontdesk.store.schema import idempotency, responses
 from frontdesk.store.writer import Writer
 
@@ -60,6 +60,18 @@ class Responses:
             return response_record(row) if row else None
 
         return await self._database.read(get)
+
+    async def answers(self, owner: str, ids: Sequence[str], *, conversation: str | None = None) -> list[Answer]:
+        """What came of those of these responses that there are: all, or a conversation's. In no order."""
+        found = sa.select(responses.c.id, responses.c.status, responses.c.output)
+        found = found.where(responses.c.owner == owner, responses.c.id.in_(ids))
+        if conversation is not None:
+            found = found.where(responses.c.conversation == conversation)
+
+        def read(connection: sa.Connection) -> list[Answer]:
+            return [Answer(row.id, row.status, item_tuple(row.output)) for row in connection.execute(found)]
+
+        return await self._database.read(read)
 
     async def unfinished(self, conversation: str | None = None) -> list[ResponseRecord]:
         """Those of every owner that have not ended, oldest first: all, or a conversation's."""

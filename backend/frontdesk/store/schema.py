@@ -55,7 +55,7 @@ items = sa.Table(
     metadata,
     sa.Column("conversation", Name, sa.ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True),  # from 1 on; 0 is the summary
-    sa.Column("id", Name, nullable=False),
+    sa.Column("id", Name, nullable=False, index=True),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("created", Seconds, nullable=False),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from frontdesk.generation import Sampling
@@ -27,9 +27,16 @@ TokenCount = Annotated[int, Field(ge=1, le=2**31 - 1)]
 TokenId = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
 TopLogprobs = Annotated[int, Field(ge=0, le=20)]
 Choices = Annotated[int, Field(ge=1, le=16)]
-ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 TokenKey = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,9})$")]
+
+
+def _or_none(value: str | None) -> str | None:
+    """Clients that fill in every field send "" for what they do not say."""
+    return value or None
+
+
+OptionalName = Annotated[Annotated[str, Field(max_length=256)] | None, AfterValidator(_or_none)]
 
 
 def at_most(limit: int) -> BeforeValidator:
@@ -57,7 +64,7 @@ def string_or_list(value: Any) -> str | None:
 StringOrList = Discriminator(
     string_or_list, custom_error_type="string_or_list_type", custom_error_message="Input should be a string or a list"
 )
-StopString = Annotated[str, Field(min_length=1, max_length=256)]
+StopString = Annotated[str, Field(max_length=256)]
 Stop = Annotated[
     Annotated[StopString, Tag("<string>")]
     | Annotated[list[StopString], Field(max_length=8, fail_fast=True), Tag("<list>")],
@@ -76,6 +83,9 @@ class TextPart(StrictModel):
 
     type: Annotated[str, Field(max_length=64)] = Field(description="Only text parts are supported.")
     text: str | None = Field(None, description="The text of the part.")
+    refusal: str | None = Field(
+        None, description="The text of a `refusal` part, which an assistant message may hold."
+    )
 
 
 Content = Annotated[
@@ -94,7 +104,7 @@ class StreamOptions(StrictModel):
 class SamplingFields(StrictModel):
     """What every generating request may say about sampling: OpenAI's fields and llama.cpp's extensions."""
 
-    model: ModelName | None = Field(None, description="Name of a served model; absent: the default model.")
+    model: OptionalName = Field(None, description="Name of a served model; absent or empty: the default model.")
     stream: bool | None = Field(None, description="Answer as server-sent events.")
     temperature: Temperature | None = Field(None, description="0 takes the most likely token.")
     top_p: Probability | None = Field(None, description="Nucleus sampling: keep tokens up to this total probability.")
@@ -108,7 +118,7 @@ class SamplingFields(StrictModel):
     logit_bias: LogitBias | None = Field(None, description="Token id to a value added to its logit.")
     seed: Seed | None = Field(None, description="The same seed and request give the same text.")
     ignore_eos: bool | None = Field(None, description="Go on to the limit: no end-of-turn token is drawn. Extension.")
-    stop: Stop | None = Field(None, description="Up to 8 strings that end the reply and are not part of it.")
+    stop: Stop | None = Field(None, description="Up to 8 strings that end the reply, not part of it; empty: none.")
 
     def sampling(self) -> Sampling:
         return Sampling(
@@ -127,4 +137,5 @@ class SamplingFields(StrictModel):
         )
 
     def stop_strings(self) -> tuple[str, ...]:
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        given = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return tuple(filter(None, given))  # an empty one would end every reply

@@ -10,18 +10,21 @@ there is nothing to hide from the one whose conversation it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
 from frontdesk.errors import InvalidRequest
+from frontdesk.generation import Reference
 from frontdesk.messages import Item, ItemKind, ItemStatus, Message, ToolCall, item_id
 from frontdesk.wire._fields import MAX_MESSAGES, Content, Name, StrictModel, StringOrList, TextPart
+from frontdesk.wire._ids import is_item_id
 from frontdesk.wire._lists import list_json
 from frontdesk.wire._validation import unsupported
 
 TEXT_PARTS = ("input_text", "output_text", "text")
+MAX_REFERENCES = 1000  # of one request: the answers of the longest talk that `MAX_MESSAGES` allows
 
 
 class _ItemFields(StrictModel):
@@ -60,29 +63,43 @@ class CompactionItem(_ItemFields):
     encrypted_content: str = Field(description="The summary, as it was given.")
 
 
-def _item_kind(item: Any) -> str | None:
-    kind = item.get("type") if isinstance(item, dict) else getattr(item, "type", None)
-    if kind is None and isinstance(item, dict | MessageItem):
-        return "<message>"
-    return f"<{kind}>" if kind in ("message", "function_call", "function_call_output", "compaction") else None
+class ItemReference(StrictModel):
+    """An item that the server has: the answer of a kept response, or an item of a conversation."""
+
+    type: Literal["item_reference"] = Field(description="Kind of the item.")
+    id: Name = Field(description="The item's id, as the server gave it.")
 
 
-InputItem = Annotated[
+def _kind_among(*kinds: str) -> Discriminator:
+    """Which of these items is meant; `message` when nothing is said."""
+
+    def kind_of(item: Any) -> str | None:
+        kind = item.get("type") if isinstance(item, dict) else getattr(item, "type", None)
+        if kind is None and isinstance(item, dict | MessageItem):
+            return "<message>"
+        return f"<{kind}>" if kind in kinds else None
+
+    return Discriminator(
+        kind_of,
+        custom_error_type="unsupported_parameter",
+        custom_error_message=f"Input should be an item of type {', '.join(kinds[:-1])} or {kinds[-1]}",
+    )
+
+
+_KINDS = ("message", "function_call", "function_call_output", "compaction")
+AnyItem = (
     Annotated[MessageItem, Tag("<message>")]
     | Annotated[FunctionCallItem, Tag("<function_call>")]
     | Annotated[FunctionCallOutputItem, Tag("<function_call_output>")]
-    | Annotated[CompactionItem, Tag("<compaction>")],
-    Discriminator(
-        _item_kind,
-        custom_error_type="unsupported_parameter",
-        custom_error_message="Input should be an item of type message, function_call, function_call_output or "
-        "compaction",
-    ),
+    | Annotated[CompactionItem, Tag("<compaction>")]
+)
+InputItem = Annotated[AnyItem, _kind_among(*_KINDS)]
+TurnItem = Annotated[
+    AnyItem | Annotated[ItemReference, Tag("<item_reference>")], _kind_among(*_KINDS, "item_reference")
 ]
-AnyItem = MessageItem | FunctionCallItem | FunctionCallOutputItem | CompactionItem
 Input = Annotated[
     Annotated[str, Tag("<string>")]
-    | Annotated[list[InputItem], Field(max_length=MAX_MESSAGES, fail_fast=True), Tag("<list>")],
+    | Annotated[list[TurnItem], Field(max_length=MAX_MESSAGES, fail_fast=True), Tag("<list>")],
     StringOrList,
 ]
 
@@ -92,11 +109,30 @@ def parse_items(items: Iterable[AnyItem], param: str, *, created: int = 0) -> tu
     return tuple(_item(f"{param}.{i}", item, created) for i, item in enumerate(items))
 
 
-def parse_input(given: Input | None, param: str = "input") -> tuple[Item, ...]:
-    """Like `parse_items`; a string is one message of the user, and nothing is no item."""
+def parse_input(given: Input | None, param: str = "input") -> tuple[tuple[Item, ...], tuple[Reference, ...]]:
+    """Like `parse_items`, and what is only referred to; a string is one message of the user, and nothing is no item."""
     if isinstance(given, str):
-        return (Item(item_id("message"), "message", Message("user", given)),)
-    return parse_items(given or (), param)
+        return (Item(item_id("message"), "message", Message("user", given)),), ()
+    said: list[Item] = []
+    references: dict[str, Reference] = {}
+    for i, item in enumerate(given or ()):
+        if not isinstance(item, ItemReference):
+            said.append(_item(f"{param}.{i}", item, 0))
+            continue
+        _check_reference(f"{param}.{i}", item.id, references)
+        references[item.id] = Reference(i, item.id)
+    return tuple(said), tuple(references.values())
+
+
+def _check_reference(param: str, id: str, others: Mapping[str, Reference]) -> None:
+    """Twice the same is refused, as OpenAI does: a small request could ask for much text."""
+    if not is_item_id(id):
+        wanted = "the id of an item that this server gave out, such as 'msg_' and 32 hex digits"
+        raise InvalidRequest(f"'{param}.id' should be {wanted}: there is no {id!r}", param=f"{param}.id")
+    if id in others:
+        raise InvalidRequest(f"'{param}.id': item '{id}' is referred to twice", param=f"{param}.id")
+    if len(others) == MAX_REFERENCES:
+        raise InvalidRequest(f"'{param}' is one item_reference too many: at most {MAX_REFERENCES:,}", param=param)
 
 
 def item_json(item: Item) -> dict[str, Any]:
@@ -120,14 +156,17 @@ def item_list(items: Sequence[Item], *, has_more: bool = False) -> dict[str, Any
     return list_json([item_json(item) for item in items], has_more=has_more)
 
 
-def text_of(param: str, content: str | list[TextPart]) -> str:
+def text_of(param: str, content: str | list[TextPart], said: bool = False) -> str:
     """The text of string or parts. Raises `InvalidRequest` for parts that are no text."""
     if isinstance(content, str):
         return content
-    return "".join(part_text(f"{param}.{i}", part) for i, part in enumerate(content))
+    return "".join(part_text(f"{param}.{i}", part, said) for i, part in enumerate(content))
 
 
-def part_text(param: str, part: TextPart) -> str:
+def part_text(param: str, part: TextPart, said: bool = False) -> str:
+    """The part's text; `said` by the assistant, who may have refused with another provider."""
+    if said and part.type == "refusal" and part.refusal is not None:
+        return part.refusal
     if part.type not in TEXT_PARTS:
         raise unsupported(f"{param}.type", f"only {', '.join(TEXT_PARTS)} parts are supported: this server reads text")
     if part.text is None:
@@ -147,7 +186,8 @@ def _item(param: str, item: AnyItem, created: int) -> Item:
         case CompactionItem():
             kind, message = "summary", Message("system", item.encrypted_content)
         case MessageItem():
-            kind, message = "message", Message(item.role, text_of(f"{param}.content", item.content))
+            text = text_of(f"{param}.content", item.content, item.role == "assistant")
+            kind, message = "message", Message(item.role, text)
     return Item(item_id(kind), kind, message, item.status or "completed", created)
 
 

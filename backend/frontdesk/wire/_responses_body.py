@@ -151,7 +151,7 @@ def responses_call(body: object) -> Call:
     refuse_misplaced(body, _ELSEWHERE)
     _check(request)
     turn = _turn(request)
-    if not (turn.input or turn.instructions or turn.prompt or turn.conversation or turn.previous):
+    if not (turn.input or turn.references or turn.instructions or turn.prompt or turn.conversation or turn.previous):
         raise InvalidRequest(
             "'input' is required and must not be empty", param="input", code="missing_required_parameter"
         )
@@ -168,8 +168,10 @@ def responses_call(body: object) -> Call:
 
 
 def _turn(request: ResponsesRequest) -> Turn:
+    said, references = parse_input(request.input)
     return Turn(
-        input=parse_input(request.input),
+        input=said,
+        references=references,
         instructions=request.instructions or None,
         prompt=_prompt(request.prompt),
         conversation=None if request.conversation_id is None else _conversation(request.conversation_id),

@@ -1,9 +1,10 @@
 """OpenAI Chat Completions, `POST /v1/chat/completions`: stateless, the whole conversation is in the request.
 
 What is not built yet and would change the answer (tools, structured output, pictures, sound) is refused by name.
-Ignored without a word: `user`, `metadata`, `store`, `service_tier`, `reasoning_effort`, `verbosity`,
-`parallel_tool_calls`, `safety_identifier`, `prompt_cache_key` and fields that no route has. Knows no tokens and no
-template.
+Ignored without a word: `user`, `metadata`, `store`, `service_tier`, `reasoning_effort`, `verbosity`, `prediction`,
+`parallel_tool_calls`, `safety_identifier`, `prompt_cache_key` and fields that no route has. Histories may have begun
+with another provider: a refusal is what the assistant said, and where it said nothing its message is empty, since many
+templates want user and assistant to take turns. Knows no tokens and no template.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from frontdesk.wire._fields import (
     Choices,
     Content,
     Name,
+    OptionalName,
     SamplingFields,
     StreamOptions,
     StrictModel,
@@ -38,7 +40,6 @@ from frontdesk.wire._values import completion_usage, finished, token_logprobs
 
 _REFUSED = {
     "audio": "sound is not supported by this server",
-    "prediction": "predicted outputs are not supported by this server",
     "web_search_options": "web search is not supported by this server",
     "grammar": "grammars are not supported by this server",
     "json_schema": "structured output is not supported by this server yet",
@@ -73,8 +74,11 @@ class ChatMessage(StrictModel):
     """One message of the conversation."""
 
     role: Literal["developer", "system", "user", "assistant", "tool"] = Field(description="Who speaks.")
-    content: Content | None = Field(None, description="Text, or a list of text parts, which are joined.")
-    name: Name | None = Field(None, description="Name of the speaker.")
+    content: Content | None = Field(
+        None, description="Text, or a list of text parts, which are joined. May be left out by the assistant alone."
+    )
+    refusal: str | None = Field(None, description="On an assistant message without text: what it said instead.")
+    name: OptionalName = Field(None, description="Name of the speaker.")
     tool_calls: Annotated[list[ToolCallItem], Field(max_length=128, fail_fast=True)] | None = Field(
         None, description="Calls made by an assistant message."
     )
@@ -99,7 +103,7 @@ class ChatRequest(SamplingFields):
     max_completion_tokens: TokenCount | None = Field(None, description="Most tokens the reply may take.")
     n: Choices | None = Field(None, description="Number of replies to generate.")
     logprobs: bool | None = Field(None, description="Return the log probability of every token.")
-    top_logprobs: TopLogprobs | None = Field(None, description="Alternatives per token; only with logprobs.")
+    top_logprobs: TopLogprobs | None = Field(None, description="Alternatives per token; above 0 only with logprobs.")
     stream_options: StreamOptions | None = Field(None, description="Only with stream.")
     response_format: ResponseFormat | None = Field(None, description="Only `text`.")
     modalities: Annotated[list[str], Field(max_length=8, fail_fast=True)] | None = Field(
@@ -109,7 +113,7 @@ class ChatRequest(SamplingFields):
     tool_choice: Any = Field(None, description="Only `none` has an effect.")
     functions: list[Any] | None = Field(None, description="Outdated name of tools; refused unless empty.")
     audio: Any = Field(None, description="Not supported: refused.")
-    prediction: Any = Field(None, description="Not supported: refused.")
+    prediction: Any = Field(None, description="A hint that would change no text: ignored.")
     web_search_options: Any = Field(None, description="Not supported: refused.")
     grammar: Any = Field(None, description="Not supported: refused.")
     json_schema: Any = Field(None, description="Not supported: refused.")
@@ -222,7 +226,7 @@ def _check(request: ChatRequest) -> None:
         raise InvalidRequest(
             f"'max_tokens' ({old}) and 'max_completion_tokens' ({new}) differ: send only one", param="max_tokens"
         )
-    if request.top_logprobs is not None and not request.logprobs:
+    if request.top_logprobs and not request.logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs' to be true", param="top_logprobs")
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("'stream_options' is only allowed when 'stream' is true", param="stream_options")
@@ -244,9 +248,9 @@ def _message(param: str, message: ChatMessage) -> Message:
     for field, why in {"function_call": "use tool_calls instead", "audio": "sound is not supported"}.items():
         if getattr(message, field):
             raise unsupported(f"{param}.{field}", why)
-    if message.content is None and not (message.role == "assistant" and message.tool_calls):
+    if message.content is None and message.role != "assistant":
         raise InvalidRequest(
-            f"'{param}.content' is required (only an assistant message with tool_calls may leave it out)",
+            f"'{param}.content' is required (only an assistant message may leave it out)",
             param=f"{param}.content",
             code="missing_required_parameter",
         )
@@ -257,22 +261,27 @@ def _message(param: str, message: ChatMessage) -> Message:
         raise InvalidRequest(f"'{where}' is required", param=where, code="missing_required_parameter")
     return Message(
         message.role,
-        _text(f"{param}.content", message.content),
+        _text(f"{param}.content", message),
         message.name,
         tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()),
         message.tool_call_id if message.role == "tool" else None,
     )
 
 
-def _text(param: str, content: str | list[TextPart] | None) -> str:
-    if isinstance(content, list):
-        return "".join(_part(f"{param}.{i}", part) for i, part in enumerate(content))
-    return content or ""
+def _text(param: str, message: ChatMessage) -> str:
+    text, said = message.content, message.role == "assistant"
+    if isinstance(text, list):
+        text = "".join(_part(f"{param}.{i}", part, said) for i, part in enumerate(text))
+    return text or (message.refusal if said else None) or ""
 
 
-def _part(param: str, part: TextPart) -> str:
-    if part.type != "text":
+def _part(param: str, part: TextPart, said: bool) -> str:
+    """The part's text; `said` by the assistant, who may have refused."""
+    field = "refusal" if said and part.type == "refusal" else "text"
+    if part.type != field:
         raise unsupported(f"{param}.type", "only 'text' parts are supported: this server reads text alone")
-    if part.text is None:
-        raise InvalidRequest(f"'{param}.text' is required", param=f"{param}.text", code="missing_required_parameter")
-    return part.text
+    text: str | None = getattr(part, field)
+    if text is None:
+        where = f"{param}.{field}"
+        raise InvalidRequest(f"'{where}' is required", param=where, code="missing_required_parameter")
+    return text

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from frontdesk.errors import InvalidRequest
 from frontdesk.generation import Delta, Event, Failed, Finished, GenerationRequest, Started
@@ -48,6 +49,15 @@ def _prompt_kind(value: Any) -> str | None:
     return "<strings>" if isinstance(first, str) else "<token lists>" if isinstance(first, list) else "<tokens>"
 
 
+def _one_prompt(value: Any) -> Any:
+    """Refuse a list of several prompts before any of them is looked at."""
+    if isinstance(value, list) and len(value) > 1 and isinstance(value[0], str | list):
+        raise PydanticCustomError(
+            "too_long", "one request takes one prompt, not {count}: send them one after another", {"count": len(value)}
+        )
+    return value
+
+
 Text = Annotated[str, Field(min_length=1)]
 Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_PROMPT_TOKENS, fail_fast=True)]
 Prompt = Annotated[
@@ -60,13 +70,14 @@ Prompt = Annotated[
         custom_error_type="prompt_type",
         custom_error_message="Input should be a string, a list of one string, or a list of token ids",
     ),
+    BeforeValidator(_one_prompt),
 ]
 
 
 class CompletionRequest(SamplingFields):
     """Body of `POST /v1/completions`. Unknown fields are ignored, those of other routes refused."""
 
-    prompt: Prompt = Field(description="A string, a list with one string, or a list of token ids.")
+    prompt: Prompt = Field(description="A string, a list with one string, or a list of token ids: one prompt.")
     max_tokens: TokenCount | None = Field(
         None, description=f"Most tokens of the reply; {DEFAULT_MAX_TOKENS} if absent."
     )

@@ -100,7 +100,7 @@ class _Turn:
     call: Call | None = None  # to start
     resumes: str | None = None  # or the response to open
     after: int = -1
-    said: Turn | None = None  # what the started call says, memory included
+    said: Turn | None = None  # what the started call says, memory and what it refers to included
     reply: ResponseEvents | None = None
     kept: bool = True
     cancelled: bool = False  # before its id was known
@@ -190,6 +190,8 @@ class ResponsesSocket:
         running = self._running[turn]
         running.reply = ResponseEvents(call, identity)
         running.kept = identity.store
+        if running.said is not None:
+            running.said = call.turn
         return [Cancel(turn)] if running.cancelled else []
 
     def refused(

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -59,6 +60,7 @@ class Request:
     emitted: list[int] = field(default_factory=list)
     cached_told: bool = False
     lively: bool = False  # the engine that has it now, or had it last, has said something of it
+    begun: bool = False  # the same, or that it reads the prompt
     strikes: int = 0
 
     def continuation(self) -> Submit:
@@ -73,6 +75,8 @@ class EngineClient:
         self._environment = environment
         self._ids = itertools.count(1)
         self._requests: dict[int, Request] = {}
+        self._open: Counter[int] = Counter()  # requests by tenant; none with zero
+        self._places: dict[int, int] | None = None  # of all who wait, until something changes
         self._suspects: list[int] = []  # ids that the engine does not get before all on trial have shown life
         self._on_trial: set[int] = set()
         self._deaths = 0  # in a row, without progress
@@ -103,6 +107,10 @@ class EngineClient:
     def open_requests(self) -> int:
         return len(self._requests)
 
+    def open_of(self, tenant: int) -> int:
+        """How many of the open requests are this tenant's."""
+        return self._open[tenant]
+
     async def start(self, on_progress: Callable[[float], None] | None = None) -> Ready:
         """Spawn the engine and wait until the model is open. Raises `ModelLoadFailed`."""
         self._file = await asyncio.to_thread(identity, self.load.path)
@@ -132,6 +140,8 @@ class EngineClient:
         id = next(self._ids)
         message = Submit(id, prompt, emitted, max_tokens, stop_tokens, sampling, top_logprobs, tenant, public)
         self._requests[id] = Request(message, on_output, on_failed, list(emitted))
+        self._open[tenant] += 1
+        self._places = None
         if self._suspects or self._on_trial or not self.alive:
             self._suspects.append(id)
         else:
@@ -142,7 +152,7 @@ class EngineClient:
 
     def abort(self, id: int) -> None:
         """Stop a reply; nothing more is heard of it. Unknown tickets are ignored."""
-        if self._requests.pop(id, None) is None:
+        if self._forget(id) is None:
             return
         if id in self._suspects:
             self._suspects.remove(id)
@@ -153,14 +163,34 @@ class EngineClient:
     def place(self, id: int) -> int:
         """A reply's place in the waiting line as of the last step: 1 is next, 0 is being worked on or over.
 
-        The line is first come, first served, so those who wait are the newest, among them whom the engine has not
-        counted yet. Where it counted nobody, there is one as soon as the slots are taken.
+        The line is in the scheduler's order, as it would be if nobody who is worked on ended before; so whoever has
+        fewer replies in work may still come in front of others. Who has had to step back is told 0, but stands before
+        all others. Where the engine has counted nobody who waits, there is a line as soon as the slots are taken.
         """
-        if id not in self._requests:
-            return 0
+        if self._places is None:
+            self._places = self._line()
+        return self._places.get(id, 0)
+
+    def _line(self) -> dict[int, int]:
+        """The places of all whom the engine has not begun."""
         working = self.stats.running if self.stats and self.stats.waiting else self.load.slots
-        waiting = len(self._requests) - working
-        return max(0, waiting - sum(other > id for other in self._requests)) if waiting > 0 else 0
+        taken = Counter(request.submit.tenant for request in self._requests.values() if request.begun)
+        ahead = taken.total() - working
+        waiting: list[tuple[int, int]] = []  # how many of its tenant's go before, and the id: the order of arrival
+        for id, request in self._requests.items():
+            if not request.begun:
+                waiting.append((taken[request.submit.tenant], id))
+                taken[request.submit.tenant] += 1
+        return {id: max(0, ahead + rank) for rank, (_, id) in enumerate(sorted(waiting), start=1)}
+
+    def _forget(self, id: int) -> Request | None:
+        """It is over; `None` if it was before."""
+        if request := self._requests.pop(id, None):
+            self._open[request.submit.tenant] -= 1
+            if not self._open[request.submit.tenant]:
+                del self._open[request.submit.tenant]
+            self._places = None
+        return request
 
     async def close(self) -> None:
         """Stop the engine. Open replies fail with `EngineNotReady`."""
@@ -288,8 +318,10 @@ class EngineClient:
         for output in message.outputs:
             if request := self._requests.get(output.id):
                 self._output(request, output)
+        self._places = None
 
     def _output(self, request: Request, output: SequenceOutput) -> None:
+        request.begun = True
         if not output.reading:  # the rest of its prompt may still kill the engine
             self._note(request, output)
         if request.cached_told and output.cached >= 0:
@@ -308,7 +340,7 @@ class EngineClient:
         request.strikes = 0
         request.emitted.extend(output.tokens)
         if output.finish:
-            del self._requests[output.id]
+            self._forget(output.id)
         self._acquit(output.id)
 
     def _report(self, error: Exception) -> None:
@@ -326,12 +358,12 @@ class EngineClient:
             self._try(self._requests[self._suspects.pop(0)])
 
     def _try(self, request: Request) -> None:
-        request.lively = False
+        request.lively = request.begun = False
         self._on_trial.add(request.submit.id)
         self._send(request.continuation())
 
     def _fail(self, id: int, error: FrontdeskError) -> None:
-        if request := self._requests.pop(id, None):
+        if request := self._forget(id):
             if id in self._suspects:
                 self._suspects.remove(id)
             self._tell(request, error)
