@@ -245,10 +245,10 @@ def possible(talk: Talk) -> dict[Maker, float]:
     return {
         ask_fact: 7.0 if world.facts else 0.0,
         ask_topic: (1.8 if training else 1.2) if world.topics else 0.0,
-        ask_product: 3.0 if world.products else 0.0,
-        ask_product_list: (1.2 if training else 0.6) if 0 < len(world.products) <= 6 else 0.0,
+        ask_product: (3.6 if training else 3.0) if world.products else 0.0,
+        ask_product_list: (1.6 if training else 0.6) if 0 < len(world.products) <= 6 else 0.0,
         ask_one_shipping: 2.0 if world.shipping else 0.0,
-        ask_all_shipping: (1.4 if training else 0.8) if world.shipping else 0.0,
+        ask_all_shipping: (2.0 if training else 0.8) if world.shipping else 0.0,
         ask_hours: 2.0 if world.hours else 0.0,
         ask_payment: 1.7 if world.payments else 0.0,
     }

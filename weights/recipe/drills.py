@@ -19,7 +19,7 @@ from recipe.words import Split
 PAIRS = (2, 10)
 TURNS = (4, 8)
 REWRITTEN_SHARE = 0.4  # of the drills write values between other marks than the prompt
-LISTED_SHARE = 0.15  # of the turns ask for everything
+LISTED_SHARE = 0.2  # of the turns ask for everything
 MARKS = ("{}", "{}", '"{}"', '"{}"', '{{"name": "{}"}}', "({})", "*{}*", "/{}", "<{}>")
 JOINTS = (" ", "_", "_", "-", ".", "/")
 EVERYTHING = ("all", "all?", "everything please", "list all", "the whole list", "what do you have?", "all of them")

@@ -41,6 +41,7 @@ MORE_JOINTS = (
     ", ", "; ", " / ", "... ", " & ", " as well as ", "?? ", "! ", "\n- ", "? then ", "? next: ", "? p.s. ",
     ", besides, ", "? second question: ", ". and while i'm here, ", "? one more: ", ", oh, and ", "? likewise, ",
 )  # fmt: skip
+NEAR_SHARE = 0.6  # of the products that training asks for and no list holds differ from a listed one in a word
 UNKNOWN_LATER = 0.15  # share of several questions where the last cannot be answered
 
 
@@ -258,12 +259,23 @@ def unknown_question(talk: Talk) -> Missing | None:
     return Missing(fact_question(talk, key), facts()[key]["name"], key)
 
 
+def unlisted_product(talk: Talk) -> str:
+    """A product that the shop may not have; in training often one that differs from a listed one in a word."""
+    other = talk.values.product()
+    if talk.split == "held_out" or not talk.world.products or not talk.values.chance(NEAR_SHARE):
+        return other
+    parts, others = talk.rng.choice(list(talk.world.products)).split(), other.split()
+    at = talk.rng.choice((0, -1))
+    parts[at] = others[at]
+    return " ".join(parts)
+
+
 def unknown(talk: Talk) -> bool:
     """Abstains instead of inventing."""
     if not talk.has_shop:
         return False
-    form = talk.rng.random()
-    if form < 0.75:
+    form, training = talk.rng.random(), talk.split == "train"
+    if form < (0.62 if training else 0.75):
         asked = unknown_question(talk)
         if asked is None:
             return False
@@ -271,7 +283,7 @@ def unknown(talk: Talk) -> bool:
         talk.answer_kind("abstention", "unknown", kind="unknown", about=asked.kind)
         talk.note(f"The customer asked about {asked.name}, which I could not answer.")
     elif form < 0.9:
-        product = talk.values.product()
+        product = unlisted_product(talk)
         kind = talk.rng.choice(("product_sold", "product_price", "product_stock"))
         typed = lower_maybe(talk, product)
         if any(typed.lower() in name.lower() for name in talk.world.products):

@@ -19,6 +19,11 @@ INVENTED_SHARE = 0.45  # of the tools in training
 RENAMED_SHARE = 0.4  # of the others in training get a name that is not theirs
 MISSING_SHARE = 0.3  # of the requests leave out the first argument
 ALIKE_SHARE = 0.25  # of training's lists: many names begin with one word, so that only their ends tell them apart
+AHEAD_SHARE = 0.35  # of the invented ones are asked for with the first argument in front of the wish
+AHEAD = (
+    "{0}: {1}", "for {0} {1}", "it's {0}. {1}", "there's {0} here, {1}", "my {0}, {1}", "{0} it is, {1}",
+    "with {0}, {1}", "{0} came up, {1}", "you know the {0}? {1}",
+)  # fmt: skip
 INVENTED_SLOTS = (
     "order_number", "email", "city", "product", "date", "code", "phone", "person", "address", "country", "size",
     "quantity", "price", "time",
@@ -112,11 +117,15 @@ def invent(values: Values) -> dict[str, Any]:
         "could i get {0}", "it's about {0}", "what about {0}", "take care of {0} please", "i came for {0}",
         "my husband wants {0}", "is {0} possible today", "we talked about {0} on the phone, now do it",
     )  # fmt: skip
+    requests = [wish.format(topic) + "".join(said) for wish in wishes]
+    if slots and values.chance(AHEAD_SHARE):
+        first, rest = f"{{{slots[0]}}}", "".join(said[1:])
+        requests = [rng.choice(AHEAD).format(first, wish.format(topic)) + rest for wish in wishes]
     return {
         "names": [f"{rng.choice(VERBS)}_{word}", f"{values.any_word()}_{word}", f"{word}_{values.any_word()}", word],
         "descriptions": [f"Use this for {topic}.", f"Takes care of {topic}.", f"Everything about {topic}."],
         "parameters": parameters,
-        "requests": [wish.format(topic) + "".join(said) for wish in wishes],
+        "requests": requests,
         "missing": [wish.format(topic) + "".join(said[1:]) for wish in wishes],
         "result": {key: "{" + key + "}" for key in rng.sample(RESULTS, rng.randint(1, 2))},
     }

@@ -6,12 +6,14 @@ brands), because only copying gets those right. This file does not know which fa
 
 import random
 import re
+from collections.abc import Iterator
 
 from recipe.words import Split, all_words, filler, is_held_out, load, shared, topic_names, words
 
 LETTERS = "ABCDEFGHKMNPRSTWX"
 UNHEARD_SHARE = 0.3  # of training's products are called something that is no product
 ODD_SHARE = 0.12  # of training's products have numbers, measures or several nouns in their names
+ALIKE_SHARE = 0.4  # of training's catalogs are of products that share most of their words
 UNITS = ("kg", "g", "litres", "ml", "cm", "m", "pieces", "pack", "inch", "W")
 TOPIC_SHARE = 0.6  # of training's topics are among those that it can ask about in other words
 SLOT = re.compile(r"\{([a-z_]+)(?::(\d+)-(\d+))?\}")
@@ -116,6 +118,27 @@ class Values:
             return name
         capitals = " ".join(word[:1].upper() + word[1:] for word in name.split())
         return capitals if case < 0.9 else name.lower()
+
+    def products(self) -> Iterator[str]:
+        """Names for one shop's products, without end. In training many catalogs hold names that differ in one word:
+        who looks at one word alone finds the wrong product."""
+        alike: list[list[str]] = []
+        if self.split == "train" and self.chance(ALIKE_SHARE):
+            alike = [self.product().split() for _ in range(self.rng.randint(2, 4))]
+        while True:
+            if alike and self.chance(0.8):
+                yield self.varied(f"{self.rng.choice(alike)[0]} {self.rng.choice(alike[:3])[-1]}")
+            else:
+                yield self.product()
+
+    def varied(self, name: str) -> str:
+        """The name as it is, or with a brand before it or a model's number behind it."""
+        form = self.rng.random()
+        if form < 0.6:
+            return name
+        if form < 0.8:
+            return f"{self.invented_name()} {name}"
+        return f"{name} {self.rng.choice(LETTERS)}{self.number(1, 900)}"
 
     def odd_product(self, noun: str, adjective: str) -> str:
         """A product's name as catalogs have them: with a number, a measure or a second noun in it."""

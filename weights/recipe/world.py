@@ -143,8 +143,10 @@ def make_world(values: Values, level: int) -> World:
     if values.chance(size.part):
         world.payments = rng.sample(shared("payment_methods"), rng.randint(2, size.payments))
     if values.chance(size.part + 0.1):
+        names = values.products()
         for _ in range(rng.randint(1, size.products)):
-            world.products[values.product()] = Product(values.price(), values.stock())
+            product = Product(values.price(), values.stock())
+            world.products[next(names)] = product
     if values.chance(size.part * 0.5):
         for _ in range(rng.randint(1, size.orders)):
             world.orders[values.order_number()] = make_order(values)
