@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -270,7 +271,7 @@ def test_what_is_opened_fits(
 
 @given(MODELS, WEIGHTS, LEFT, st.integers(0, 40 * GIB), TUNINGS, st.fixed_dictionaries({}, optional=MEASURES))
 def test_more_memory_never_gives_less(
-    model: Mapping[str, object], weights: int, left: int, more: int, tuned: Tuned | None, asked: dict[str, int]
+    model: Mapping[str, object], weights: int, left: int, more: int, tuned: Tuned | None, asked: dict[str, Any]
 ) -> None:
     """A larger machine would serve fewer, or shorter conversations."""
     settings = Settings.model_construct(**asked)
@@ -283,7 +284,7 @@ def test_more_memory_never_gives_less(
 
 @given(MODELS, WEIGHTS, LEFT, TUNINGS, st.fixed_dictionaries({}, optional=MEASURES))
 def test_what_is_asked_for_is_done(
-    model: Mapping[str, object], weights: int, left: int, tuned: Tuned | None, asked: dict[str, int]
+    model: Mapping[str, object], weights: int, left: int, tuned: Tuned | None, asked: dict[str, Any]
 ) -> None:
     """Somebody who knows better would be given something else, however the memory is."""
     settings = Settings.model_construct(**asked)
