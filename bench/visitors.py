@@ -10,7 +10,7 @@ told apart: the first question of the first visitor, which computes the persona;
 from __future__ import annotations
 
 import argparse
-import json
+import asyncio
 import os
 import subprocess
 import sys
@@ -24,7 +24,9 @@ import httpx2
 from peer_servers import ROOT, Peer, Setup, frontdesk, running
 from report import show
 
+from frontdesk.bench.client import Target
 from frontdesk.bench.figures import spread
+from frontdesk.bench.reply import Reply, read_responses
 
 SHOP: Final = "https://shop.example"
 QUESTIONS: Final = ("When are you open?", "And how much is express shipping?")
@@ -53,19 +55,13 @@ def new_widget(peer: Peer, folder: Path) -> str:
     return done.stdout.strip()
 
 
-def first_token(client: httpx2.Client, session: dict[str, Any], question: str) -> tuple[float, int]:
-    """Milliseconds, and cached tokens."""
+def ask(url: str, session: dict[str, Any], question: str) -> Reply:
+    target = Target(url, key=session["token"])
     body = {"input": question, "conversation": session["conversation"], "stream": True, "max_output_tokens": REPLY}
-    begun, first, cached = time.perf_counter(), 0.0, 0
-    headers = {"authorization": f"Bearer {session['token']}"}
-    with client.stream("POST", "/v1/responses", json={**body, "ignore_eos": True}, headers=headers) as answer:
-        for line in answer.iter_lines():
-            event = json.loads(line[6:]) if line.startswith("data: {") else {}
-            if event.get("type") == "response.output_text.delta" and not first:
-                first = time.perf_counter() - begun
-            if "usage" in (response := event.get("response") or {}) and response["usage"]:
-                cached = response["usage"]["input_tokens_details"]["cached_tokens"]
-    return first * 1000, cached
+    reply = asyncio.run(target.stream("/responses", body | target.more, read_responses, Reply(asked=REPLY)))
+    if reply.error:
+        raise SystemExit(reply.error)
+    return reply
 
 
 def measure(peer: Peer, setup: Setup, visitors: int) -> list[Asked]:
@@ -79,7 +75,8 @@ def measure(peer: Peer, setup: Setup, visitors: int) -> list[Asked]:
                 session = begun.json()
                 kinds = (KINDS[number > 0], KINDS[2])
                 for kind, question in zip(kinds, QUESTIONS, strict=True):
-                    asked.append(Asked(kind, *first_token(client, session, question)))
+                    reply = ask(server.url, session, question)
+                    asked.append(Asked(kind, reply.ttft * 1000, reply.cached_tokens))
                 begun = client.post("/v1/widget/sessions", json={"widget": widget})
     return asked
 

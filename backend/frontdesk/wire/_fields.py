@@ -10,7 +10,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+from frontdesk.errors import InvalidRequest
 from frontdesk.generation import Sampling
+from frontdesk.wire._validation import unsupported
 
 MAX_MESSAGES = 2000
 MAX_TOKEN_ID = 2**31 - 1
@@ -86,6 +88,19 @@ class TextPart(StrictModel):
     refusal: str | None = Field(
         None, description="The text of a `refusal` part, which an assistant message may hold."
     )
+
+
+def text_of_part(param: str, part: TextPart, kinds: tuple[str, ...], why: str, said: bool) -> str:
+    """The text of a part of one of these `kinds`, else `why` it is refused; `said` by the assistant, who may have
+    refused with another provider. Raises `InvalidRequest`."""
+    field = "refusal" if said and part.type == "refusal" else "text"
+    if field == "text" and part.type not in kinds:
+        raise unsupported(f"{param}.type", why)
+    text: str | None = getattr(part, field)
+    if text is None:
+        where = f"{param}.{field}"
+        raise InvalidRequest(f"'{where}' is required", param=where, code="missing_required_parameter")
+    return text
 
 
 Content = Annotated[

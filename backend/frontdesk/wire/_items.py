@@ -18,10 +18,9 @@ from pydantic import Discriminator, Field, Tag
 from frontdesk.errors import InvalidRequest
 from frontdesk.generation import Reference
 from frontdesk.messages import Item, ItemKind, ItemStatus, Message, ToolCall, item_id
-from frontdesk.wire._fields import MAX_MESSAGES, Content, Name, StrictModel, StringOrList, TextPart
+from frontdesk.wire._fields import MAX_MESSAGES, Content, Name, StrictModel, StringOrList, TextPart, text_of_part
 from frontdesk.wire._ids import is_item_id
 from frontdesk.wire._lists import list_json
-from frontdesk.wire._validation import unsupported
 
 TEXT_PARTS = ("input_text", "output_text", "text")
 MAX_REFERENCES = 1000  # of one request: the answers of the longest talk that `MAX_MESSAGES` allows
@@ -164,14 +163,9 @@ def text_of(param: str, content: str | list[TextPart], said: bool = False) -> st
 
 
 def part_text(param: str, part: TextPart, said: bool = False) -> str:
-    """The part's text; `said` by the assistant, who may have refused with another provider."""
-    if said and part.type == "refusal" and part.refusal is not None:
-        return part.refusal
-    if part.type not in TEXT_PARTS:
-        raise unsupported(f"{param}.type", f"only {', '.join(TEXT_PARTS)} parts are supported: this server reads text")
-    if part.text is None:
-        raise InvalidRequest(f"'{param}.text' is required", param=f"{param}.text", code="missing_required_parameter")
-    return part.text
+    """The part's text; `said` by the assistant. Raises `InvalidRequest`."""
+    why = f"only {', '.join(TEXT_PARTS)} parts are supported: this server reads text"
+    return text_of_part(param, part, TEXT_PARTS, why, said)
 
 
 def _item(param: str, item: AnyItem, created: int) -> Item:

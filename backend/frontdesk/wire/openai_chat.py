@@ -29,9 +29,9 @@ from frontdesk.wire._fields import (
     SamplingFields,
     StreamOptions,
     StrictModel,
-    TextPart,
     TokenCount,
     TopLogprobs,
+    text_of_part,
 )
 from frontdesk.wire._format import Call, Identity
 from frontdesk.wire._frames import json_bytes
@@ -271,17 +271,6 @@ def _message(param: str, message: ChatMessage) -> Message:
 def _text(param: str, message: ChatMessage) -> str:
     text, said = message.content, message.role == "assistant"
     if isinstance(text, list):
-        text = "".join(_part(f"{param}.{i}", part, said) for i, part in enumerate(text))
+        why = "only 'text' parts are supported: this server reads text alone"
+        text = "".join(text_of_part(f"{param}.{i}", part, ("text",), why, said) for i, part in enumerate(text))
     return text or (message.refusal if said else None) or ""
-
-
-def _part(param: str, part: TextPart, said: bool) -> str:
-    """The part's text; `said` by the assistant, who may have refused."""
-    field = "refusal" if said and part.type == "refusal" else "text"
-    if part.type != field:
-        raise unsupported(f"{param}.type", "only 'text' parts are supported: this server reads text alone")
-    text: str | None = getattr(part, field)
-    if text is None:
-        where = f"{param}.{field}"
-        raise InvalidRequest(f"'{where}' is required", param=where, code="missing_required_parameter")
-    return text
