@@ -30,6 +30,9 @@ STAMP = VENV / "frontdesk-stamp"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "frontdesk"
 OLDEST = (3, 11)
 CMAKE_ARGS = ("-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF " + os.environ.get("CMAKE_ARGS", "")).strip()
+# Debian 12's compiler (gcc below 11.5, 12.4 or 13.3) sets up AMX tiles from memory that it never wrote: the first step
+# dies with SIGILL. And that replies do not depend on their neighbours (docs/decisions/0001) was shown without AMX.
+WITHOUT_AMX = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
 BYTES_PER_COMPILER = 1.5e9  # llama.cpp's largest files need about this much
 
 
@@ -151,6 +154,7 @@ def compile_wheel(folder: Path) -> Path:
     environment = {
         **os.environ,
         "CMAKE_ARGS": CMAKE_ARGS,
+        **compiler_flags(),
         "CMAKE_GENERATOR": os.environ.get("CMAKE_GENERATOR", "Ninja"),
         "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(compilers())),
         "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -159,6 +163,17 @@ def compile_wheel(folder: Path) -> Path:
     options = ["--no-cache-dir", "--no-deps", "--no-build-isolation", "--require-hashes", "-w", str(folder)]
     pip(tools, ["wheel", "-v", *options, "-r", str(REQUIREMENTS / "llama.txt")], "compiling", environment=environment)
     return next(folder.glob("llama_cpp_python-*.whl"))
+
+
+def compiler_flags() -> dict[str, str]:
+    """What CMake reads the compilers' flags from: those of the environment, and `WITHOUT_AMX` where they are known. A
+    compiler that does not know them, for another processor or older, makes no such code either."""
+    flags = {}
+    for name, program, language in (("CFLAGS", "CC", "c"), ("CXXFLAGS", "CXX", "c++")):
+        compiler = os.environ.get(program, "cc" if language == "c" else "c++").split()
+        known = works([*compiler, *WITHOUT_AMX, "-fsyntax-only", "-x", language, os.devnull])
+        flags[name] = " ".join([os.environ.get(name, ""), *(WITHOUT_AMX if known else ())]).strip()
+    return flags
 
 
 def compilers() -> int:
@@ -170,10 +185,11 @@ def compilers() -> int:
 
 
 def wheel_folder() -> Path:
-    """Where the wheel for this version, CPU, Python and these CMake options is kept."""
+    """Where the wheel for this version, CPU, Python and these options is kept."""
     version = re.search(r"llama-cpp-python==(\S+)", (REQUIREMENTS / "llama.txt").read_text())
     assert version
-    tag = f"cp{sys.version_info[0]}{sys.version_info[1]} {sysconfig.get_platform()} {cpu_flags()} {CMAKE_ARGS}"
+    options = " ".join((CMAKE_ARGS, *WITHOUT_AMX))
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]} {sysconfig.get_platform()} {cpu_flags()} {options}"
     return CACHE / "wheels" / f"{version[1]}-{hashlib.sha256(tag.encode()).hexdigest()[:12]}"
 
 
@@ -249,7 +265,11 @@ class Progress:
 
 
 def works(command: list[str]) -> bool:
-    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    try:
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
 
 
 class exclusive:

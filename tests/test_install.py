@@ -87,3 +87,23 @@ def test_a_right_environment_is_kept(checkout: Path, tmp_path: Path) -> None:
     lines = configuration.read_text().splitlines(keepends=True)
     configuration.write_text("".join(line for line in lines if not line.startswith("command")))
     assert install(checkout) == first[1:]
+
+
+def test_llama_cpp_is_compiled_without_amx(checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a processor that has AMX every reply would end with a dead engine, since Debian 12's compiler gets it wrong;
+    or a compiler that has never heard of it would be handed flags that it refuses."""
+    module = installer(checkout)
+    monkeypatch.setenv("CFLAGS", "-O2")
+    monkeypatch.delenv("CXXFLAGS", raising=False)
+    flags = module.compiler_flags()
+    newest = ["-march=sapphirerapids", "-dM", "-E", "-x", "c", "/dev/null"]
+    if module.works(["cc", *newest]):
+        for given, is_there in ((["-O2"], True), (flags["CFLAGS"].split(), False)):
+            macros = subprocess.run(["cc", *given, *newest], capture_output=True, text=True, check=True).stdout
+            assert ("__AMX_" in macros) == is_there
+    older = tmp_path / "older-cc"
+    older.write_text('#!/bin/sh\nfor flag; do case $flag in -mno-amx*) exit 1;; esac; done\nexec cc "$@"\n')
+    older.chmod(0o755)
+    monkeypatch.setenv("CC", str(older))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert module.compiler_flags() == {"CFLAGS": "-O2", "CXXFLAGS": ""}
