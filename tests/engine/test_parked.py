@@ -221,12 +221,14 @@ def test_no_branch_of_a_damaged_conversation_is_counted_on() -> None:
 
 
 def test_of_twins_one_is_kept() -> None:
-    """Two customers who said the same would both be computed again after a restart, each kept out for the other."""
-    cache = KVCache(3, 3 * 200, unified=False, parked=ParkedPrefixes(0, BASE, EACH))
-    for slot, length in ((0, 100), (1, 100), (2, 150)):
+    """Of two slots that hold the same neither would be kept, each left out for the other; or one customer's talk
+    would not, since another has said the same."""
+    cache = KVCache(4, 4 * 200, unified=False, parked=ParkedPrefixes(0, BASE, EACH))
+    for slot, (tenant, length) in enumerate([(1, 100), (1, 100), (2, 100), (1, 150)]):
+        cache.slots[slot].tenant = tenant
         cache.append(slot, list(range(length)))
-    assert [(kept.slot, len(kept.tokens)) for kept in cache.kept()] == [(2, 150)]
-    cache.append(2, [7])
-    cache.append(0, [8])
-    cache.append(1, [8])
-    assert sorted((kept.slot, len(kept.tokens)) for kept in cache.kept()) == [(1, 101), (2, 151)]
+    assert [(kept.slot, len(kept.tokens)) for kept in cache.kept()] == [(3, 150), (2, 100)]
+    cache.append(3, [7])
+    for slot in (0, 1, 2):
+        cache.append(slot, [8])
+    assert [(kept.slot, len(kept.tokens)) for kept in cache.kept()] == [(2, 101), (1, 101), (3, 151)]

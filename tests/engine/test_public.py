@@ -41,6 +41,17 @@ def test_a_persona_that_is_being_computed_is_waited_for() -> None:
     assert [house.told[id].cached for id in ids] == [[0], [150], [150], [150]]
 
 
+@pytest.mark.parametrize(("publics", "together"), [((0, 0), 2), ((150, 0), 2), ((0, 150), 2), ((150, 150), 1)])
+def test_nobody_waits_for_what_is_not_shared(publics: tuple[int, int], together: int) -> None:
+    """One could find out by the wait, a step longer, that another one is asking the very same."""
+    house = House(Plan(chunk=200))
+    for tenant, public in enumerate(publics, 1):
+        house.ask([*PERSONA[:150], tenant, 1, 2], tenant=tenant, public=public)
+    house.step()
+    assert len(house.oracle.executed[0].chunks) == together
+    house.run()
+
+
 def talk(house: House, tenant: int, length: int, said: list[int] | None = None) -> tuple[list[int], int]:
     """One turn of a visitor, who has said something before or says so many tokens now: what the next turn begins with,
     and how much of this one was cached."""

@@ -20,6 +20,7 @@ import pytest
 from frontdesk.errors import EngineDied, EngineFailed, EngineNotReady, ModelLoadFailed
 from frontdesk.worker.client import STRIKES, EngineClient, Request
 from frontdesk.worker.protocol import Load, SamplingParams, Submit
+from frontdesk.worker.spawn import Child
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Asking, Heard
@@ -117,6 +118,7 @@ async def test_a_request_that_kills_its_engine_fails_alone(start_engine: StartEn
     late = asking.ask(prompt(50, 20), 5)
     await poison.end()
     assert isinstance(poison.error, EngineDied)
+    assert str(poison.error).endswith("every time it worked on this request: exit code 1")
     assert await tokens_of(replies) == undisturbed
     assert len((await late.end()).tokens) == 5
     assert asking.client.restarts == 1 + STRIKES
@@ -190,7 +192,7 @@ async def test_a_replaced_model_is_not_gone_on_with(
     else:
         spawn = asking.client._spawn
 
-        async def slow() -> asyncio.StreamReader:
+        async def slow() -> Child:
             other.replace(file)
             return await spawn()
 

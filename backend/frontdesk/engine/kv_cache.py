@@ -48,8 +48,8 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A prefix, and the slot or the handle of the parked state that holds its KV."""
+class Prefix:
+    """Tokens, and the slot or the handle of the parked state that holds its KV."""
 
     tenant: int
     public: int
@@ -175,15 +175,14 @@ class KVCache:
     def evict_idle(self, wanted: int, pinned: Parked | None = None) -> bool:
         """Empty idle slots, least recently used first, until `wanted` cells are free. False if that is not enough."""
         while len(self._free) < wanted:
-            idle = [i for i, slot in enumerate(self.slots) if slot.owner is None and slot.tokens]
-            if not idle:
+            if not (idle := self._idle()):
                 return False
             self._give_up(min(idle, key=lambda i: self.slots[i].used), pinned)
         return True
 
     def evict_all(self) -> bool:
         """Empty every idle slot. False if there was none."""
-        idle = [i for i, slot in enumerate(self.slots) if slot.owner is None and slot.tokens]
+        idle = self._idle()
         for slot_id in idle:
             self._give_up(slot_id)
         return bool(idle)
@@ -205,15 +204,16 @@ class KVCache:
         self.ops.extend(Drop(old) for old in dropped)
         return handle
 
-    def kept(self) -> list[Kept]:
+    def kept(self) -> list[Prefix]:
         """All that is worth keeping when the engine stops, in slots and parked in memory; last used first."""
-        found: list[Kept] = []
+        found: list[Prefix] = []
         for index, slot in sorted(enumerate(self.slots), key=lambda item: -item[1].used):
-            twin = any(kept.tenant == slot.tenant and kept.tokens == slot.tokens for kept in found)
-            if self._worth(slot) >= MIN_PARKED and not twin and not self._is_elsewhere(slot, more=1):
-                found.append(Kept(slot.tenant, slot.public, list(slot.tokens), slot=index))
+            if self._worth(slot) < MIN_PARKED or self._begins_elsewhere(slot, len(slot.tokens), more=1):
+                continue
+            if not any(twin.tenant == slot.tenant and twin.tokens == slot.tokens for twin in found):
+                found.append(Prefix(slot.tenant, slot.public, list(slot.tokens), slot=index))
         parked = (entry for entry in self.parked.entries() if entry.size)
-        return found + [Kept(entry.tenant, entry.public, decode(entry.key), handle=entry.handle) for entry in parked]
+        return found + [Prefix(entry.tenant, entry.public, decode(entry.key), handle=entry.handle) for entry in parked]
 
     # --- the mirror's own moves ---------------------------------------------------------------------------------------
 
@@ -223,6 +223,9 @@ class KVCache:
             return length <= self.cells // len(self.slots)
         return length <= len(self._free) or length <= self.reclaimable_cells()
 
+    def _idle(self) -> list[int]:
+        return [i for i, slot in enumerate(self.slots) if slot.owner is None and slot.tokens]
+
     def _give_up(self, slot_id: int, pinned: Parked | None = None) -> None:
         """Park what a slot without owner holds, if that is worth it, and empty it. `pinned` stays parked."""
         self._park(slot_id, pinned)
@@ -230,7 +233,7 @@ class KVCache:
 
     def _park(self, slot_id: int, pinned: Parked | None = None) -> None:
         slot = self.slots[slot_id]
-        if self._worth(slot) < MIN_PARKED or self._is_elsewhere(slot):
+        if self._worth(slot) < MIN_PARKED or self._begins_elsewhere(slot, len(slot.tokens)):
             return
         if added := self.parked.add(slot.tenant, slot.tokens, pinned, slot.public):
             handle, dropped = added
@@ -240,25 +243,18 @@ class KVCache:
     def _worth(self, slot: Slot) -> int:
         """How many tokens would have to be computed again without this slot: not those that are public and that another
         slot or something parked begins with as well."""
-        head = slot.tokens[: slot.public]
-        known = head and (
-            self.parked.begins(head)
-            or any(
-                other is not slot and other.public >= len(head) and other.tokens[: len(head)] == head
-                for other in self.slots
-            )
-        )
-        return len(slot.tokens) - (len(head) if known else 0)
+        public = min(slot.public, len(slot.tokens))
+        return len(slot.tokens) - (public if self._begins_elsewhere(slot, public, public=True) else 0)
 
-    def _is_elsewhere(self, slot: Slot, more: int = 0) -> bool:
-        """Does another slot of at least so many `more` tokens, or something parked, begin with all that this slot
-        holds?"""
-        length = len(slot.tokens)
-        return self.parked.covers(slot.tenant, slot.tokens) or any(
+    def _begins_elsewhere(self, slot: Slot, length: int, *, public: bool = False, more: int = 0) -> bool:
+        """Does another slot, at least so many tokens `more` long, or something parked begin with the first `length`
+        tokens of this one? One of the same tenant; or, if `public`, one where they are anybody's."""
+        head = slot.tokens[:length]
+        return (self.parked.begins(head) if public else self.parked.covers(slot.tenant, head)) or any(
             other is not slot
-            and other.tenant == slot.tenant
+            and (other.public >= length if public else other.tenant == slot.tenant)
             and len(other.tokens) >= length + more
-            and common_prefix(other.tokens, slot.tokens, length) == length
+            and other.tokens[:length] == head
             for other in self.slots
         )
 

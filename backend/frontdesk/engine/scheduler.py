@@ -163,9 +163,8 @@ class Scheduler:
         if self._better_wait(sequence, match.length, wants):
             return None
         running_match = match.slot >= 0 and self.cache.slots[match.slot].owner is not None
-        shared = (
-            match.length if self.cache.unified and running_match else 0
-        )  # an idle match counts as reclaimable already
+        # An idle match counts as reclaimable already.
+        shared = match.length if self.cache.unified and running_match else 0
         needed = sum(wants.values()) + len(sequence.tokens) - shared + min(HEADROOM, sequence.max_tokens)
         if self.running and self.cache.reclaimable_cells() < needed:
             return None

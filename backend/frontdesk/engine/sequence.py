@@ -31,7 +31,7 @@ class Sequence:
     cached: int = -1  # prompt tokens found in the KV cache at first admission
     preemptions: int = 0
     reading_told: bool = False
-    cached_told: bool = field(default=False)
+    cached_told: bool = False
     guesser: Guesser = field(default_factory=Guesser)
     guess: list[int] = field(default_factory=list)  # what `guesser` expects next, in the step that is planned
 

@@ -1,4 +1,4 @@
-"""The arrays behind one `llama_batch`: numpy's, made once, filled by slices. Knows nothing of what is in them."""
+"""The arrays behind one `llama_batch`: numpy's, made once, filled from chunks by slices. Knows no model."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from frontdesk.engine.batch import Batch, CacheOp, Chunk, Copy, Drop, Park, Restore, Sampled, Swap, Trim
 from frontdesk.engine.core import Interrupted, OutOfCells
-from frontdesk.engine.kv_cache import Kept
+from frontdesk.engine.kv_cache import Prefix
 from frontdesk.engine.scheduler import GROUP
 from frontdesk.llamacpp.choice import Padding, TimedChoice
 from frontdesk.llamacpp.library import ContextPlan, last_words, llama_cpp, open_context, slides
@@ -101,9 +101,9 @@ class LlamaRunner:
             self._fetched[handle] = np.frombuffer(data, np.uint8)
         return True
 
-    def saved(self, kept: Kept) -> State:
+    def saved(self, prefix: Prefix) -> State:
         """The state of a slot, or a parked one. No step may be pending."""
-        state = self._parked[kept.handle] if kept.handle else self._state(kept.slot)
+        state = self._parked[prefix.handle] if prefix.handle else self._state(prefix.slot)
         assert state is not None
         return state
 

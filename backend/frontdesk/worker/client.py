@@ -5,6 +5,8 @@ a new one continues every open reply behind its last token. Knows token ids only
 
 Who is to blame for a death is found by trying. Whoever had shown life in the dead engine goes to the next one at once;
 the others follow one at a time, each after the former has shown life. One that kills `STRIKES` engines so fails.
+An engine that dies of SIGILL before it has answered anybody is no request's fault: every other would die of it too, so
+all fail.
 
 A model file that has been replaced is another model: no reply is continued with it, and nothing begun.
 """
@@ -15,6 +17,7 @@ import asyncio
 import contextlib
 import itertools
 import math
+import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +27,6 @@ import msgspec
 import structlog
 
 from frontdesk.errors import EngineDied, EngineFailed, EngineNotReady, FrontdeskError, ModelLoadFailed
-from frontdesk.worker import protocol
 from frontdesk.worker.identity import Identity, identity
 from frontdesk.worker.protocol import (
     Abort,
@@ -38,8 +40,9 @@ from frontdesk.worker.protocol import (
     StepStats,
     Stop,
     Submit,
+    ToParent,
 )
-from frontdesk.worker.spawn import reap, receive, spawn
+from frontdesk.worker.spawn import DAMAGED, Child, how_it_ended, spawn
 
 PROCESS: Final = "frontdesk.worker.process"  # the engine's module
 STRIKES: Final = 2  # deaths that one request may cause before it fails
@@ -81,11 +84,11 @@ class EngineClient:
         self._on_trial: set[int] = set()
         self._deaths = 0  # in a row, without progress
         self._progress = False
-        self._process: asyncio.subprocess.Process | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._child: Child | None = None  # the engine that was started last; it may be loading, or dead
         self._supervisor: asyncio.Task[None] | None = None
         self._over: FrontdeskError | None = None  # why nothing is begun any more
         self._file: Identity | None = None  # of the model, as it was opened first
+        self.alive = False  # is there an engine that takes requests?
         self.ready: Ready | None = None
         self.stats: StepStats | None = None
         self.restarts = 0
@@ -96,12 +99,8 @@ class EngineClient:
         return self.load.window
 
     @property
-    def alive(self) -> bool:
-        return self._writer is not None
-
-    @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        return self._child.process.pid if self._child else None
 
     @property
     def open_requests(self) -> int:
@@ -114,8 +113,8 @@ class EngineClient:
     async def start(self, on_progress: Callable[[float], None] | None = None) -> Ready:
         """Spawn the engine and wait until the model is open. Raises `ModelLoadFailed`."""
         self._file = await asyncio.to_thread(identity, self.load.path)
-        reader = await self._spawn(on_progress)
-        self._supervisor = asyncio.create_task(self._supervise(reader))
+        child = await self._spawn(on_progress)
+        self._supervisor = asyncio.create_task(self._supervise(child))
         assert self.ready is not None
         return self.ready
 
@@ -201,23 +200,23 @@ class EngineClient:
         if self.load.shelf:
             await self._let_go()
         self._hang_up()
-        await self._reap()
+        if self._child:
+            await self._child.kill()
         for id in list(self._requests):
             self._fail(id, self._over)
 
     async def _let_go(self) -> None:
         """Give the engine time to put its conversations on the shelf."""
         self._send(Stop())
-        if self._process and self.alive:
+        if self._child and self.alive:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), SHELVING_SECONDS)
+                await asyncio.wait_for(self._child.process.wait(), SHELVING_SECONDS)
 
     # --- the engine's life --------------------------------------------------------------------------------------------
 
-    async def _spawn(self, on_progress: Callable[[float], None] | None = None) -> asyncio.StreamReader:
-        """Start a process and wait until it is ready."""
-        child = await spawn(PROCESS, self._environment)
-        self._process = child.process
+    async def _spawn(self, on_progress: Callable[[float], None] | None = None) -> Child:
+        """Start a process and wait until it is ready. Raises `ModelLoadFailed`."""
+        self._child = child = await spawn(PROCESS, self._environment)
         try:
             child.send(self.load)
             while not isinstance(message := await child.receive(), Ready):
@@ -225,26 +224,24 @@ class EngineClient:
                     on_progress(message.progress)
                 if isinstance(message, LoadFailed):
                     raise ModelLoadFailed(message.message)
-        except BaseException as error:
+        except (asyncio.IncompleteReadError, ConnectionError):
+            how = how_it_ended(await child.exit_code(), DAMAGED)
+            raise ModelLoadFailed(f"the engine died while it loaded {self.load.path}: {how}") from None
+        except BaseException:
             await child.kill()
-            if isinstance(error, asyncio.IncompleteReadError | ConnectionError):
-                raise ModelLoadFailed(
-                    f"the engine died while it loaded {self.load.path} (exit code {child.process.returncode}): "
-                    "the file may be damaged or the memory too small"
-                ) from None
             raise
-        self.ready, self._writer = message, child.writer
-        return child.reader
+        self.ready, self.alive = message, True
+        return child
 
-    async def _supervise(self, reader: asyncio.StreamReader) -> None:
+    async def _supervise(self, child: Child) -> None:
         """Hand out messages; when the engine dies, start another and go on. A bug in here ends every reply, aloud."""
         try:
             while True:
                 with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
                     while True:
-                        self._deliver(await receive(reader))
-                await self._bury()
-                reader = await self._respawn()
+                        self._deliver(await child.receive())
+                await self._bury(child)
+                child = await self._respawn()
         except EngineNotReady as error:
             log.error("nothing is answered any more", error=error.message, path=self.load.path)
             self._give_up(error)
@@ -257,28 +254,30 @@ class EngineClient:
         self._over = why
         self._fail_all(why.message)
 
-    async def _bury(self) -> None:
+    async def _bury(self, child: Child) -> None:
         """The engine is dead: note who might have done it."""
         self._hang_up()
-        await self._reap()
-        code = self._process.returncode if self._process else None
-        log.warning("engine died, starting another", exit_code=code, open=len(self._requests), restarts=self.restarts)
+        code = await child.exit_code()
+        how = how_it_ended(code)
+        log.warning("engine died, starting another", how=how, open=len(self._requests), restarts=self.restarts)
         self.restarts += 1
+        if code == -signal.SIGILL and not self._progress:
+            self._fail_all(f"the engine died: {how}")
         self._deaths = 0 if self._progress else self._deaths + 1
         alone, self._on_trial = self._on_trial, set()
         if len(alone) == 1 and (request := self._requests.get(culprit := alone.pop())):
             request.strikes += 1
             if request.strikes >= STRIKES:
-                self._fail(culprit, EngineDied("the engine died every time it worked on this request"))
+                self._fail(culprit, EngineDied(f"the engine died every time it worked on this request: {how}"))
         self._suspects = [id for id, request in self._requests.items() if not request.lively]
 
-    async def _respawn(self) -> asyncio.StreamReader:
+    async def _respawn(self) -> Child:
         """The next engine, with all who may go to it at once. Raises `EngineNotReady` for another model's."""
         while True:
             await asyncio.sleep(BACKOFF[min(self._deaths, len(BACKOFF) - 1)])
             await self._check_file()
             try:
-                reader = await self._spawn()
+                child = await self._spawn()
             except (ModelLoadFailed, OSError, ValueError) as error:
                 self._deaths += 1
                 log.warning("engine could not be started", error=str(error), attempts=self._deaths)
@@ -291,7 +290,7 @@ class EngineClient:
                 if request.lively:
                     self._try(request)
             self._try_next()
-            return reader
+            return child
 
     async def _check_file(self) -> None:
         """Raises `EngineNotReady` if it has been replaced. One that is missing may come back."""
@@ -300,17 +299,13 @@ class EngineClient:
             raise EngineNotReady("the model's file has been replaced: start the server again", retry_after=math.inf)
 
     def _hang_up(self) -> None:
-        if self._writer:
-            self._writer.close()
-            self._writer = None
-
-    async def _reap(self) -> None:
-        if self._process:
-            await reap(self._process)
+        self.alive = False
+        if self._child:
+            self._child.writer.close()
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    def _deliver(self, message: protocol.ToParent) -> None:
+    def _deliver(self, message: ToParent) -> None:
         if not isinstance(message, Stepped):
             return
         self.stats = message.stats
@@ -325,7 +320,7 @@ class EngineClient:
         if not output.reading:  # the rest of its prompt may still kill the engine
             self._note(request, output)
         if request.cached_told and output.cached >= 0:
-            output = SequenceOutput(output.id, output.tokens, output.finish, -1, output.logprobs)
+            output = msgspec.structs.replace(output, cached=-1)
         request.cached_told = request.cached_told or output.cached >= 0
         try:
             request.on_output(output)
@@ -380,5 +375,5 @@ class EngineClient:
 
     def _send(self, message: Submit | Abort | Stop) -> None:
         """Send now, or not at all: a dead engine's requests are sent to the next one."""
-        if self._writer is not None:
-            self._writer.write(protocol.encode(message))
+        if self._child and self.alive:
+            self._child.send(message)

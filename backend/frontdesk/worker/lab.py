@@ -14,7 +14,7 @@ from frontdesk.errors import ModelLoadFailed
 from frontdesk.llamacpp.library import facts, open_model
 from frontdesk.llamacpp.quantize import quantize
 from frontdesk.llamacpp.trials import timed
-from frontdesk.worker.link import Link, throttled
+from frontdesk.worker.link import Link, leave_stopping_to_the_service, throttled
 from frontdesk.worker.protocol import LoadFailed, Open, Opened, Quantize, Quantized, Trial
 
 
@@ -39,4 +39,5 @@ def serve(link: Link) -> None:
 
 
 if __name__ == "__main__":
+    leave_stopping_to_the_service()
     serve(Link(socket.socket(fileno=int(sys.argv[1]))))

@@ -19,7 +19,7 @@ from frontdesk.worker.protocol import (
     ToChild,
     Trial,
 )
-from frontdesk.worker.spawn import Child, spawn
+from frontdesk.worker.spawn import DAMAGED, Child, how_it_ended, spawn
 
 Answer = TypeVar("Answer")
 
@@ -56,11 +56,8 @@ class Lab:
                 if isinstance(message, Loading) and on_progress:
                     on_progress(message.progress)
         except (asyncio.IncompleteReadError, ConnectionError):
-            await self._child.kill()
-            raise ModelLoadFailed(
-                f"the measuring process died (exit code {self._child.process.returncode}): "
-                "the file may be damaged or the memory too small"
-            ) from None
+            how = how_it_ended(await self._child.exit_code(), DAMAGED)
+            raise ModelLoadFailed(f"the measuring process died: {how}") from None
         return message
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 
 from frontdesk.worker import protocol
 from frontdesk.worker.protocol import Loading
+
+
+def leave_stopping_to_the_service() -> None:
+    """Whoever manages services signals all processes of one at once; replies that run still need their engine."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Link:

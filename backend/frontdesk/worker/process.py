@@ -26,7 +26,7 @@ from frontdesk.engine.scheduler import Scheduler, most_rows
 from frontdesk.errors import ModelLoadFailed
 from frontdesk.llamacpp.library import BUILD, CELL_PADDING, MAX_SEQUENCES, ContextPlan, facts, open_model
 from frontdesk.llamacpp.runner import LlamaRunner
-from frontdesk.worker.link import Link, throttled
+from frontdesk.worker.link import Link, leave_stopping_to_the_service, throttled
 from frontdesk.worker.protocol import Abort, Load, LoadFailed, Ready, Stepped, StepStats, Stop, Submit
 from frontdesk.worker.shelf import Shelf, Stored
 
@@ -145,7 +145,7 @@ class Worker:
         if self._shelf:
             ops, self._cache.ops = self._cache.ops, []
             self._runner.execute(Batch(ops=ops))
-            kept = ((k.tenant, k.public, k.tokens, self._runner.saved(k).data) for k in self._cache.kept())
+            kept = ((p.tenant, p.public, p.tokens, self._runner.saved(p).data) for p in self._cache.kept())
             try:
                 self._shelf.keep(kept)
             except OSError as error:
@@ -174,6 +174,7 @@ class Worker:
 
 def main(fd: int) -> None:
     """Serve the socket with this file descriptor."""
+    leave_stopping_to_the_service()
     link = Link(socket.socket(fileno=fd))
     load = link.receive()
     if not isinstance(load, Load):

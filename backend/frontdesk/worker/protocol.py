@@ -1,4 +1,4 @@
-"""The only types that cross the boundary between the service's process and the engine's process: integers, no text.
+"""The only types that cross from the service's process to the engine's and back: numbers and settings, no user's text.
 
 Frames are a 4-byte big-endian length and a msgpack array, on an AF_UNIX stream socket. The parent speaks first
 (`Load`); the child answers with any number of `Loading`, then `Ready` or `LoadFailed`. From then on the parent

@@ -1,15 +1,25 @@
-"""Starting a process of our own with a socket to it, from one event loop. Knows no message's meaning."""
+"""Starting a process of our own with a socket to it, and how it ended. For one event loop; knows no meanings."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from frontdesk.worker import protocol
+
+PARTING_SECONDS: Final = 1.0  # that a process gets to end by itself after it has closed its socket
+DAMAGED: Final = "the file may be damaged or the memory too small"
+WRONG_BUILD: Final = (
+    "llama.cpp was compiled for another processor, or by a compiler whose code does not run here. `make serve` "
+    "(python3 requirements/install.py runtime) compiles it anew; should that find nothing to do, remove .venv and "
+    "~/.cache/frontdesk/wheels first"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,21 @@ class Child:
     async def kill(self) -> None:
         """End it at once, and wait until it is gone. May be called again."""
         self.writer.close()
-        await reap(self.process)
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+
+    async def exit_code(self) -> int:
+        """Of one that has closed its socket; negative for a signal. Killed only if it does not end by itself: asyncio
+        may lose the code of a process that is killed while it ends, and say 255."""
+        self.writer.close()
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.process.wait(), PARTING_SECONDS)
+        finally:
+            await self.kill()
+        return await self.process.wait()
 
 
 async def spawn(module: str, environment: Mapping[str, str] | None) -> Child:
@@ -54,9 +78,9 @@ async def receive(reader: asyncio.StreamReader) -> protocol.ToParent:
     return protocol.decode_to_parent(await reader.readexactly(protocol.body_length(header)))
 
 
-async def reap(process: asyncio.subprocess.Process) -> None:
-    """Kill a process unless it has ended, and wait for its end."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+def how_it_ended(code: int, guess: str = "") -> str:
+    """The exit code or the name of the signal, and why: a `guess`, unless the signal tells more."""
+    if code == -signal.SIGILL:
+        return f"SIGILL; {WRONG_BUILD}"
+    name = {-known: known.name for known in signal.Signals}.get(code, f"exit code {code}")
+    return f"{name}; {guess}" if guess else name
