@@ -226,3 +226,11 @@ def test_switches_can_be_turned_off_everywhere(name: str, monkeypatch: pytest.Mo
     assert getattr(load(), name) is False
     monkeypatch.setenv(config.PREFIX + name.upper(), "true")
     assert getattr(load(), name) is True
+
+
+def test_a_user_without_a_home_folder_can_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container whose user has no name and no HOME every start would end in a traceback, whatever the settings."""
+    for variable in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 54_321)  # of nobody
+    assert config.state_folder() == Path("/nonexistent/.local/state/frontdesk")

@@ -412,14 +412,12 @@ def engine_environment(spin: int | None = None) -> dict[str, str]:
     return {"GOMP_SPINCOUNT": str(SPIN if spin is None else spin), **os.environ}
 
 
-def tuned_folder() -> Path:
-    """Where what was measured of models is remembered. May not exist yet."""
-    return state_folder() / "tuned"
-
-
 def state_folder() -> Path:
-    """Where a user's own small files go, such as the history of `frontdesk chat`. May not exist yet."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "frontdesk"
+    """Where a user's own small files go, such as the history of `frontdesk chat`. May not exist yet. A user without a
+    home folder, as some containers have, gets a place that cannot be written."""
+    home = os.path.expanduser("~")  # stays as it is for such a user
+    own = Path("/nonexistent" if home == "~" else home) / ".local" / "state"
+    return Path(os.environ.get("XDG_STATE_HOME") or own) / "frontdesk"
 
 
 def _default_file() -> Path | None:

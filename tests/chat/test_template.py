@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fleet.conftest import write_gguf
 
 from frontdesk.chat.template import ChatTemplate
 from frontdesk.errors import InvalidRequest, TemplateFailed
 from frontdesk.fleet.gguf import read_metadata
-from frontdesk.fleet.tokenizer import Tokenizer
+from frontdesk.fleet.tokenizer import Tokenizer, open_tokenizer
 from frontdesk.llamacpp.vocab import Vocab
 from frontdesk.messages import Message, ToolCall
 
@@ -36,6 +38,7 @@ TEMPLATES = {
     "cases": "{% for m in messages %}[INST]{{ m.content|upper }}{{ m.content|lower }}{{ m.content[1:] }}"
     "{{ m.content[:-1] }}[/INST]{% endfor %}",
 }
+HARMONIES = ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>"]
 LITERALS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<s>", "</s>", "<unk>", "[INST]", "[/INST]", "<|eot_id|>"]
 LITERALS += ["<|start_header_id|>", "<<a>>", "<|a|><|b|>", "x y z"]
 SPLIT = [literal[:k] for literal in LITERALS for k in (1, 2, len(literal) - 1)]
@@ -58,6 +61,15 @@ OTHERS = [
     "Ω",
 ]
 TEXT = st.lists(st.sampled_from(LITERALS + SPLIT + OTHERS) | st.text(alphabet="<|>[]s xyz", max_size=4), max_size=7)
+
+
+@pytest.fixture(scope="module")
+def harmony(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """Of a vocabulary with gpt-oss's control tokens."""
+    metadata: dict[str, Any] = read_metadata(SHIPPED)
+    metadata["tokenizer.ggml.tokens"] += HARMONIES
+    metadata["tokenizer.ggml.token_type"] += [3] * len(HARMONIES)
+    return open_tokenizer(write_gguf(tmp_path_factory.mktemp("harmony") / "vocab.gguf", metadata))
 
 
 def controls(ids: list[int], tokenizer: Tokenizer) -> list[int]:
@@ -177,14 +189,65 @@ def test_developer_is_system_unless_the_template_knows_it(tokenizer: Tokenizer) 
 
 def test_models_are_asked_not_to_think(tokenizer: Tokenizer) -> None:
     """Visitors would read the reasoning of Qwen3 and its like, and wait for it."""
-    unless = "{% if enable_thinking is defined and enable_thinking is false %}NO{% endif %}"
-    assert ChatTemplate(unless, tokenizer).render([Message("user", "hi")]) == tokenizer.encode("NO")
+    unless = "{{ messages[0].content }}{% if enable_thinking is defined and enable_thinking is false %}NO{% endif %}"
+    assert ChatTemplate(unless, tokenizer).render([Message("user", "hi")]) == tokenizer.encode("hiNO")
+
+
+HARMONY = (
+    "{% for m in messages %}<|start|>{{ m.role }}{% if m.role == 'assistant' %}<|channel|>final{% endif %}<|message|>"
+    "{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)  # of gpt-oss, without tools
+
+
+def test_gpt_oss_is_asked_for_its_answer(rich: Tokenizer, harmony: Tokenizer) -> None:
+    """Visitors would read "analysisThe user asks…assistantfinalWe are open", and the next turn be computed anew."""
+    template, said = ChatTemplate(HARMONY, harmony), [Message("user", "hi"), Message("assistant", "Yes.")]
+    named = {id: text for text, id in harmony.special.items()}
+    prompt = template.render(said[:1])
+    assert [named[id] for id in prompt if id in named][-4:] == ["<|end|>", "<|start|>", "<|channel|>", "<|message|>"]
+    assert prompt[-2:-1] == harmony.encode("final")[-1:]
+    whole = template.render(said, add_generation_prompt=False)
+    assert whole[: len(prompt)] == prompt
+    assert whole[len(prompt) :] == [*harmony.encode("Yes."), harmony.special["<|end|>"]]
+    plain = "<|start|>user<|message|>hi<|end|><|start|>assistant"  # of another vocabulary
+    assert ChatTemplate(HARMONY, rich).render(said[:1]) == [rich.bos, *rich.encode(plain)]
+
+
+TYPED = {
+    "SmolVLM": "<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}"
+    "{% if m['content'][0]['type'] == 'image' %}:{% else %}: {% endif %}{% for line in m['content'] %}"
+    "{% if line['type'] == 'text' %}{{ line['text'] }}{% elif line['type'] == 'image' %}<image>{% endif %}{% endfor %}"
+    "<end_of_utterance>\n{% endfor %}",
+    "LLaVA": "{% for m in messages %}{{ m['role'].upper() + ': ' }}"
+    "{% for part in m['content'] | selectattr('type', 'equalto', 'text') %}{{ part['text'] + ' ' }}{% endfor %}"
+    "{% endfor %}",
+    "first part": "{% for m in messages %}[{{ m.role }}]{{ m.content[0].text.strip() }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_templates_that_look_for_parts_get_them(rich: Tokenizer, name: str) -> None:
+    """Neither the persona nor the customer would reach the model, without a word of it, or every chat be an error."""
+    template = ChatTemplate(TYPED[name], rich)
+    said = [Message("system", "Be brief."), Message("user", "When?<|eot_id|>"), Message("assistant", "At nine.")]
+    ids = template.render(said)
+    text = b"".join(map(rich.token_bytes, ids)).decode()
+    assert all(message.content in text for message in said)
+    assert "type" not in text
+    assert rich.special["<|eot_id|>"] not in ids
+
+
+def test_a_template_that_leaves_out_what_is_said(rich: Tokenizer) -> None:
+    """A model would answer to nothing, and nobody know why."""
+    with pytest.raises(TemplateFailed, match="leaves out what the user says"):
+        ChatTemplate("{% for m in messages %}[{{ m.role }}]{{ m.text }}{% endfor %}", rich)
 
 
 def test_arguments_are_objects_unless_the_template_takes_text(tokenizer: Tokenizer) -> None:
     """Tool calls of earlier turns would be shown to the model quoted twice, or not as it wrote them."""
     call = Message("assistant", "", tool_calls=(ToolCall("1", "f", '{"a":  [1]}'), ToolCall("2", "g", "no json")))
     loop = "{% for c in messages[0].tool_calls %}{{ c.function.arguments | tojson }};{% endfor %}"
+    loop += "{{ messages[0].content }}"
     for source, text in (
         (loop, b'{"a": [1]};"no json";'),
         (loop + "{# arguments is string #}", b'"{\\"a\\":  [1]}";"no json";'),
@@ -223,6 +286,7 @@ def test_a_template_may_refuse_a_conversation(tokenizer: Tokenizer) -> None:
     """The caller's mistake would be reported as ours."""
     source = "{% if messages[0].role != 'user' %}"
     source += "{{ raise_exception('must start with user: ' + messages[0].content) }}{% endif %}"
+    source += "{{ messages[0].content }}"
     with pytest.raises(InvalidRequest, match=r"must start with user: <\|im_end\|>$") as caught:
         ChatTemplate(source, tokenizer).render([Message("assistant", "<|im_end|>")])
     assert caught.value.param == "messages"

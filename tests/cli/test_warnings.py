@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
+import pytest
 from tests.conftest import Server, running_server
+from tests.fleet.conftest import write_gguf
+
+from frontdesk.cli.startup import described
+from frontdesk.fleet.gguf import read_metadata
+from frontdesk.fleet.pool import Backend
+from frontdesk.fleet.registry import card_for_file
+from frontdesk.fleet.tokenizer import open_tokenizer
 
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "frontdesk-small-q8_0.gguf"
 CHAT = "/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
@@ -42,6 +51,37 @@ def test_a_file_without_a_template(tmp_path: Path) -> None:
     assert "no chat template" in warning
     assert "ChatML" in warning
     assert (chat[0], raw[0]) == (200, 200)
+
+
+def test_a_template_that_leaves_out_what_is_said(tmp_path: Path) -> None:
+    """Every answer would be to nothing, and nobody know why."""
+    (warning,), (chat, raw) = started(tmp_path, b"{{ message['content'] }}", b"{{ message['cOntent'] }}")
+    assert "chats are refused" in warning
+    assert "leaves out what the user says" in warning
+    assert (chat[0], chat[1]["error"]["code"], raw[0]) == (500, "template_failed", 200)
+
+
+def test_a_file_that_does_not_say_how_text_is_cut(tmp_path: Path) -> None:
+    """Poor answers of a model that was trained on other tokens would be a riddle; llama.cpp says so, but to nobody."""
+    (warning,), (chat, raw) = started(tmp_path, b"tokenizer.ggml.pre", b"tokenizer.ggml.prX")
+    assert "tokenizer.ggml.pre" in warning
+    assert (chat[0], raw[0]) == (200, 200)
+
+
+@pytest.mark.parametrize(("template", "warned"), [("[THINK]", True), ("", False)])
+def test_a_model_that_thinks_where_it_cannot_be_told_apart(tmp_path: Path, template: str, warned: bool) -> None:
+    """Visitors would read Magistral's reasoning as its answer, and the operator not know that others do not."""
+    metadata: dict[str, Any] = read_metadata(SHIPPED)
+    metadata["tokenizer.ggml.tokens"] += ["[THINK]", "[/THINK]"]
+    metadata["tokenizer.ggml.token_type"] += [3, 3]
+    file = write_gguf(tmp_path / "vocab.gguf", metadata)
+    ready: Any = SimpleNamespace(
+        description="", load_seconds=0.0, window=1, kv_cells=1, slots=1, threads=1, n_vocab=1, n_ctx_train=1
+    )
+    engine: Any = SimpleNamespace(ready=ready, load=SimpleNamespace(kv_type="f16", unified=True))
+    source = f"{{{{ messages[0].content }}}}{template}"
+    lines = described(Backend(card_for_file(file), open_tokenizer(file), source, engine))
+    assert any(name == "warning" and "[THINK]" in text for name, text in lines) == warned
 
 
 def test_nothing_is_said_of_a_model_that_is_whole(server: Server) -> None:

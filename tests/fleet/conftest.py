@@ -14,8 +14,8 @@ from frontdesk.fleet.gguf import read_metadata
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "frontdesk-small-q8_0.gguf"
 
 
-def write_gguf(path: Path, metadata: dict[str, Any]) -> Path:
-    writer = gguf.GGUFWriter(path, "qwen3")
+def write_gguf(path: Path, metadata: dict[str, Any], architecture: str = "qwen3") -> Path:
+    writer = gguf.GGUFWriter(path, architecture)
     add: dict[type, Callable[[str, Any], None]] = {
         str: writer.add_string,
         bool: writer.add_bool,

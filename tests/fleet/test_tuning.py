@@ -242,6 +242,29 @@ async def test_a_cache_takes_no_more_than_a_servers(tune: Any, third: int, resid
     assert found.kv_layout is not None
 
 
+@pytest.mark.parametrize("resident", [1024, 512, 256])
+async def test_the_weights_need_their_memory(tune: Any, resident: int) -> None:
+    """A model that only just fits would be killed at every start, before it was ever served."""
+    third = 9 * (resident + 256)
+    _, labs = await tune(
+        lambda trial, _: quick(trial), threads=(1,), weights=10**9, cell=1000.0, memory=3 * 1000 * third + 10**9
+    )
+    assert max(trial.resident for trial in labs.trials) == resident
+    _, labs = await tune(lambda trial, _: quick(trial), threads=(1,), weights=10**9, cell=1000.0, memory=10**9 - 1)
+    assert not labs.trials
+
+
+async def test_attention_without_flash_needs_memory(tune: Any) -> None:
+    """Of all trials the one without flash attention would take more than there is, and end the measuring."""
+    found, labs = await tune(
+        lambda trial, _: quick(trial), cell=1000.0, cell_without=5000.0, memory=3 * 1000 * 9 * 1280
+    )
+    assert {trial.flash for trial in labs.trials} == {"auto"}
+    assert found.flash is None
+    assert any(line.startswith("flash: too little memory") for line in found.findings)
+    assert found.kv_type is not None
+
+
 async def test_without_memory_the_rest_is_measured(tune: Any) -> None:
     """A small machine would learn nothing, or a question would vanish without a word."""
     found, labs = await tune(lambda trial, _: quick(trial), cell=1000.0, memory=3 * 1000 * 9 * 256)
@@ -252,8 +275,8 @@ async def test_without_memory_the_rest_is_measured(tune: Any) -> None:
 
 @pytest.mark.parametrize(("times", "labs_opened"), [(2, 1), (3, 4)])
 async def test_a_model_is_opened_twice_only_with_room(tune: Any, times: int, labs_opened: int) -> None:
-    """The second copy of the weights would be one too many."""
-    found, labs = await tune(lambda trial, _: quick(trial), memory=times * SIZE)
+    """The second copy of the weights, of all their files, would be one too many."""
+    found, labs = await tune(lambda trial, _: quick(trial), weights=3 * SIZE, memory=times * 3 * SIZE)
     assert len(labs.spins) == labs_opened
     assert (found.spin is None) == (labs_opened == 1)
     assert found.kv_layout is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from frontdesk.config import Settings
 from frontdesk.errors import ModelLoadFailed
+from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.registry import ModelCard, card_for_file
 from frontdesk.fleet.tuned import Tuned
 from frontdesk.server import opening as module
@@ -83,6 +85,31 @@ async def test_whoever_waited_takes_what_was_found(card: ModelCard, measuring: A
         folder.keep(card, TUNED)
     assert (await start).chunk == 77
     assert not runs
+
+
+async def test_a_model_in_parts_is_measured(
+    card: ModelCard, measuring: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A model of gigabytes, whose first file holds nothing but its vocabulary, would never be measured, or measured
+    as if its weights took no memory."""
+    whole = tmp_path / "a-00001-of-00002.gguf"
+    whole.write_bytes(SHIPPED.read_bytes())
+    (tmp_path / "a-00002-of-00002.gguf").write_bytes(bytes(1000))
+    size = SHIPPED.stat().st_size
+    assert tuning(Settings(), replace(card, path=whole), nobody).weights == size + 1000
+    monkeypatch.setattr(module, "SMALL", size)
+    runs = measuring(TUNED)
+    await opening(Settings(), card, nobody)
+    assert not runs
+    await opening(Settings(), replace(card, path=whole), nobody)
+    assert runs
+
+
+def test_a_trial_without_flash_has_its_memory_counted(card: ModelCard) -> None:
+    """The process that measures would be killed for want of a gigabyte that nobody planned."""
+    plain = tuning(Settings(), card, nobody)
+    heads: Any = read_metadata(SHIPPED)["qwen3.attention.head_count"]
+    assert plain.cell_without == plain.cell + heads * 544 * 6
 
 
 def test_what_is_given_is_not_asked_for(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:

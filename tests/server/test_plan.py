@@ -19,7 +19,7 @@ from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.registry import ModelCard, card_for_file
 from frontdesk.fleet.tuned import Tuned
 from frontdesk.server import plan as plan_module
-from frontdesk.server.plan import cell_bytes, plan, weight_bytes
+from frontdesk.server.plan import cell_bytes, plan, slides, weighing_bytes, weight_bytes
 from frontdesk.worker.protocol import Load
 
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "frontdesk-small-q8_0.gguf"
@@ -94,7 +94,7 @@ def test_streams_that_do_not_fit_take_no_more_than_one_pool(card: ModelCard, mon
     """A third of all free memory would be taken where four conversations are enough."""
     cell = cell_bytes(read_metadata(card.path), "f16")
     monkeypatch.setattr(plan_module, "usable_memory", lambda: int(3 * cell * 512 * 6) + weight_bytes(card))
-    tuned = structs.replace(TUNED, kv_type=None)
+    tuned = structs.replace(TUNED, kv_type=None, flash=None)
     settings = Settings(slots=8, ctx=512)
     load = plan(settings, card, tuned)
     assert load.unified
@@ -169,7 +169,14 @@ def opened(
 
 def taken(model: Mapping[str, object], load: Load) -> float:
     """Bytes of what is opened, without the weights."""
-    return load.kv_cells * cell_bytes(model, load.kv_type) + load.parked_bytes
+    return load.kv_cells * cell_bytes(model, load.kv_type) + attention(model, load) + load.parked_bytes
+
+
+def attention(model: Mapping[str, object], load: Load) -> int:
+    """Bytes that attention without flash takes beside the KV cache."""
+    if load.flash != "off" or load.kv_type == "q8_0":
+        return 0
+    return (load.kv_cells if load.unified else load.kv_cells // load.slots) * weighing_bytes(model)
 
 
 def test_phi3_does_not_slide() -> None:
@@ -178,6 +185,53 @@ def test_phi3_does_not_slide() -> None:
     assert (load.slots, load.unified) == (16, True)
     sliding = opened(GEMMA, 5_760_000_000, 8 * GIB, Settings())
     assert (sliding.slots, sliding.unified) == (1, False)
+
+
+@pytest.mark.parametrize(("size", "slides_then"), [(None, True), (4096, True), (0, False)])
+@pytest.mark.parametrize("name", ["gemma2", "llama4"])
+def test_a_window_that_no_file_names(name: str, size: int | None, slides_then: bool) -> None:
+    """llama.cpp lets them slide all the same: the engine would refuse the layout, and the model never be opened."""
+    key = f"{name}.attention.sliding_window"
+    assert slides({"general.architecture": name} | ({} if size is None else {key: size})) == slides_then
+    assert not slides({"general.architecture": "llama"})
+
+
+def test_a_compressed_cache_has_no_values() -> None:
+    """DeepSeek's conversations would be half as long as memory holds."""
+    sizes = {"block_count": 27, "attention.head_count": 16, "attention.head_count_kv": 1, "attention.key_length": 576}
+    sizes |= {"attention.value_length": 512, "embedding_length": 2048}
+    older = {"general.architecture": "deepseek2"} | {f"deepseek2.{name}": size for name, size in sizes.items()}
+    mla = {"deepseek2.attention.key_length_mla": 192, "deepseek2.attention.value_length_mla": 128}
+    assert cell_bytes(older | mla, "f16") == 27 * 576 * 2
+    assert cell_bytes(older, "f16") == 27 * (576 + 512) * 2
+
+
+def test_attention_without_flash_takes_memory() -> None:
+    """The server would be killed when its first long prompt comes: with 32 heads that is 1.6 GiB for 16,384 tokens."""
+    usual = opened(LLAMA, 5 * GIB, 8 * GIB, Settings())
+    without = opened(LLAMA, 5 * GIB, 8 * GIB, Settings(flash="off"))
+    assert attention(LLAMA, without) == without.kv_cells * 32 * 544 * 6
+    assert 2048 < without.window < usual.window
+    assert taken(LLAMA, without) < 0.6 * 3 * GIB
+    with capture_logs() as lines:
+        opened(LLAMA, 5 * GIB, 8 * GIB, Settings(flash="off", ctx=16384))
+    assert [line["event"] for line in lines] == ["the model does not fit into memory: it may be slow, or killed"]
+
+
+def test_what_was_measured_of_short_talks_is_not_used_for_long_ones() -> None:
+    """Attention would be slow, and take gigabytes, in windows that nobody has looked at."""
+    tuned = structs.replace(TUNED, kv_type=None)
+    assert opened(LLAMA, GIB, None, Settings(), tuned).flash == "off"
+    assert opened(LLAMA, GIB, None, Settings(ctx=16384), tuned).flash == "auto"
+    assert opened(LLAMA, GIB, None, Settings(ctx=16384, flash="off"), tuned).flash == "off"
+    assert opened(LLAMA, GIB, None, Settings(ctx=16384), structs.replace(tuned, flash="on")).flash == "on"
+
+
+def test_a_model_in_parts_is_not_small() -> None:
+    """One thread would be tried with a model of gigabytes, whose first file holds nothing but its vocabulary."""
+    assert SHIPPED.stat().st_size < 2**25
+    load = opened(LLAMA, 5 * GIB, None, Settings(), structs.replace(TUNED, threads=3))
+    assert (load.threads, load.threads_least) == (3, 3)
 
 
 def test_the_weights_are_counted() -> None:
@@ -260,7 +314,8 @@ def test_what_is_opened_fits(
     """The server would be killed where a smaller window had fitted, or the warning would come where all fits."""
     with capture_logs() as lines:
         load = opened(model, weights, weights + left, Settings.model_construct(exact=exact), tuned)
-    fits = 2048 * cell_bytes(model, load.kv_type) <= left
+    weighing = weighing_bytes(model) if attention(model, load) else 0
+    fits = 2048 * (cell_bytes(model, load.kv_type) + weighing) <= left
     assert (taken(model, load) <= left) == fits
     assert any("does not fit" in line["event"] for line in lines) == (not fits)
     assert load.window % 256 == 0

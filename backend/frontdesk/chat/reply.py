@@ -113,17 +113,21 @@ class Keeper(Protocol):
 class Reply:
     """One reply being written. Ends exactly once, as finished, cancelled or failed, and its log says which."""
 
-    def __init__(self, order: Order, keeper: Keeper, readers: Readers | None = None) -> None:
+    def __init__(self, order: Order, keeper: Keeper, grace: float | None = 0.0) -> None:
+        """`grace`: as of its `Readers`."""
         self.order = order
         self.log = StreamLog()
-        self.readers = readers or Readers(self.cancel)
+        self.readers = Readers(self.cancel, grace)
         self.usage = Usage(len(order.prompt))
         self._keeper = keeper
         self.headers: dict[str, str] = {}  # for the answer's head: what the budgets have left
         self.meter: Meter | None = None  # of a reply that is being computed, for the operator
         self.reading = False  # the engine has read a part of the prompt
         self.computed = False  # the engine has read the prompt
-        self._decoder = Decoder(order.backend.tokenizer.token_bytes, order.call.generation.stop)
+        asked = order.call.generation
+        raw = asked.text is not None or asked.tokens is not None
+        ends = () if raw or asked.sampling.ignore_eos else (order.backend.turn_end,)
+        self._decoder = Decoder(order.backend.tokenizer.token_bytes, (*asked.stop, *ends))
         self._ticket: int | None = None
         self._position = 0  # tokens handed to the keeper
         self._unsafe = 0  # writes that the keeper has not yet confirmed
@@ -229,7 +233,8 @@ class Reply:
 
     def _on_kept(self, entry: JournalEntry, logprobs: tuple[TokenLogprob, ...], error: Exception | None) -> None:
         self._unsafe -= 1
-        if self.log.suspended and error is None and self.meter is not None:  # the next life has it, and counts it not
+        if self.log.suspended and error is None and self.meter is not None:
+            # Committed: the next life finds it and will not count it.
             self.meter.advanced(len(entry.tokens), read=entry.cached >= 0 and not self.computed)
         if self.log.suspended or self._ending:
             return

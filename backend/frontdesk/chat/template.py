@@ -2,7 +2,7 @@
 
 The template decides which control tokens a prompt holds and where; text from messages never adds one (see `guard`).
 Tokenizing joins a turn's fixed text with its content ("user\\n" + content), as the model saw it in training.
-Knows neither engine nor window.
+Reasoning would be shown as part of the answer, so models are asked to answer at once. Knows neither engine nor window.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from frontdesk.messages import Message, ToolCall
 
 RENDER_SECONDS: Final = 1.0
 MAX_ARGUMENT_DEPTH: Final = 32
+PROBE: Final = "Kilimanjaro"  # a word that no template writes by itself
+# What gpt-oss writes between its reasoning and its answer; its template leaves open which of both comes next.
+ANSWERS: Final = "<|channel|>final<|message|>"
 
 
 class ChatTemplate:
@@ -39,7 +42,7 @@ class ChatTemplate:
         seconds: float = RENDER_SECONDS,
     ) -> None:
         """`bos_text` and `eos_text` are what the template sees as `bos_token` and `eos_token`; by default the
-        tokenizer's own. Raises `TemplateFailed` for a template that does not compile."""
+        tokenizer's own. Raises `TemplateFailed` for a template that does not compile or leaves out what is said."""
         texts = {id: text for text, id in tokenizer.special.items()}
         self._tokenizer = tokenizer
         self._bos = texts.get(tokenizer.bos, "") if bos_text is None else bos_text
@@ -51,6 +54,13 @@ class ChatTemplate:
         strings = [*_strings(sandbox.parse(source)), self._bos, self._eos]
         self._knows_developer = "developer" in strings  # a word of its own, not a part of a variable's name
         self._guard = Guard(Literals(tokenizer.special), source, strings)
+        self._answers = ANSWERS if "<|channel|>" in source and "<|return|>" in tokenizer.special else ""
+        self._typed = False
+        if (said := self._says(PROBE)) is not True:
+            self._typed = True
+            self._typed = self._says(PROBE) is True
+            if said is False and not self._typed:
+                raise TemplateFailed("the model's chat template leaves out what the user says")
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
         """Token ids of the prompt, BOS included where the model wants one. A template that refuses a conversation
@@ -68,7 +78,8 @@ class ChatTemplate:
 
         def written(messages: Sequence[Message]) -> str:
             values = [self._message(message, lambda text: self._guard.protect(text, mark)) for message in messages]
-            return self._run(values, add_generation_prompt, mark, characters)
+            text = self._run(values, add_generation_prompt, mark, characters)
+            return text + self._answers if add_generation_prompt else text
 
         try:
             text = written(messages)
@@ -95,6 +106,14 @@ class ChatTemplate:
         except Exception as error:  # a template can raise whatever Python can
             raise TemplateFailed(f"the model's chat template does not compile: {_reason(error)}") from None
 
+    def _says(self, word: str) -> bool | None:
+        """Whether a message of the user's gets into the prompt; `None` if the template refuses it or breaks."""
+        try:
+            text = self._run([self._message(Message("user", word), str)], True, "", len(word))
+        except (InvalidRequest, TemplateFailed):
+            return None
+        return word.lower() in text.lower()
+
     def _run(self, values: list[dict[str, object]], add_generation_prompt: bool, mark: str, characters: int) -> str:
         try:
             with limits(self._seconds, MAX_SPENT + 16 * characters):
@@ -105,7 +124,7 @@ class ChatTemplate:
                     eos_token=self._eos,
                     tools=None,
                     documents=None,
-                    enable_thinking=False,  # reasoning would be shown as part of the answer
+                    enable_thinking=False,
                 )
         except TemplateRaised as error:
             raise InvalidRequest(
@@ -118,9 +137,11 @@ class ChatTemplate:
             raise TemplateFailed(f"the model's chat template failed: {_reason(error).replace(mark, '')}") from None
 
     def _message(self, message: Message, protect: Callable[[str], str]) -> dict[str, object]:
-        """The dict that Hugging Face templates expect."""
+        """The dict that Hugging Face templates expect. Those of models that see (SmolVLM, LLaVA) look for parts of a
+        content, and would find none in a text."""
         role = "system" if message.role == "developer" and not self._knows_developer else message.role
-        value: dict[str, object] = {"role": role, "content": protect(message.content)}
+        text = protect(message.content)
+        value: dict[str, object] = {"role": role, "content": [{"type": "text", "text": text}] if self._typed else text}
         if message.name is not None:
             value["name"] = protect(message.name)
         if message.tool_calls:

@@ -6,8 +6,10 @@ its form: programs read the port from it when `--port 0` chose one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -43,7 +45,8 @@ class StartUp:
         self._end_bar()
 
     def say(self, line: str) -> None:
-        self._console.print(line)
+        with contextlib.suppress(SystemExit):  # rich's answer to a reader who has left, as in `frontdesk serve | head`
+            self._console.print(line)
 
     def bound(self, url: str) -> None:
         self._url = url
@@ -99,13 +102,25 @@ def described(backend: Backend) -> list[tuple[str, str]]:
         ("slots", f"{ready.slots} replies at once on {ready.threads} {'thread' if ready.threads == 1 else 'threads'}"),
         ("tokenizer", f"{backend.tokenizer.kind}, {ready.n_vocab:,} tokens"),
     ]
-    if ready.window > ready.n_ctx_train:
-        lines.append(("warning", f"this model was trained for {ready.n_ctx_train:,} tokens; beyond, answers get worse"))
+    return [*lines, *(("warning", text) for text in _warnings(backend))]
+
+
+def _warnings(backend: Backend) -> Iterator[str]:
+    """What somebody might not expect of this model."""
+    ready = backend.engine.ready
+    if ready and ready.window > ready.n_ctx_train:
+        yield f"this model was trained for {ready.n_ctx_train:,} tokens; beyond, answers get worse"
     if backend.template_assumed:
-        lines.append(("warning", "the file has no chat template; ChatML is assumed, which may not suit this model"))
+        yield "the file has no chat template; ChatML is assumed, which may not suit this model"
+    if backend.cuts_assumed:
+        yield (
+            "the file does not say how text is cut into tokens (tokenizer.ggml.pre); the usual way may not suit this "
+            "model, and make its answers worse: a file that is converted anew says it"
+        )
+    if "[THINK]" in backend.template_source and "[THINK]" in backend.tokenizer.special:
+        yield "this model may think ([THINK]) before it answers; that is shown as a part of the answer, unmarked"
     if fault := _template_fault(backend):
-        lines.append(("warning", f"chats are refused, only raw completions (/v1/completions) work: {fault}"))
-    return lines
+        yield f"chats are refused, only raw completions (/v1/completions) work: {fault}"
 
 
 def _template_fault(backend: Backend) -> str:

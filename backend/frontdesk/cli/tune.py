@@ -39,7 +39,7 @@ def tune(
     settings = load_settings(config, {"model": model})
     # Imported late: `--help` and a wrong flag are answered in a fraction of the time.
     from frontdesk.chat.prompts import load_personas
-    from frontdesk.config import prompts_folder, tuned_folder
+    from frontdesk.config import prompts_folder
     from frontdesk.server.app import model_card
     from frontdesk.server.opening import remembered, tuning
 
@@ -67,7 +67,7 @@ def tune(
                 async with folder.alone(card, tell):
                     found = await tuning(settings, card, tell, seconds).run()
                     if not folder.keep(card, found):
-                        unwritable = f"frontdesk: {tuned_folder()} cannot be written; nothing is remembered"
+                        unwritable = f"frontdesk: {folder.path} cannot be written; nothing is remembered"
                         options.notes.print(unwritable, style="yellow")
                 return found
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from frontdesk.config import engine_environment, state_folder
 from frontdesk.errors import EngineNotReady, ModelNotFound
 from frontdesk.fleet.gguf import forget_metadata, read_metadata
 from frontdesk.fleet.registry import ModelCard
 from frontdesk.fleet.sameness import Sameness, sameness
-from frontdesk.fleet.tokenizer import Tokenizer, open_tokenizer, recalled_tokenizer
+from frontdesk.fleet.tokenizer import PRE, Tokenizer, open_tokenizer, recalled_tokenizer
 from frontdesk.fleet.vocabulary import VocabularyFolder
 from frontdesk.worker.client import EngineClient
 from frontdesk.worker.protocol import Load
@@ -25,11 +26,13 @@ CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+TURN_END: Final = "<|im_end|>"
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One model that is being served. `template_assumed`: its file has no chat template and gets ChatML."""
+    """One model that is being served. `template_assumed`: its file has no chat template and gets ChatML;
+    `cuts_assumed`: it does not say how text is cut before its tokens are found, and llama.cpp takes the usual way."""
 
     card: ModelCard
     tokenizer: Tokenizer
@@ -37,6 +40,12 @@ class Backend:
     engine: EngineClient
     sameness: Sameness = field(default_factory=Sameness)
     template_assumed: bool = False
+    cuts_assumed: bool = False
+
+    @property
+    def turn_end(self) -> str:
+        """Text that ends an answer in a chat, "" where a token does: to a model that never had ChatML it is text."""
+        return TURN_END if self.template_assumed and TURN_END not in self.tokenizer.special else ""
 
 
 class Pool:
@@ -66,7 +75,7 @@ class Pool:
         Raises `ModelLoadFailed` with llama.cpp's reason.
         """
         card = self.cards[0]
-        folder = _vocabularies()
+        folder = VocabularyFolder(state_folder() / "vocabularies")
         recalling = asyncio.create_task(asyncio.to_thread(recalled_tokenizer, card.path, folder))
         engine = EngineClient(load, engine_environment(load.spin))
         try:
@@ -76,11 +85,13 @@ class Pool:
             raise
         try:
             tokenizer = await recalling or await asyncio.to_thread(open_tokenizer, card.path, folder)
-            source = (await asyncio.to_thread(read_metadata, card.path)).get("tokenizer.chat_template")
+            metadata = await asyncio.to_thread(read_metadata, card.path)
+            source = metadata.get("tokenizer.chat_template")
+            uncut = metadata.get("tokenizer.ggml.model") == "gpt2" and not metadata.get(PRE)
             same = await asyncio.to_thread(sameness, card.path)
             forget_metadata()
             own = source if isinstance(source, str) else ""
-            backend = Backend(card, tokenizer, own or CHATML, engine, same, template_assumed=not own)
+            backend = Backend(card, tokenizer, own or CHATML, engine, same, not own, uncut)
             if prepare is not None:
                 await prepare(backend)
         except BaseException:  # given up or failed: no engine is left behind
@@ -106,10 +117,3 @@ class Pool:
         self._closing = True
         if self._backend is not None:
             await self._backend.engine.close()
-
-
-def _vocabularies() -> VocabularyFolder | None:
-    try:
-        return VocabularyFolder(state_folder() / "vocabularies")
-    except RuntimeError:  # nobody's home folder: a container's user that has no name
-        return None

@@ -6,6 +6,7 @@ A card is what a server knows of a model before it is opened. Knows no engine an
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -13,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from frontdesk.errors import ConfigError
-from frontdesk.fleet.gguf import read_metadata
+from frontdesk.errors import ConfigError, ModelLoadFailed
+from frontdesk.fleet.gguf import Value, read_metadata
 from frontdesk.generation import Sampling
 
 _NAME: Final = re.compile(r"[a-z0-9._-]{1,64}")
@@ -33,6 +34,16 @@ _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "repeat_last_n": (0, 4096),
 }
 _WHOLE: Final = frozenset(["top_k", "repeat_last_n"])
+# What llama.cpp reads of a file, behind `general.sampling.` (`common_init_sampler_from_model`).
+_IN_FILES: Final = {
+    "temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p", "penalty_repeat": "repeat_penalty",
+    "penalty_last_n": "repeat_last_n",
+}  # fmt: skip
+_PARTS: Final = {  # by `general.type`
+    "adapter": "a LoRA adapter: merge it into the model that it was made for, and serve that",
+    "mmproj": "the projector of pictures or sound that belongs to a model: take the file of the model itself",
+    "imatrix": "an importance matrix for quantizing: take the file of the model itself",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +109,11 @@ def card_for_file(path: Path | str) -> ModelCard:
     """A card for any GGUF, from the file's own metadata. Raises `ConfigError`, `ModelLoadFailed`."""
     path = Path(path)
     metadata = read_metadata(path)
-    context = metadata.get(f"{metadata.get('general.architecture')}.context_length")
+    architecture = metadata.get("general.architecture")
+    kind = "mmproj" if architecture == "clip" else metadata.get("general.type")
+    if isinstance(kind, str) and kind in _PARTS:
+        raise ModelLoadFailed(f"{path} is no model, but {_PARTS[kind]}")
+    context = metadata.get(f"{architecture}.context_length")
     return ModelCard(
         name=model_name(path.stem),
         path=path,
@@ -107,6 +122,7 @@ def card_for_file(path: Path | str) -> ModelCard:
         persona=None,
         licence=str(metadata.get("general.license", "")),
         description=str(metadata.get("general.name", path.stem))[:200],
+        sampling=_sampling_in(metadata),
         created=_created(path),
     )
 
@@ -189,6 +205,19 @@ def _sampling(values: object, where: str) -> Sampling:
             raise ConfigError(f"{where}: sampling.{name} must be a number from {low:g} to {high:g}")
     numbers: dict[str, Any] = {name: value if name in _WHOLE else float(value) for name, value in values.items()}
     return Sampling(**numbers)
+
+
+def _sampling_in(metadata: Mapping[str, Value]) -> Sampling:
+    """What a file says of it, brought within the bounds; for llama.cpp whole numbers below 0 mean all tokens."""
+    found: dict[str, Any] = {}
+    for key, name in _IN_FILES.items():
+        value = metadata.get(f"general.sampling.{key}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            continue
+        low, high = _BOUNDS[name]
+        kept = high if name in _WHOLE and value < 0 else min(max(value, low), high)
+        found[name] = int(kept) if name in _WHOLE else float(kept)
+    return Sampling(**found)
 
 
 def _created(path: Path) -> int:

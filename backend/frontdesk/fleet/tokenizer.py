@@ -30,6 +30,8 @@ LONGEST_RUN: Final = 8_000  # characters that one match of llama.cpp's std::rege
 LONGEST_SPACE: Final = 100_000  # characters: tiktoken's regex gives up, in a panic, after a million steps back
 # What the regexes of llama.cpp's families match in one piece: a kind of characters, or all but some signs (bloom).
 _RUNS: Final = (re.compile(r"[^\W\d_]+|\d+|\s+|(?:[^\w\s]|_)+"), re.compile(r"[^\s(|.,!?…。，、।۔،]+"))
+# exaone-moe takes words in, with the single spaces between them: letters, marks (among other signs) and such spaces.
+_PHRASES: Final = (*_RUNS, re.compile(r"(?:[^\W\d_]|[^\w\s!-~]| (?! ))+"))
 _SPACES: Final = (re.compile(r"\s+"),)
 
 log = structlog.stdlib.get_logger("frontdesk.fleet")
@@ -173,12 +175,13 @@ class LlamaTokenizer(_Table):
         super().__init__(self.facts, _control_tokens(self.facts, metadata))
         self._vocab = vocab
         self._by_regex = metadata.get("tokenizer.ggml.model") == "gpt2"
+        self._runs = _PHRASES if metadata.get(PRE) == "exaone-moe" else _RUNS
         self._hidden = {id: text for text, id in self.special.items()}
         self._by_bytes = {piece: id for id, piece in enumerate(self._pieces) if piece}
 
     def encode(self, text: str) -> list[int]:
         check_text(text)
-        pieces = in_pieces(text, _RUNS, LONGEST_RUN) if self._by_regex else [text]
+        pieces = in_pieces(text, self._runs, LONGEST_RUN) if self._by_regex else [text]
         ids = [id for piece in pieces for id in self._vocab.tokenize(piece)]
         if self._hidden.keys().isdisjoint(ids):
             return ids

@@ -66,7 +66,7 @@ class TunedFolder:
     """
 
     def __init__(self, folder: Path, given: tuple[object, ...]) -> None:
-        self._folder = folder
+        self.path = folder
         self._given = given
 
     def recall(self, card: ModelCard) -> Tuned | None:
@@ -109,11 +109,11 @@ class TunedFolder:
 
     def file(self, card: ModelCard) -> Path:
         conditions = (FORM, machine(), version("llama-cpp-python"), list(_identity(card.path)), *self._given)
-        return self._folder / f"{card.name}-{hashlib.sha256(json.dumps(conditions).encode()).hexdigest()[:16]}.json"
+        return self.path / f"{card.name}-{hashlib.sha256(json.dumps(conditions).encode()).hexdigest()[:16]}.json"
 
     def _lock(self, card: ModelCard) -> FileLock | None:
         with contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             return FileLock(self.file(card).with_suffix(".lock"))
         return None
 

@@ -27,8 +27,8 @@ from frontdesk.worker.protocol import Shape, Timed, Trial
 SECONDS: Final = 20.0
 LOADING: Final = 600.0  # seconds after which a model that is not open yet is given up
 HANGS: Final = 10  # times the seconds that were asked for, and those of loading: what takes longer never ends
-CACHE_SHARE: Final = 1 / 3  # of the free memory, at most, for a KV cache
-TWICE: Final = 2.5  # times the file's size: memory to open it in two processes
+CACHE_SHARE: Final = 1 / 3  # of the memory that the weights leave, at most, for a KV cache
+TWICE: Final = 2.5  # times the weights: memory to open them in two processes
 WORTH: Final = 0.94  # of the time that something takes otherwise: more is no reason for a change
 EFFICIENT, BEARABLE = 0.97, 0.8  # of the best prompt tokens a second: alone, and beside streams that want short steps
 CHUNKS: Final = (64, 128, 256, 512)
@@ -105,8 +105,9 @@ def guessing_pays(timed: Timed, threads: int) -> bool | None:
 class Tuning:
     """One model's, for one use. `exact` models keep the form of KV cache and the kernels that make them so.
 
-    `threads` are the numbers to try, the usual one first; `cell` is the bytes of a token in the KV cache, `memory` what
-    is free: where either is not known it limits nothing. A spin that the environment fixes is not asked for.
+    `threads` are the numbers to try, the usual one first; `weights` is the bytes of the model's files, `cell` those of
+    a token in the KV cache, `cell_without` with what attention needs for it where there is no flash attention, `memory`
+    what is free: what is not known limits nothing. A spin that the environment fixes is not asked for.
     """
 
     card: ModelCard
@@ -115,7 +116,9 @@ class Tuning:
     environment: Environment
     tell: Telling
     budget: float = SECONDS
+    weights: int = 0
     cell: float = 0.0
+    cell_without: float = 0.0
     memory: int | None = field(default_factory=usable_memory)
     clock: Callable[[], float] = time.monotonic
     _found: dict[str, Any] = field(default_factory=dict)
@@ -172,7 +175,8 @@ class Tuning:
         return Trial(shapes, (self._threads,), repeats, share * self.budget, exact=self.exact, **form)
 
     def _fits(self, trial: Trial) -> bool:
-        return self.memory is None or trial.cells * self.cell <= CACHE_SHARE * self.memory
+        cell = self.cell_without if trial.flash == "off" else self.cell
+        return self.memory is None or trial.cells * cell <= CACHE_SHARE * max(0, self.memory - self.weights)
 
     async def _time(self, lab: Lab, what: str, trial: Trial) -> Timed:
         """No timings where it takes too much memory, or llama.cpp refuses."""
@@ -214,7 +218,7 @@ class Tuning:
         """Each against the usual number, right after it. One thread waits for nobody."""
         if self._threads == 1 or self.environment(SPINS[0]) == self.environment(USUAL_SPIN):
             return
-        if self.memory is not None and self.memory < TWICE * self.card.path.stat().st_size:
+        if self.memory is not None and self.memory < TWICE * self.weights:
             self._findings.append("spin: too little memory to open the model twice")
             return
         costs = {USUAL_SPIN: 1.0}

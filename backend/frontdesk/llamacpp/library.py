@@ -95,10 +95,21 @@ def open_model(path: str, on_progress: Callable[[float], None]) -> Any:
     model = llama_cpp.llama_model_load_from_file(path.encode(), params)
     if not model:
         raise ModelLoadFailed(f"llama.cpp cannot load {path}: {last_words() or 'no reason given'}")
-    if llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model):
+    if reason := _unfit(model):
         llama_cpp.llama_model_free(model)
-        raise ModelLoadFailed(f"{path} is a recurrent model: it cannot go back to an earlier token, as is needed")
+        raise ModelLoadFailed(f"{path} {reason}")
     return model
+
+
+def _unfit(model: Any) -> str:
+    """Why this model cannot be served, "" if it can. What keeps no memory is found out by `open_context`."""
+    if llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model):
+        return "is a recurrent model: it cannot go back to an earlier token, as is needed"
+    if llama_cpp.llama_model_is_diffusion(model):
+        return "is a diffusion model: it does not write one token after the other, as is needed"
+    if llama_cpp.llama_model_has_encoder(model) or not llama_cpp.llama_model_has_decoder(model):
+        return "is a model with an encoder (T5 and others): only those that just go on with a text can be served"
+    return ""
 
 
 def slides(model: Any) -> bool:
@@ -109,6 +120,9 @@ def slides(model: Any) -> bool:
 
 def open_context(model: Any, plan: ContextPlan) -> Any:
     """A context for many sequences. Raises `ModelLoadFailed`, most often for lack of memory.
+
+    A model that keeps no memory of what it has read, or whose file says how to make one vector of a text, is there to
+    compare texts (BERT, Qwen3-Embedding): what it would write is nonsense.
 
     Where sequences share cells, llama.cpp gives those that a sliding window has left behind to whoever comes next
     (`llama_kv_cache::find_slot`), so that a conversation could not be gone back to; with streams nobody else comes.
@@ -139,6 +153,10 @@ def open_context(model: Any, plan: ContextPlan) -> Any:
             f"no room for a context of {plan.cells} tokens: {last_words() or 'no reason given'}; "
             "try a smaller --ctx, --slots or --kv-tokens"
         )
+    pools = llama_cpp.llama_pooling_type(context) != llama_cpp.LLAMA_POOLING_TYPE_NONE
+    if pools or not llama_cpp.llama_get_memory(context):
+        llama_cpp.llama_free(context)
+        raise ModelLoadFailed("this is an embedding model: it compares texts and writes none; take a chat model")
     return context
 
 

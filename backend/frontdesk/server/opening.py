@@ -10,13 +10,13 @@ import asyncio
 
 import structlog
 
-from frontdesk.config import SMALL, Settings, engine_environment, tuned_folder
+from frontdesk.config import SMALL, Settings, engine_environment, state_folder
 from frontdesk.errors import ModelLoadFailed
 from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.registry import ModelCard
 from frontdesk.fleet.tuned import Tuned, TunedFolder
 from frontdesk.fleet.tuning import SECONDS, Telling, Tuning, candidates
-from frontdesk.server.plan import cell_bytes, first, plan
+from frontdesk.server.plan import cell_bytes, first, plan, weighing_bytes, weight_bytes
 from frontdesk.telemetry.logs import where
 from frontdesk.worker.machine import usable_cores
 from frontdesk.worker.protocol import Load
@@ -30,7 +30,7 @@ async def opening(settings: Settings, card: ModelCard, tell: Telling) -> Load:
         return plan(settings, card)
     folder = remembered(settings, card)
     tuned = await asyncio.to_thread(folder.recall, card)
-    if tuned is None and card.path.stat().st_size > SMALL:
+    if tuned is None and weight_bytes(card) > SMALL:
         try:
             tuned = await _measure(settings, card, tell, folder)
         except (ModelLoadFailed, TimeoutError) as error:  # the engine will say it again, if it is the model's fault
@@ -47,14 +47,17 @@ def tuning(settings: Settings, card: ModelCard, tell: Telling, seconds: float = 
         return engine_environment(first(settings.spin, spin))
 
     threads = (settings.threads,) if settings.threads else candidates(usable_cores())
-    cell = cell_bytes(read_metadata(card.path), "f16")
-    return Tuning(card, threads, settings.exactly(card.exact), environment, tell, seconds, cell)
+    metadata = read_metadata(card.path)
+    cell = cell_bytes(metadata, "f16")
+    without = cell + weighing_bytes(metadata)
+    exact, weights = settings.exactly(card.exact), weight_bytes(card)
+    return Tuning(card, threads, exact, environment, tell, seconds, weights, cell, without)
 
 
 def remembered(settings: Settings, card: ModelCard) -> TunedFolder:
     """What was measured with these settings."""
     spin = engine_environment(settings.spin)["GOMP_SPINCOUNT"]
-    return TunedFolder(tuned_folder(), (settings.exactly(card.exact), settings.threads, spin))
+    return TunedFolder(state_folder() / "tuned", (settings.exactly(card.exact), settings.threads, spin))
 
 
 async def _measure(settings: Settings, card: ModelCard, tell: Telling, folder: TunedFolder) -> Tuned:
@@ -65,5 +68,5 @@ async def _measure(settings: Settings, card: ModelCard, tell: Telling, folder: T
         if tuned.given_up:
             log.warning("not everything could be measured", reason=tuned.given_up)
         if not await asyncio.to_thread(folder.keep, card, tuned):
-            log.warning("what was measured cannot be remembered", folder=str(tuned_folder()))
+            log.warning("what was measured cannot be remembered", folder=str(folder.path))
         return tuned

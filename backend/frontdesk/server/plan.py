@@ -18,6 +18,7 @@ from frontdesk.config import MIB, PARKED_MIB, SMALL, Settings
 from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.registry import ModelCard
 from frontdesk.fleet.tuned import UNKNOWN, Tuned
+from frontdesk.llamacpp.library import UBATCH
 from frontdesk.worker.identity import identity
 from frontdesk.worker.machine import usable_cores, usable_memory
 from frontdesk.worker.protocol import Load
@@ -28,6 +29,9 @@ WINDOW_SHARE = 1 / 2  # where the share above holds less than one conversation
 PARKED_SHARE = 1 / 10
 LEAST_WINDOW, WINDOW_STEP = 2048, 256  # tokens; where memory is short
 CHUNK, CHUNK_BUSY = 512, 128  # tokens
+FAR = 8192  # tokens of a window; tuning looks at an eighth, which says nothing of flash attention in longer ones
+WEIGHT_BYTES = 6  # of one row, head and token of context: what attention without flash computes and then rounds
+SLIDING = {"gemma2": 4096, "llama4": 8192}  # what llama.cpp takes where the file names no window
 
 log = structlog.stdlib.get_logger("frontdesk.server")
 
@@ -42,20 +46,26 @@ def plan(settings: Settings, card: ModelCard, tuned: Tuned | None = None) -> Loa
     left = None if memory is None else max(0, memory - weights)
     usual_type = exact or settings.flash == "off"  # q8_0 needs flash attention
     kv_type = first(settings.kv_type, None if usual_type else tuned.kv_type, "f16")
+    tuned_flash = None if settings.window(card.context) > FAR and tuned.flash == "off" else tuned.flash
+    flash = "on" if exact else first(settings.flash, tuned_flash, "auto")
     metadata = read_metadata(card.path)
     sliding = slides(metadata)
     layout = "streams" if exact or sliding else first(settings.kv_layout, tuned.kv_layout)
     cell = cell_bytes(metadata, kv_type)
+    weighing = weighing_bytes(metadata) if flash == "off" and kv_type != "q8_0" else 0
+    each = cell + weighing
     own = settings.slots if sliding and "slots" in settings.model_fields_set else 1
-    window, fits = _sizes(settings, card.context, left / cell if left is not None and cell else None, own)
+    window, fits = _sizes(settings, card.context, left / each if left is not None and cell else None, own)
     streams = exact or sliding or (layout == "streams" and (fits is None or fits >= window * settings.slots))
     threads = first(settings.threads, tuned.threads, usable_cores())
     room = settings.kv_tokens or fits if sliding else None  # whose slots cannot share cells: fewer where room is short
     slots = settings.slots if room is None else min(settings.slots, max(1, room // window))
     cells = settings.kv_cells(window, fits, streams=streams)
-    parked = parked_bytes(settings, left, int(cells * cell))
-    _tell(window, settings.window(card.context), memory, weights, int(cells * cell), parked)
-    least = threads if settings.threads or card.path.stat().st_size > SMALL else 1
+    shared = layout == "unified" or cells < slots * window
+    kv = int(cells * cell + (cells if shared else cells // slots) * weighing)
+    parked = parked_bytes(settings, left, kv)
+    _tell(window, settings.window(card.context), memory, weights, kv, parked)
+    least = threads if settings.threads or weights > SMALL else 1
     return Load(
         path=str(card.path),
         window=window,
@@ -73,7 +83,7 @@ def plan(settings: Settings, card: ModelCard, tuned: Tuned | None = None) -> Loa
         pad_rows=first(settings.pad_rows, tuned.pad_rows, False),
         speculate=first(settings.speculate, tuned.speculate, False),
         kv_layout="unified" if layout == "unified" else "auto",
-        flash="on" if exact else first(settings.flash, tuned.flash, "auto"),
+        flash=flash,
         spin=first(settings.spin, tuned.spin, None),
         steps=tuned.steps,
     )
@@ -125,21 +135,30 @@ def parked_bytes(settings: Settings, free: int | None, kv: int = 0) -> int:
 def slides(metadata: Mapping[str, object]) -> bool:
     """Whether the model attends through a sliding window: see `llamacpp.library.open_context`. llama.cpp lets none of
     phi3 slide, whose files all name a window (`llama_model_phi3::load_arch_hparams`)."""
-    architecture = metadata.get("general.architecture")
-    size = metadata.get(f"{architecture}.attention.sliding_window")
+    architecture = str(metadata.get("general.architecture"))
+    size = metadata.get(f"{architecture}.attention.sliding_window", SLIDING.get(architecture))
     return architecture != "phi3" and isinstance(size, int) and size > 0
 
 
 def cell_bytes(metadata: Mapping[str, object], kv_type: str) -> float:
-    """KV bytes of one token, from the architecture's numbers; 0 when they are not all there."""
-    architecture = metadata.get("general.architecture")
+    """KV bytes of one token, from the architecture's numbers; 0 when they are not all there. Of what is compressed for
+    all heads together (DeepSeek's MLA) llama.cpp keeps the keys alone, which hold the values."""
+    heads = _number(metadata, "attention.head_count")
+    kv_heads = _number(metadata, "attention.head_count_kv") or heads
+    width = _number(metadata, "embedding_length") // heads if heads else 0
+    key = _number(metadata, "attention.key_length") or width
+    value = _number(metadata, "attention.value_length") or width
+    if _number(metadata, "attention.key_length_mla"):
+        value = 0
+    return _number(metadata, "block_count") * kv_heads * (key + value) * BYTES[kv_type]
 
-    def number(name: str) -> int:
-        value = metadata.get(f"{architecture}.{name}")
-        return max(value) if isinstance(value, list) and value else value if isinstance(value, int) else 0
 
-    heads = number("attention.head_count")
-    kv_heads = number("attention.head_count_kv") or heads
-    width = number("embedding_length") // heads if heads else 0
-    key, value = number("attention.key_length") or width, number("attention.value_length") or width
-    return number("block_count") * kv_heads * (key + value) * BYTES[kv_type]
+def weighing_bytes(metadata: Mapping[str, object]) -> int:
+    """Bytes in which attention without flash weighs one token of context, for every row of a step and every head."""
+    return _number(metadata, "attention.head_count") * UBATCH * WEIGHT_BYTES
+
+
+def _number(metadata: Mapping[str, object], name: str) -> int:
+    """One of the architecture's, the largest of its layers; 0 where there is none."""
+    value = metadata.get(f"{metadata.get('general.architecture')}.{name}")
+    return max(value) if isinstance(value, list) and value else value if isinstance(value, int) else 0
