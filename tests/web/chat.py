@@ -10,6 +10,7 @@ from tests.web.engine import strides
 if TYPE_CHECKING:
     from tests.conftest import Server
 
+DOUBLE_CLICK = 600  # milliseconds after which a click on Stop is no second half of one on Send
 PATIENCE = 60_000  # milliseconds that a slow machine gets for one answer
 
 
@@ -24,6 +25,11 @@ class Chat:
     async def send(self, text: str) -> None:
         await self.input.fill(text)
         await self.input.press("Enter")
+
+    async def stop(self) -> None:
+        """Press Stop, which is there, once it hears."""
+        await self.page.wait_for_timeout(DOUBLE_CLICK)
+        await self.page.get_by_role("button", name="Stop").click()
 
     async def settle(self, answers: int) -> None:
         """Wait until there are so many answers and all are whole."""

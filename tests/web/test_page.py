@@ -165,7 +165,7 @@ async def test_deleting_while_an_answer_runs(open_demo: OpenDemo, server: Server
         await demo.page.route("**/v1/conversations/*", lambda route: route.fulfill(status=503, json=refusal), times=1)
         await delete(demo)
         await expect(notice).to_contain_text("starting")
-        await demo.page.get_by_role("button", name="Stop").click()
+        await demo.stop()
         await demo.settle(1)
         await expect(demo.answers.last).to_contain_text("Stopped.")
         await demo.send("And what else?")

@@ -54,6 +54,17 @@ async def test_stop(open_demo: OpenDemo, server: Server, transport: str) -> None
     await expect(demo.input).to_be_focused()
 
 
+async def test_a_double_click_on_send(open_demo: OpenDemo, server: Server) -> None:
+    """If this fails, whoever clicks twice out of habit stops what they asked for."""
+    demo = await open_demo(script=long_answers(300))
+    await demo.input.fill(OPENING)
+    with server.held():
+        await demo.page.get_by_role("button", name="Send", exact=True).dblclick()
+        await demo.grown(20, server)
+    await demo.settle(1)
+    await expect(demo.answers.last).not_to_contain_text("Stopped.")
+
+
 async def test_stop_before_it_begins(open_demo: OpenDemo, server: Server) -> None:
     """If this fails, whoever notices a slip of the pen at once cannot take the message back."""
     demo = await open_demo(script=long_answers(1500))
@@ -72,7 +83,7 @@ async def test_stop_before_the_server_was_reached(open_demo: OpenDemo) -> None:
     held = await Held("POST", "/v1/responses", lost=True).on(demo.page)
     await demo.send(OPENING)
     await held.came.wait()
-    await demo.page.get_by_role("button", name="Stop").click()
+    await demo.stop()
     held.free.set()
     await demo.settle(1)
     await expect(demo.answers.last).to_contain_text("Stopped.")
@@ -112,6 +123,34 @@ async def test_a_refused_message_is_not_lost(open_demo: OpenDemo) -> None:
     await demo.settle(1)
     assert [item["role"] for item in demo.stored()] == ["user", "assistant"]
     assert await demo.answer() == demo.stored_text()
+
+
+async def test_trying_again_after_another_question(open_demo: OpenDemo) -> None:
+    """If this fails, "Try again" does nothing once a later question was answered."""
+    demo = await open_demo()
+    demo.forgiven = ["status of 429"]
+    await demo.send(OPENING)
+    await demo.settle(1)
+    refusal = {"error": {"code": "server_overloaded", "message": "the line is full"}}
+    await demo.page.route("**/v1/responses", lambda route: route.fulfill(status=429, json=refusal), times=1)
+    await demo.send("And on Sunday?")
+    again = demo.page.get_by_role("button", name="Try again")
+    await expect(again).to_be_visible()
+    await demo.send("How much is express shipping?")
+    await demo.settle(3)
+    await again.click()
+    await expect(demo.page.locator(".message.user .body").last).to_have_text("And on Sunday?")
+    await demo.settle(3)
+    assert len(demo.stored()) == 6
+
+
+async def test_a_long_first_message_with_an_emoji(open_demo: OpenDemo) -> None:
+    """If this fails, half an emoji in the title keeps a conversation from beginning."""
+    demo = await open_demo()
+    begun = "Hello, I was in your shop last week and I would like to know something about.."
+    await demo.send(f"{begun}😀 kettles.")
+    await demo.settle(1)
+    await expect(demo.page.locator("#list a[aria-current=page]")).to_have_text(f"{begun}😀…")
 
 
 async def set_further_fields(demo: Demo, text: str) -> None:

@@ -139,7 +139,7 @@ async def test_stop_and_begin_anew(open_widget: OpenWidget, server: Server) -> N
     with server.held():
         await widget.send(LONG)
         await widget.grown(80, server)
-        await widget.panel.get_by_role("button", name="Stop").click()
+        await widget.stop()
         await widget.settle(1)
     await expect(widget.answers.last).to_contain_text("Stopped.")
     assert letters(await widget.answer()) == letters(await widget.stored_text())
@@ -288,9 +288,10 @@ async def test_stop_before_the_turn_began(open_widget: OpenWidget) -> None:
     beginning = await Held().on(widget, "**/v1/widget/sessions")
     await widget.open()
     await widget.send(OPENING)
-    await widget.panel.get_by_role("button", name="Stop").click()
-    await (await beginning.came()).continue_()
+    await widget.stop()
     await expect(widget.input).to_have_value(OPENING)
+    await (await beginning.came()).continue_()
+    await until(widget.page, f"localStorage.getItem('frontdesk.{widget.id}') !== null")
     await expect(widget.answers).to_have_count(0)
     assert await widget.stored() == []
     await widget.input.press("Enter")

@@ -96,7 +96,7 @@ def answer(request: Request, file: File, headers: Mapping[str, str]) -> Response
 
 def policy(host: str) -> str:
     """`host` is the checked Host header. It is named for WebSockets, which not every browser counts under 'self'."""
-    return _policy(("'self'",), ("'self'", *_sockets(host)), "dompurify")
+    return _policy(("'self'",), ("'self'", *_sockets(host)), "frontdesk")
 
 
 def shop_policy(scheme: str, host: str) -> str:
@@ -105,7 +105,7 @@ def shop_policy(scheme: str, host: str) -> str:
     and `127.0.0.1` are two origins, and that is how one server shows what takes two."""
     servers = ("'self'", *(f"{scheme}://{name}" for name in _twins(host)))
     sockets = [socket for name in (host, *_twins(host)) for socket in _sockets(name)]
-    return _policy(servers, (*servers, *sockets), "dompurify shop")
+    return _policy(servers, (*servers, *sockets), "frontdesk shop")
 
 
 def _policy(scripts: Sequence[str], connections: Sequence[str], types: str) -> str:

@@ -4,6 +4,8 @@
 
 import { ApiError, ConnectionLost, isAbort } from "./errors.js";
 
+const HEADERS_MS = 20_000; // so long may an answer take to begin: streams begin at once, and nothing else takes long
+
 export class Client {
   /** `base` is the server's address without a path. `key` is asked before each request: it may change. `heard` gets the
    * headers of every answer. */
@@ -13,17 +15,23 @@ export class Client {
     private readonly heard?: (headers: Headers) => void,
   ) {}
 
-  /** The answer, whose status is good. Throws `ApiError` or `ConnectionLost`; a request taken back throws AbortError. */
+  /** The answer, whose status is good. Throws `ApiError`, or `ConnectionLost` also where none begins for 20 seconds; a
+   * request taken back throws AbortError. */
   async ask(path: string, options: RequestInit = {}): Promise<Response> {
     const headers = new Headers(options.headers);
     this.#authorize(headers);
     if (options.body) headers.set("content-type", "application/json");
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), HEADERS_MS);
+    const signal = options.signal ? AbortSignal.any([options.signal, late.signal]) : late.signal;
     let answer: Response;
     try {
-      answer = await fetch(this.base + path, { ...options, headers, cache: "no-store" });
+      answer = await fetch(this.base + path, { ...options, headers, signal, cache: "no-store" });
     } catch (error) {
-      if (isAbort(error)) throw error;
-      throw new ConnectionLost();
+      if (isAbort(error) && !late.signal.aborted) throw error;
+      throw new ConnectionLost(true, late.signal.aborted);
+    } finally {
+      clearTimeout(timer);
     }
     this.heard?.(answer.headers);
     if (!answer.ok) throw await ApiError.from(answer);

@@ -81,7 +81,8 @@ export class Conversations {
 /** The title of a conversation that begins with this text. */
 export function shortTitle(text: string): string {
   const line = text.trim().replace(/\s+/g, " ");
-  return line.length <= TITLE_LENGTH ? line : `${line.slice(0, TITLE_LENGTH - 1).trimEnd()}…`;
+  const letters = [...line]; // whole ones: half an emoji is nothing that a server takes
+  return letters.length <= TITLE_LENGTH ? line : `${letters.slice(0, TITLE_LENGTH - 1).join("").trimEnd()}…`;
 }
 
 export function titleOf(conversation: Conversation): string {

@@ -29,9 +29,13 @@ export class ApiError extends Error {
   }
 }
 
-/** The connection could not be made, or broke. `sent`: the request was on its way, and the server may have heard it. */
+/** The connection could not be made, or broke. `sent`: the request was on its way, and the server may have heard it.
+ * `late`: it was waited for in vain. */
 export class ConnectionLost extends Error {
-  constructor(readonly sent = true) {
+  constructor(
+    readonly sent = true,
+    readonly late = false,
+  ) {
     super("the connection to the server broke");
   }
 }

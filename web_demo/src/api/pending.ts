@@ -24,6 +24,13 @@ export interface Pending {
   failed?: string; // why the turn failed: nobody has what was asked but this record
 }
 
+/** A message on view; it has an id once the server is known to keep it. */
+interface Said {
+  id: string | null;
+  role: string;
+  text: string;
+}
+
 export class PendingTurns {
   /** `prefix` begins the records' names: on a page of somebody else's, other things are kept beside them. */
   constructor(
@@ -55,6 +62,17 @@ export class PendingTurns {
       if (name.startsWith(this.prefix)) changed(name.slice(this.prefix.length), parsed(value));
     }, signal);
   }
+}
+
+/** Whether the server has heard a turn, as these messages of its conversation tell, the oldest first: its answer is
+ * there or, where nobody said its id, what was asked stands behind what was the newest then. */
+export function wasHeard(pending: Pending, messages: readonly Said[]): boolean {
+  const { request, response, tail } = pending;
+  if (response) return messages.some(({ id }) => id === answerOf(pending));
+  const kept = messages.filter(({ id }) => id);
+  const behind = kept.slice(kept.findIndex(({ id }) => id === tail) + 1);
+  if (request.input === undefined) return behind.length > 0;
+  return behind.some(({ role, text }) => role === "user" && text === request.input);
 }
 
 /** Id of the item that a turn's answer becomes; "" until the server said the response's. */

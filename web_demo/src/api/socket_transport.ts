@@ -119,7 +119,8 @@ export class SocketTransport implements Transport {
         resolve(socket);
       };
       socket.onmessage = (message) => this.#receive(String(message.data));
-      socket.onclose = () => {
+      // A page's policy that forbids the socket closes it without saying so.
+      socket.onclose = socket.onerror = () => {
         clearTimeout(timer);
         if (this.#socket === opening) this.#socket = null;
         reject(new ConnectionLost(false));

@@ -25,6 +25,7 @@ export type TurnState =
   | "failed";
 
 const SAVE_MS = 200;
+const HEARD_MS = 5_000; // so long after a stop the server may still say the reply's id, by which it is cancelled
 const OVER = new Set<TurnState>(["completed", "incomplete", "cancelled", "failed"]);
 
 export class Turn implements Reader {
@@ -74,6 +75,7 @@ export class Turn implements Reader {
     this.#stopping = true;
     if (this.pending.response) void this.#cancel(this.pending.response);
     else if (this.state === "reconnecting") this.#giveUp();
+    else setTimeout(() => this.pending.response ?? this.#giveUp(), HEARD_MS);
   }
 
   /** Ends this reader; the reply goes on, and so does its record. */
@@ -181,14 +183,14 @@ export class Turn implements Reader {
 
   /** The server cannot be told that nobody wants the reply; here it is over all the same. */
   #giveUp(): void {
-    this.#end("cancelled");
+    if (!this.over && !this.left) this.#end("cancelled");
   }
 
   async #cancel(response: string): Promise<void> {
     try {
       await this.transport.cancel(response);
     } catch {
-      if (!this.over) this.#giveUp();
+      this.#giveUp();
     }
   }
 

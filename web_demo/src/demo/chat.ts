@@ -5,7 +5,7 @@
 
 import { shortTitle } from "../api/conversations.js";
 import { ApiError, ConnectionLost } from "../api/errors.js";
-import { answerOf, type Pending } from "../api/pending.js";
+import { answerOf, wasHeard, type Pending } from "../api/pending.js";
 import type { Transport } from "../api/transport.js";
 import { newPending, Turn } from "../api/turn.js";
 import type { Conversation, Item, TurnRequest } from "../api/types.js";
@@ -65,7 +65,7 @@ export class Chat {
       const [conversation, items] = await Promise.all(asked);
       if (visit !== this.#visit) return;
       this.#show(conversation, items.data, items.has_more);
-      if (pending) this.#pickUp(pending, items.data);
+      if (pending) this.#pickUp(pending);
     } catch (error) {
       const gone = error instanceof ApiError && error.status === 404;
       if (gone) this.forget(id);
@@ -207,11 +207,10 @@ export class Chat {
   }
 
   /** Goes on with a turn that this page, an earlier life of it or another tab began. */
-  #pickUp(pending: Pending, items: Item[]): void {
-    const { pendings, transports } = this.page;
-    const answer = answerOf(pending);
+  #pickUp(pending: Pending): void {
+    const { log, pendings, transports } = this.page;
     const own = this.#turns.get(pending.conversation);
-    if (items.some(({ id }) => id === answer)) return pendings.remove(pending);
+    if (wasHeard(pending, log.messages)) return pendings.remove(pending);
     if (own?.over) return void this.open(pending.conversation); // it ended while its items were on their way
     if (own) return this.#follow(own);
     const lostTrack = !pending.response && !transports[pending.transport].repeatable;
@@ -338,7 +337,7 @@ export class Chat {
     reply.busy = false;
     composer.busy = false;
     if (turn.state === "failed") return this.#offerAgain(turn.pending, reply, reasonOf(turn.error));
-    announcer.finish(turn.pending.text);
+    announcer.finish(turn.pending.text, statusOf(turn));
     // The server keeps both now, but says only the answer's id: the question's is in the list.
     const answer = answerOf(turn.pending);
     reply.id = answer || null;
@@ -364,7 +363,7 @@ export class Chat {
   /** The same question once more, as the settings are now, unless it turns out that the server had heard it. */
   async #askAgain(pending: Pending): Promise<void> {
     const { composer, log, pendings } = this.page;
-    const { conversation, request, tail } = pending;
+    const { conversation, request } = pending;
     composer.focus(); // the button goes away
     const record = pendings.get(conversation);
     pendings.remove(pending);
@@ -373,9 +372,7 @@ export class Chat {
       if (record && !pendings.get(conversation)) pendings.put(record); // it could not be opened: nothing else has the text
       return;
     }
-    const answer = answerOf(pending);
-    const heard = answer ? log.messages.some(({ id }) => id === answer) : log.newest !== tail;
-    if (heard || this.#speaks(conversation)) return;
+    if (wasHeard(pending, log.messages) || this.#speaks(conversation)) return;
     const { input } = request;
     const again = { ...requestFields(choices()), ...(input === undefined ? {} : { input }) };
     this.#begin(conversation, again, log.newest);

@@ -1,5 +1,6 @@
 // Where a message is written: grows with its text, sends on Enter, and turns into a stop button while an answer comes.
 
+import { DOUBLE_CLICK_MS } from "../text/element.js";
 import { byId } from "./dom.js";
 
 export class Composer {
@@ -9,6 +10,7 @@ export class Composer {
   readonly #stop = byId<HTMLButtonElement>("stop");
   readonly #editing = byId("editing");
   #busy = false;
+  #began = 0; // when the stop button came
 
   constructor(
     private readonly send: (text: string) => void,
@@ -26,7 +28,7 @@ export class Composer {
       event.preventDefault();
       this.#submit();
     });
-    this.#stop.addEventListener("click", stop);
+    this.#stop.addEventListener("click", () => performance.now() - this.#began > DOUBLE_CLICK_MS && stop());
     byId("editing-cancel").addEventListener("click", () => {
       cancelEditing();
       this.focus(); // the button is gone
@@ -41,6 +43,7 @@ export class Composer {
   /** An answer comes: it can be stopped, and nothing sent. */
   set busy(value: boolean) {
     const focused = document.activeElement === this.#send || document.activeElement === this.#stop;
+    if (value && !this.#busy) this.#began = performance.now();
     this.#busy = value;
     this.#send.hidden = value;
     this.#stop.hidden = !value;

@@ -11,10 +11,6 @@ const FURTHER = ["lang", "dir", "title", "greeting", "questions", "theme", "tran
 const WIDGET = /^wgt_[0-9a-f]{12}$/;
 const LOOPBACK = /^((.+\.)?localhost|127(\.\d+){3}|\[::1\])$/;
 
-interface Policies {
-  createPolicy(name: string, rules: { createScriptURL(url: string): string }): { createScriptURL(url: string): string };
-}
-
 const asked = new URLSearchParams(location.search);
 const local = LOOPBACK.test(location.hostname);
 const server = serverOf(document.documentElement.dataset["server"], originOf(asked.get("server") ?? ""));
@@ -65,8 +61,8 @@ function originOf(address: string): string {
 
 /** Where the page's policy demands that scripts' addresses are vouched for: the policy itself says which are allowed. */
 function trusted(address: string): string {
-  const { trustedTypes } = window as { trustedTypes?: Policies };
-  return trustedTypes?.createPolicy("shop", { createScriptURL: (url) => url }).createScriptURL(address) ?? address;
+  const policy = window.trustedTypes?.createPolicy("shop", { createScriptURL: (url) => url });
+  return (policy?.createScriptURL(address) as string | undefined) ?? address;
 }
 
 function show(id: string, shown: boolean): void {

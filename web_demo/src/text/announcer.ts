@@ -37,18 +37,17 @@ export class Announcer {
     }, PAUSE_MS);
   }
 
-  /** The text is over: the rest of it is told. */
-  finish(text: string): void {
+  /** The text is over: the rest of it is told, and the `end` that it came to. */
+  finish(text: string, end: string): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#text = text;
-    this.#tell(text.length);
+    this.#tell(text.length, end);
   }
 
-  #tell(end: number): void {
-    if (end <= this.#said) return;
-    this.say(spoken(this.#text.slice(this.#said, end)));
-    this.#said = end;
+  #tell(upTo: number, end = ""): void {
+    this.say(`${spoken(this.#text.slice(this.#said, upTo))}\n${end}`);
+    this.#said = Math.max(this.#said, upTo);
   }
 }
 

@@ -3,8 +3,9 @@
 //
 // Three walls: raw HTML is shown as text, images become links (a remote image would carry data away by being loaded),
 // and DOMPurify lets through nothing but the elements listed here. And no text may take long: some make every parser
-// slow or overflow its stack; those are shown as they are. Nothing may disappear either: the definition of a link, which
-// markdown hides, is shown. Knows no page and no stream.
+// slow or overflow its stack; those are shown as they are, as is all on a page that enforces Trusted Types and does not
+// list this policy. Nothing may disappear either: the definition of a link, which markdown hides, is shown. Knows no page
+// and no stream.
 
 import DOMPurify from "dompurify";
 import { Lexer, Parser, Renderer, type Links, type MarkedOptions, type Token, type Tokens } from "marked";
@@ -14,7 +15,9 @@ const TAGS = [
   "tbody", "td", "th", "thead", "tr", "ul",
 ]; // prettier-ignore
 const ADDRESS = /^(?:https?:|mailto:|tel:)/i;
+const POLICY = "frontdesk"; // of Trusted Types; not DOMPurify's own name, which the page's own DOMPurify may want
 const RULES = {
+  TRUSTED_TYPES_POLICY: policy(),
   ALLOWED_TAGS: TAGS,
   ALLOWED_ATTR: ["href", "start", "class"],
   ALLOWED_URI_REGEXP: ADDRESS,
@@ -108,18 +111,38 @@ function blockOf(source: string, defined: Links): Block {
   return { source, links, key: known.length ? source + JSON.stringify(known) : source };
 }
 
+let mayParse = true; // markup; each attempt where the page forbids it would be a report to whoever keeps the page
+
 /** One block as DOM. */
 export function rendered({ source, links }: Block): Node {
   try {
+    if (!mayParse) return plain(source);
     const lexer = new CarefulLexer(options());
     Object.assign(lexer.tokens.links, links);
     const html = Parser.parse(lexer.lex(source), options());
-    return purify.sanitize(html, { ...RULES, RETURN_DOM_FRAGMENT: true });
+    const safe = purify.sanitize(html, { ...RULES, RETURN_DOM_FRAGMENT: true }) as DocumentFragment | null;
+    mayParse = safe !== null;
+    return safe ?? plain(source);
   } catch {
-    const plain = document.createElement("p");
-    plain.textContent = source;
-    return plain;
+    return plain(source);
   }
+}
+
+/** Null where the browser knows no such thing, and where the page does not allow this one. */
+function policy(): TrustedTypePolicy | null {
+  const same = (text: string): string => text;
+  try {
+    const made = window.trustedTypes?.createPolicy(POLICY, { createHTML: same, createScriptURL: same });
+    return (made as TrustedTypePolicy | undefined) ?? null;
+  } catch {
+    return null;
+  }
+}
+
+function plain(text: string): Node {
+  const shown = document.createElement("p");
+  shown.textContent = text;
+  return shown;
 }
 
 /** A text as it is said: without the marks of markdown, and with everything that only looks like one. */

@@ -2,7 +2,7 @@
 
 import { direct, iconButton, isFocused, part } from "./dom.js";
 import type { Words } from "./words.js";
-import { element } from "../text/element.js";
+import { DOUBLE_CLICK_MS, element } from "../text/element.js";
 
 export class Composer {
   readonly root: HTMLFormElement;
@@ -10,6 +10,7 @@ export class Composer {
   readonly #send: HTMLButtonElement;
   readonly #stop: HTMLButtonElement;
   #busy = false;
+  #began = 0; // when the stop button came
 
   constructor(
     words: Words,
@@ -23,7 +24,9 @@ export class Composer {
     this.#input.enterKeyHint = "send";
     this.#send = iconButton("send", "send", words.send, () => this.#submit());
     this.#send.setAttribute("part", "send");
-    this.#stop = iconButton("send", "stop", words.stop, stop);
+    this.#stop = iconButton("send", "stop", words.stop, () => {
+      if (performance.now() - this.#began > DOUBLE_CLICK_MS) stop();
+    });
     this.#stop.setAttribute("part", "send");
     this.root = part("form", "composer", element("div", "box", this.#input, this.#send, this.#stop));
     this.#input.addEventListener("input", () => this.fit());
@@ -39,6 +42,7 @@ export class Composer {
   /** An answer comes: it can be stopped, and nothing sent. */
   set busy(value: boolean) {
     const focused = isFocused(this.#send) || isFocused(this.#stop);
+    if (value && !this.#busy) this.#began = performance.now();
     this.#busy = value;
     this.#send.hidden = value;
     this.#stop.hidden = !value;

@@ -15,13 +15,15 @@ import messagesStyle from "./messages.css";
 import { Talk } from "./talk.js";
 import { VisitorClient, VisitorTransport } from "./visitor_client.js";
 import { Visits } from "./visits.js";
-import { isFromTheRight, wordsOf } from "./words.js";
+import { isFromTheRight, spokenFor, wordsOf } from "./words.js";
 import { element } from "../text/element.js";
 
 export const TAG = "support-chat";
 export const ATTRIBUTES = [
   "widget", "server", "lang", "dir", "title", "greeting", "questions", "theme", "transport", "open",
 ] as const; // prettier-ignore
+
+const KEYS = ["keydown", "keypress", "keyup"];
 
 const sheet = new CSSStyleSheet();
 sheet.replaceSync([hostStyle, panelStyle, messagesStyle, markdownStyle].join("\n"));
@@ -42,7 +44,9 @@ export class SupportChat extends HTMLElement {
   readonly #shadow: ShadowRoot;
   #life: Life | null = null;
   #identity: Identity | null = null;
+  #draft: readonly string[] = []; // what was written and not sent, while there is no panel
   #renewing = false;
+  readonly #open = (): void => void this.toggleAttribute("open", true);
 
   constructor() {
     super();
@@ -59,7 +63,7 @@ export class SupportChat extends HTMLElement {
   }
 
   attributeChangedCallback(name: string, before: string | null, now: string | null): void {
-    if (before === now) return;
+    if (before === now || name === "theme") return; // of which the style sheet takes care
     if (name === "open") return this.#toggled(now !== null);
     if (this.#renewing) return;
     this.#renewing = true; // once, however many attributes change together
@@ -70,8 +74,13 @@ export class SupportChat extends HTMLElement {
     });
   }
 
-  open(): void {
-    this.toggleAttribute("open", true);
+  /** Opens the panel. To set it does what the attribute does, since frameworks set every property that they find. */
+  get open(): () => void {
+    return this.#open;
+  }
+
+  set open(value: unknown) {
+    this.toggleAttribute("open", value !== false && value != null);
   }
 
   close(): void {
@@ -87,6 +96,7 @@ export class SupportChat extends HTMLElement {
   /** Forgets the visitor in this browser, for when somebody signs out. */
   reset(): void {
     this.#identity = null;
+    this.#draft = [];
     this.#life?.talk.reset();
   }
 
@@ -105,6 +115,7 @@ export class SupportChat extends HTMLElement {
     const session = new Session(server, widget, visits);
     if (this.#identity !== null) session.identify(this.#identity);
     const client = new VisitorClient(session);
+    const sse = new SseTransport(client);
     const socket = this.getAttribute("transport") === "websocket";
     const live = element("div", "unseen");
     live.ariaLive = "polite";
@@ -113,7 +124,7 @@ export class SupportChat extends HTMLElement {
       close: () => this.close(),
       anew: () => void talk.anew(),
       earlier: () => void talk.showEarlier(),
-      send: (text) => void talk.send(text),
+      send: (text) => talk.send(text),
       stop: () => talk.stop(),
       person: (contact, message) => void talk.person(contact, message),
     });
@@ -122,7 +133,7 @@ export class SupportChat extends HTMLElement {
       visits,
       client,
       handoffs: new Handoffs(client),
-      transport: socket ? new VisitorTransport(new SocketTransport(client), session) : new SseTransport(client),
+      transport: socket ? new VisitorTransport(new SocketTransport(client), sse, session) : sse,
       panel,
       launcher,
       announcer: new Announcer(live),
@@ -134,18 +145,23 @@ export class SupportChat extends HTMLElement {
       requested: () => this.#tell("handoff"),
     });
     const root = element("div", "root", panel.root, launcher.root, live);
-    root.lang = language;
+    root.lang = spokenFor(language);
+    panel.log.scroll.lang = language; // the page's own greeting, and most of what is said
     root.dir = this.#direction(language);
     root.title = ""; // the element's own title is a name, and no tooltip over everything
     root.addEventListener("keydown", (event) => this.#key(event));
+    // What is typed here is no shortcut of the page, which cannot see into what a key goes.
+    for (const type of KEYS) root.addEventListener(type, (event) => event.stopPropagation());
     // A panel that the page opened is not yet a visitor who wants to talk: that begins when somebody goes into it.
     panel.root.addEventListener("focusin", () => talk.looked());
     this.#shadow.replaceChildren(root);
+    panel.draft = this.#draft;
     this.#life = { talk, panel, launcher, end };
     panel.open = launcher.open = this.hasAttribute("open");
   }
 
   #end(): void {
+    this.#draft = this.#life?.panel.draft ?? this.#draft;
     this.#life?.end.abort();
     this.#life = null;
     this.#shadow.replaceChildren();
@@ -164,7 +180,6 @@ export class SupportChat extends HTMLElement {
 
   #key(event: KeyboardEvent): void {
     if (event.key !== "Escape" || event.isComposing || !this.hasAttribute("open")) return;
-    event.stopPropagation();
     this.close();
   }
 

@@ -2,7 +2,7 @@
 
 import { icon, part } from "./dom.js";
 import { fill, type Words } from "./words.js";
-import { element } from "../text/element.js";
+import { DOUBLE_CLICK_MS, element } from "../text/element.js";
 
 const MOST = 9; // more are shown as "9+"
 
@@ -11,6 +11,7 @@ export class Launcher {
   readonly #badge = part("span", "badge");
   #unread = 0;
   #open = false;
+  #clicked = -Infinity; // when
 
   constructor(
     private readonly words: Words,
@@ -20,7 +21,11 @@ export class Launcher {
     this.root.setAttribute("aria-haspopup", "dialog");
     this.root.setAttribute("aria-controls", "panel");
     this.root.append(element("span", "closed", icon("chat")), element("span", "opened", icon("chevron")), this.#badge);
-    this.root.addEventListener("click", toggle);
+    this.root.addEventListener("click", ({ timeStamp }) => {
+      if (timeStamp - this.#clicked < DOUBLE_CLICK_MS) return;
+      this.#clicked = timeStamp;
+      toggle();
+    });
     this.#show();
   }
 

@@ -46,6 +46,11 @@ export class Log {
     this.#end = new Following(this.scroll, this.#list, this.jump);
   }
 
+  /** The oldest first. */
+  get messages(): readonly Message[] {
+    return this.#messages;
+  }
+
   /** Id of the newest message that the server is known to keep; "" when there is none. */
   get newest(): string {
     return this.#messages.findLast(({ id }) => id !== "")?.id ?? "";

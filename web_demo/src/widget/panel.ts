@@ -76,6 +76,20 @@ export class Panel {
     else this.root.focus({ preventScroll: true });
   }
 
+  /** What was written and not sent, field by field. */
+  get draft(): string[] {
+    return Array.from(this.#fields, ({ value }) => value);
+  }
+
+  set draft(texts: readonly string[]) {
+    this.#fields.forEach((field, at) => (field.value = texts[at] ?? ""));
+    this.composer.fit();
+  }
+
+  get #fields(): NodeListOf<HTMLInputElement | HTMLTextAreaElement> {
+    return this.root.querySelectorAll("input, textarea");
+  }
+
   /** Something was said: there is a conversation to begin anew. */
   set started(value: boolean) {
     this.#anew.hidden = !value;

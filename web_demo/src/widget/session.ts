@@ -11,6 +11,7 @@ import type { Visit, Visits } from "./visits.js";
 
 const PATH = "/v1/widget/sessions";
 const EARLY_MS = 60_000; // so long before its end a token is renewed
+const LONGEST_MS = 10_000; // that is waited for another tab, or for a sign that the server is there
 
 /** A JSON Web Token that the customer's server signed, or a function that fetches one. */
 export type Identity = string | (() => string | Promise<string>);
@@ -139,17 +140,16 @@ export class Session {
       try {
         return await this.#client.post<Answer>(PATH, { widget: this.widget, ...body });
       } catch (error) {
-        if (!(error instanceof ConnectionLost) || !(await this.#isThere())) throw error;
+        if (!(error instanceof ConnectionLost) || error.late || !(await this.#isThere())) throw error;
         if (again) throw new ApiError(403, "origin_not_allowed", `${location.origin} is not an origin of this widget`);
       }
     }
   }
 
-  /** Whether the server answers at all; any page may ask that, though it cannot read the answer. */
+  /** Whether the server itself answers, and not a proxy in its place: every page may read that. */
   async #isThere(): Promise<boolean> {
     try {
-      await fetch(`${this.server}/livez`, { mode: "no-cors", cache: "no-store" });
-      return true;
+      return (await fetch(`${this.server}/livez`, { cache: "no-store", signal: AbortSignal.timeout(LONGEST_MS) })).ok;
     } catch {
       return false;
     }
@@ -176,15 +176,23 @@ export class Session {
   }
 }
 
+/** The page's function may ask a server of its own, which may be out of reach too. */
 async function value(identity: Identity | null): Promise<string> {
-  return typeof identity === "function" ? identity() : (identity ?? "");
+  try {
+    return typeof identity === "function" ? await identity() : (identity ?? "");
+  } catch (error) {
+    console.warn("identify:", error);
+    throw new ConnectionLost();
+  }
 }
 
 /** One tab after the other, so that two that begin at once become one visitor. Browsers offer it to secure pages only,
- * and refuse it where they forbid storage: there it is done at once. */
+ * and refuse it where they forbid storage: there it is done at once, and so it is where another tab takes too long. */
 async function alone(name: string, act: () => Promise<void>): Promise<void> {
   let acted: Promise<void> | undefined;
   const once = (): Promise<void> => (acted ??= act());
-  await (navigator as { locks?: LockManager }).locks?.request(`frontdesk.${name}`, once).catch(() => undefined);
+  const { locks } = navigator as { locks?: LockManager };
+  const signal = AbortSignal.timeout(LONGEST_MS);
+  await locks?.request(`frontdesk.${name}`, { signal }, once).catch(() => undefined);
   await once(); // what went wrong in it is thrown here
 }

@@ -7,7 +7,7 @@
 import { Backoff } from "../api/backoff.js";
 import type { Client } from "../api/client.js";
 import { ApiError, ConnectionLost, isAbort } from "../api/errors.js";
-import { answerOf, PendingTurns, type Pending } from "../api/pending.js";
+import { answerOf, PendingTurns, wasHeard, type Pending } from "../api/pending.js";
 import type { Transport } from "../api/transport.js";
 import { newPending, Turn } from "../api/turn.js";
 import type { Item, Page } from "../api/types.js";
@@ -19,6 +19,7 @@ import type { Message, Role } from "./message.js";
 import type { Panel } from "./panel.js";
 import { reasonOf, statusOf } from "./reasons.js";
 import type { Identity, Session } from "./session.js";
+import { Unsent } from "./unsent.js";
 import type { Visit, Visits } from "./visits.js";
 import type { Words } from "./words.js";
 
@@ -52,15 +53,17 @@ export class Talk {
   #failed = false;
   #told = ""; // id of the newest answer of which this tab has said that it was seen
   #anew = false; // another conversation is wanted: the one before must not be read again
+  #redraw = false; // what is on view is not to be trusted
   #left = 0; // how often
   #visitors = 0; // how many were forgotten: what one of them began must not come to the next
-  #unwanted = false; // what was sent was stopped before its turn could begin
   #retry = new AbortController(); // of the next attempt to load
   readonly #backoff = new Backoff();
   readonly #pendings: PendingTurns;
+  readonly #unsent: Unsent;
 
   constructor(private readonly around: Surroundings) {
     const { visits, signal } = around;
+    this.#unsent = new Unsent(visits);
     this.#pendings = new PendingTurns(visits.store, `${visits.prefix}turn.`);
     this.#pendings.watch((id, pending) => this.#otherTabSaid(id, pending), signal);
     visits.watch((visit) => this.#otherTabIs(visit), signal);
@@ -72,7 +75,10 @@ export class Talk {
       around.transport.close();
     });
     this.#welcome();
-    if (around.session.remembered) void this.load();
+    const { kept } = this.#unsent;
+    this.#anew = kept?.anew ?? false;
+    if (kept) void this.#sendLater(kept.text);
+    else if (around.session.remembered) void this.load();
   }
 
   /** Opens the session and reads the conversation. Never throws: what is wrong is on view. */
@@ -99,21 +105,15 @@ export class Talk {
     this.#forget();
   }
 
-  async send(text: string): Promise<void> {
-    const { composer } = this.around.panel;
-    const visitor = this.#visitors;
-    composer.busy = true;
-    this.#unwanted = false;
-    if (!this.#conversation) await this.load();
-    if (visitor !== this.#visitors) return;
-    if (this.#conversation && !this.#turn && !this.#unwanted) return this.#begin(text);
-    composer.busy = this.#turn !== null;
-    composer.giveBack(text);
+  send(text: string): void {
+    if (this.#turn) this.around.panel.composer.giveBack(text);
+    else if (this.#conversation) this.#begin(text);
+    else void this.#sendLater(text);
   }
 
   /** Stops the answer, or what was sent before its turn could begin. */
   stop(): void {
-    this.#unwanted = true;
+    this.#takeBack();
     this.#turn?.stop();
   }
 
@@ -161,6 +161,25 @@ export class Talk {
     if (visitor === this.#visitors) panel.formSent(refusal);
   }
 
+  /** Shows what was asked and keeps it, until there is a conversation to ask it in: then `#load` does. */
+  async #sendLater(text: string): Promise<void> {
+    const { panel, words } = this.around;
+    this.#unsent.put(text, this.#anew);
+    const reply = this.#ask(text, "");
+    reply.busy = panel.composer.busy = true;
+    reply.status = words.thinking;
+    await this.load();
+    if (!this.around.signal.aborted) this.#takeBack(); // else another life of the element waits with it
+  }
+
+  /** What could not be asked goes back to where it was written. */
+  #takeBack(): void {
+    const text = this.#unsent.take();
+    if (!text) return;
+    this.#welcome();
+    this.around.panel.composer.giveBack(text);
+  }
+
   /** Waits for what is under way, then reads everything again. */
   async #again(): Promise<void> {
     const left = this.#left;
@@ -169,7 +188,7 @@ export class Talk {
   }
 
   async #load(): Promise<void> {
-    const { panel, session } = this.around;
+    const { panel, session, signal } = this.around;
     try {
       if (this.#anew) {
         await session.begin();
@@ -178,18 +197,20 @@ export class Talk {
       const id = session.conversation;
       const pending = this.#pendings.get(id); // looked at before the items: a turn may end between the two
       const page = await this.#items(id);
-      if (id !== session.conversation || this.#turn || this.#anew) return;
+      if (signal.aborted || id !== session.conversation || this.#turn || this.#anew) return;
       // What is on view already stays where the reader has scrolled it.
-      const known = id === this.#conversation && panel.log.endsWith(page.data[0]?.id);
+      const known = id === this.#conversation && !this.#redraw && panel.log.endsWith(page.data[0]?.id);
       this.#conversation = id;
       this.#loaded = Date.now();
-      this.#failed = false;
+      this.#failed = this.#redraw = false;
       this.#backoff.reset();
       panel.notice("");
       if (!known) this.#show(page);
       this.#count(true);
       this.#pendings.keepOnly(id);
-      if (pending) this.#pickUp(pending, page.data);
+      if (pending) this.#pickUp(pending);
+      const unsent = this.#unsent.take();
+      if (unsent) this.send(unsent);
       await this.#readHandoff();
     } catch (error) {
       this.#fail(error);
@@ -237,6 +258,7 @@ export class Talk {
   /** The visitor is forgotten: nothing stays here, nor comes back, for whoever is next. */
   #forget(): void {
     this.#pendings.keepOnly(""); // this tab may have saved a turn after another had removed everything
+    this.#unsent.take();
     this.#visitors += 1;
     this.#leave();
     this.around.panel.forget();
@@ -257,14 +279,12 @@ export class Talk {
   }
 
   /** Goes on with a turn that an earlier page or another tab began. */
-  #pickUp(pending: Pending, items: Item[]): void {
-    const answer = answerOf(pending);
-    if (items.some(({ id }) => id === answer)) return this.#pendings.remove(pending);
+  #pickUp(pending: Pending): void {
+    if (wasHeard(pending, this.around.panel.log.messages)) return this.#pendings.remove(pending);
     const lostTrack = !pending.response && !this.around.transport.repeatable;
     if (pending.failed === undefined && !lostTrack) return this.#run(pending);
-    const { log } = this.around.panel;
-    if (pending.request.input !== undefined) log.add("user", pending.request.input);
-    this.#offerAgain(pending, log.add("assistant", pending.text), this.around.words.notAnswered);
+    const reply = this.#ask(pending.request.input, pending.text);
+    this.#offerAgain(pending, reply, this.around.words.notAnswered);
   }
 
   #begin(text: string): void {
@@ -283,12 +303,9 @@ export class Talk {
 
   #follow(turn: Turn): void {
     const { announcer, panel, words } = this.around;
-    const { input } = turn.pending.request;
-    if (input !== undefined) panel.log.add("user", input);
-    const reply = panel.log.add("assistant", turn.pending.text);
-    reply.busy = true;
+    const reply = this.#ask(turn.pending.request.input, turn.pending.text);
+    reply.busy = panel.composer.busy = true;
     reply.status = statusOf(turn, words);
-    panel.composer.busy = true;
     panel.started = true;
     announcer.begin(turn.pending.text.length);
     let shownToEnd = false;
@@ -305,6 +322,13 @@ export class Talk {
     };
   }
 
+  /** Shows what was asked, and as much of the answer as there is. The answer's message. */
+  #ask(question: string | undefined, answer: string): Message {
+    const { log } = this.around.panel;
+    if (question !== undefined) log.add("user", question);
+    return log.add("assistant", answer);
+  }
+
   #over(turn: Turn, reply: Message): void {
     const { announcer, panel, words } = this.around;
     this.#turn = null;
@@ -316,7 +340,7 @@ export class Talk {
     }
     reply.settle();
     reply.id = answerOf(turn.pending);
-    if (panel.open) announcer.finish(turn.pending.text);
+    if (panel.open) announcer.finish(turn.pending.text, statusOf(turn, words));
     this.#count(true);
     this.around.message("assistant");
   }
@@ -330,16 +354,15 @@ export class Talk {
   async #askAgain(pending: Pending): Promise<void> {
     if (this.#turn) return;
     this.around.panel.focus(); // the button goes
+    this.#redraw = true;
     const { conversation } = pending;
-    const record = this.#pendings.get(conversation);
+    const record = this.#pendings.get(conversation) ?? { ...pending, failed: "" };
     this.#pendings.remove(pending);
     await this.#again();
-    if (this.#failed && record) this.#pendings.put(record); // nothing else has the text
+    if (this.#failed) this.#pendings.put(record); // nothing else has the text
     if (this.#failed || this.#turn || this.#conversation !== conversation) return;
-    const { log } = this.around.panel;
-    const answer = answerOf(pending);
-    const heard = answer ? log.holds(answer) : log.newest !== pending.tail;
-    if (!heard && pending.request.input !== undefined) this.#begin(pending.request.input);
+    const { input } = pending.request;
+    if (input !== undefined && !wasHeard(pending, this.around.panel.log.messages)) this.send(input);
   }
 
   /** Another tab began, went on with or ended a turn. */

@@ -18,12 +18,16 @@ export class VisitorClient extends Client {
   }
 }
 
-/** For a transport that does not ask through the client alone: a socket speaks for the token that it was opened with. */
+const MOST_UNOPENED = 3;
+
+/** For a transport that does not ask through the client alone: a socket speaks for the token that it was opened with.
+ * Where sockets are not let through, by the page's policy or by a network, the `other` transport takes its place. */
 export class VisitorTransport implements Transport {
-  #refused = false; // the last socket could not be opened, be it for the network or for its token
+  #unopened = 0; // sockets in a row that could not be opened, be it for the network or for their token
 
   constructor(
-    private readonly inner: Transport,
+    private inner: Transport,
+    private readonly other: Transport,
     private readonly session: Session,
   ) {}
 
@@ -53,15 +57,16 @@ export class VisitorTransport implements Transport {
 
   async #run(act: () => Promise<void>): Promise<void> {
     try {
-      await (this.#refused ? this.session.renew() : this.session.fresh());
+      await (this.#unopened ? this.session.renew() : this.session.fresh());
     } catch (error) {
       throw error instanceof ConnectionLost ? new ConnectionLost(false) : error;
     }
-    this.#refused = false;
     try {
       await onceMore(this.session, act);
+      this.#unopened = 0;
     } catch (error) {
-      this.#refused = error instanceof ConnectionLost && !error.sent;
+      this.#unopened = error instanceof ConnectionLost && !error.sent ? this.#unopened + 1 : 0;
+      if (this.#unopened === MOST_UNOPENED) this.inner = this.other;
       throw error;
     }
   }

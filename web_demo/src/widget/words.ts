@@ -63,6 +63,11 @@ export function wordsOf(tag: string): Words {
   return LANGUAGES[base(tag)] ?? en;
 }
 
+/** The language of those words. */
+export function spokenFor(tag: string): string {
+  return LANGUAGES[base(tag)] ? tag : "en";
+}
+
 export function isFromTheRight(tag: string): boolean {
   return FROM_THE_RIGHT.has(base(tag));
 }
