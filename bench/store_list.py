@@ -36,7 +36,7 @@ async def fill(store: Store, count: int) -> list[str]:
     for start in range(0, count, 1000):
         records = [ConversationRecord(id, OWNER, now, now, {"title": "a talk"}) for id in ids[start : start + 1000]]
         await asyncio.gather(*(store.conversations.create(record) for record in records))
-        await asyncio.gather(*(store.ledger.add(entry(record.id, now)) for record in records))
+        await asyncio.gather(*(store.journal.pay(entry(record.id, now)) for record in records))
     items = [Item(item_id("message"), "message", Message("user", "what was said " * 20)) for _ in range(ITEMS)]
     await store.conversations.add_items(OWNER, ids[-1], items)
     return ids

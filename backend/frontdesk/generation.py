@@ -1,6 +1,6 @@
 """One request for text, and the events of the reply that answers it. Every wire format meets the others only here.
 
-Pure values: no ids of conversations or sockets, no bytes, no clock.
+Pure values: ids are opaque; no socket, no clock.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The reply was accepted by an engine; `created` is in seconds since 1970."""
+    """The first event of every log, written before an engine has the reply; `created` is in seconds since 1970."""
 
     model: str
     created: int

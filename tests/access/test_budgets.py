@@ -7,12 +7,13 @@ import math
 from collections.abc import Sequence
 
 import pytest
+from tests.access.ends import ended
 
 from frontdesk.access.budgets import FORGET_SECONDS, BudgetAccount, Budgets, duration
-from frontdesk.access.limits import over, start_of
+from frontdesk.access.limits import over
+from frontdesk.chat.spending import Paying, Spending
 from frontdesk.errors import BudgetExceeded
-from frontdesk.principal import Limits
-from frontdesk.store.records import LedgerEntry
+from frontdesk.principal import Limits, Principal
 from frontdesk.store.store import Store
 
 DAY = 20_000 * 86_400.0  # the beginning of a day, and so of a minute
@@ -30,7 +31,7 @@ def visitor(**limits: int) -> BudgetAccount:
 def book(*accounts: BudgetAccount, now: float = DAY) -> Budgets:
     budgets = Budgets()
     for account in accounts:
-        budgets.load(account, NOTHING, NOTHING, NOTHING, now)
+        budgets.load(account, NOTHING, NOTHING, 0, now)
     return budgets
 
 
@@ -150,6 +151,46 @@ def test_a_clock_that_steps_back_refills_nothing() -> None:
     budgets.reserve([account], 100, DAY + 120)
 
 
+def test_a_budget_holds_while_the_clock_is_a_little_behind() -> None:
+    """A clock that is corrected over a minute's or a day's end would let everything through until it is there again."""
+    account = key(tokens_per_minute=100, requests_per_minute=3, tokens_per_day=150)
+    budgets = book(account, now=DAY)
+    hold = budgets.reserve([account], 60, DAY - 1)
+    refusal(budgets, [account], 41, DAY - 1)
+    budgets.settle(hold, 50, DAY - 1)
+    budgets.refund(budgets.reserve([account], 50, DAY - 1), DAY)
+    budgets.settle(budgets.reserve([account], 50, DAY - 1), 50, DAY - 1)
+    refusal(budgets, [account], 1, DAY + 1)
+    assert budgets.remaining([account], DAY + 60) == 50
+
+
+@pytest.mark.parametrize("seconds", [7200, 30 * 86_400])
+def test_a_budget_holds_when_the_clock_was_far_ahead(seconds: int) -> None:
+    """After a clock was set right every budget would be open until the wrong time comes: hours, or days."""
+    account = key(tokens_per_minute=100, requests_per_minute=3, tokens_total=1000)
+    now = DAY + 86_000  # so that two hours ahead is another day
+    budgets = book(account, now=now + seconds)
+    straddles = budgets.reserve([account], 100, now + seconds)
+    budgets.settle(budgets.reserve([account], 60, now), 50, now)
+    budgets.settle(straddles, 10, now)
+    assert budgets.remaining([account], now) == 50
+    budgets.reserve([account], 50, now)
+    refusal(budgets, [account], 1, now + 1)
+    assert budgets.remaining([key(tokens_total=1000)], now + 1) == 1000 - 50 - 10 - 50
+    assert budgets.remaining([account], now + 60) == 100
+    assert budgets.remaining([account], now + seconds + 1) == 100
+
+
+def test_the_book_also_forgets_who_was_seen_by_a_clock_that_was_ahead() -> None:
+    """The memory would grow with every visitor until the wrong time comes."""
+    budgets = book(*(BudgetAccount("visitor", f"ahead {number}", Limits(1)) for number in range(9)), now=DAY + 7200)
+    for seconds in (0, FORGET_SECONDS + 1):
+        for number in range(9):
+            account = BudgetAccount("visitor", f"{seconds} {number}", Limits(1))
+            budgets.load(account, NOTHING, NOTHING, None, DAY + seconds)
+    assert not [id for _, id in budgets._accounts if "ahead" in id]
+
+
 def test_a_reply_that_nobody_asked_for_is_no_request() -> None:
     """The server's own summaries would use up a visitor's requests: their next question would be a 429."""
     mine = key(requests_per_minute=1, tokens_total=100)
@@ -168,7 +209,7 @@ def test_who_needs_no_request_is_not_refused_one() -> None:
     summary would be made, though none of them needs a request."""
     mine = key(requests_per_minute=1)
     budgets = Budgets()
-    budgets.load(mine, (90, 3), (90, 3), (90, 3), DAY)
+    budgets.load(mine, (90, 3), (90, 3), 90, DAY)
     budgets.reserve([mine], 10, DAY, requests=0)
     assert refusal(budgets, [mine], 10, DAY).details["budget"] == "key.requests_per_minute"
 
@@ -177,8 +218,8 @@ def test_a_restart_adopts_what_is_open_without_refusing() -> None:
     """A reply that goes on after a crash would fail because its own tokens are in its way."""
     account = key(tokens_per_minute=100, tokens_total=1000)
     budgets = Budgets()
-    budgets.load(account, (90, 1), (90, 1), (900, 9), DAY + 30)
-    hold = budgets.adopt([account], 150, DAY + 30)
+    budgets.load(account, (90, 1), (90, 1), 900, DAY + 30)
+    hold = budgets.adopt([account], 150, DAY + 30, at=DAY + 30)
     assert budgets.remaining([account], DAY + 30) == 0
     refusal(budgets, [account], 1, DAY + 30)
     budgets.settle(hold, 50, DAY + 31)
@@ -202,7 +243,7 @@ def test_the_second_to_load_changes_nothing() -> None:
     account = key(tokens_per_minute=100)
     budgets = book(account)
     budgets.reserve([account], 60, DAY)
-    budgets.load(account, NOTHING, NOTHING, NOTHING, DAY)
+    budgets.load(account, NOTHING, NOTHING, 0, DAY)
     assert budgets.remaining([account], DAY) == 40
 
 
@@ -262,29 +303,75 @@ def test_the_book_forgets_who_rests_but_nobody_who_is_about_to_pay() -> None:
     later = DAY + FORGET_SECONDS + 1
     assert budgets.knows(accounts[1])
     for number in range(1000, 2000):
-        budgets.load(BudgetAccount("visitor", str(number), Limits(tokens_per_day=10)), NOTHING, NOTHING, NOTHING, later)
+        budgets.load(BudgetAccount("visitor", str(number), Limits(tokens_per_day=10)), NOTHING, NOTHING, 0, later)
     assert len(budgets._accounts) <= 1002
     budgets.reserve(accounts[:2], 5, later)
     refusal(budgets, accounts[:1], 1, later)
     assert not budgets.knows(accounts[2])
 
 
+def test_a_limit_that_is_lifted_and_set_again_finds_what_was_used() -> None:
+    """A key could be used without end while its budget is lifted, and then have the whole of it once more."""
+    limited, free = key(tokens_per_day=500, tokens_total=500), key()
+    budgets = book(limited)
+    budgets.settle(budgets.reserve([limited], 100, DAY), 1, DAY)
+    assert budgets.keeps("key", "k")
+    budgets.settle(budgets.reserve([free], 10**6, DAY), 400, DAY)
+    assert budgets.remaining([limited], DAY) == 99
+    open_still = budgets.reserve([free], 50, DAY)
+    assert budgets.remaining([limited], DAY) == 49
+    budgets.refund(open_still, DAY)
+    assert budgets.remaining([limited], DAY) == 99
+
+
+def test_a_total_is_asked_for_when_there_is_a_limit_to_it() -> None:
+    """A key that gets its first total would begin with what it used since it was last loaded, or with nothing while a
+    reply runs."""
+    daily, limited = key(tokens_per_day=500), key(tokens_total=1000)
+    budgets = Budgets()
+    budgets.load(daily, (0, 0), (100, 1), None, DAY)
+    assert budgets.knows(daily)
+    budgets.settle(budgets.reserve([daily], 50, DAY), 50, DAY)
+    hold = budgets.reserve([daily], 80, DAY)
+    assert not budgets.knows(limited)
+    budgets.load(limited, NOTHING, NOTHING, 700 + 50, DAY)
+    assert budgets.knows(limited)
+    assert budgets.remaining([limited], DAY) == 1000 - 750 - 80
+    budgets.settle(hold, 20, DAY)
+    budgets.load(limited, NOTHING, NOTHING, 0, DAY)
+    assert budgets.remaining([limited], DAY) == 1000 - 750 - 20
+    assert budgets.remaining([daily], DAY) == 500 - 100 - 50 - 20
+
+
+async def test_rows_of_a_clock_that_was_ahead_count_when_their_time_has_come(store: Store) -> None:
+    """An account that was used while the clock was wrong would be refused, after a restart, until that time comes."""
+    ahead = 40 * 86_400
+    shop = Principal("key:k", "k", key_limits=Limits(tokens_per_minute=100, tokens_per_day=150))
+    for at, tokens in ((DAY + ahead, 100), (DAY + 30, 40)):
+        await store.journal.pay(ended(str(at), shop, tokens, at, at)[1])
+    for now, left in ((DAY + 40, 60), (DAY + ahead + 10, 0)):
+        spending = Spending(Budgets(), store, Limits(), now=lambda now=now: now)
+        assert spending.remaining(await spending.accounts(shop, Paying())) == left
+    lifelong = Principal("key:k", "k", key_limits=Limits(tokens_total=1000))
+    spending = Spending(Budgets(), store, Limits(), now=lambda: DAY + 40)
+    assert spending.remaining(await spending.accounts(lifelong, Paying())) == 1000 - 140
+
+
 async def test_a_crowd_spends_exactly_the_budget(store: Store) -> None:
     """Requests that come together would each see the budget before the others took from it: 100 would get through
     where 10 fit."""
-    account = key(tokens_per_day=1000)
-    budgets, now = Budgets(), DAY + 1
+    shop = Principal("key:k", "k", key_limits=Limits(tokens_per_day=1000))
+    spending, now = Spending(Budgets(), store, Limits(), now=lambda: now), DAY + 1
 
     async def request(number: int) -> bool:
-        if not budgets.knows(account):
-            day = await store.ledger.used("key", "k", start_of("day", now))
-            budgets.load(account, NOTHING, day, day, now)
+        accounts = await spending.accounts(shop, Paying())
         try:
-            hold = budgets.reserve([account], 100, now)
+            holds = spending.hold(accounts, 100)
         except BudgetExceeded:
             return False
-        await store.ledger.add(LedgerEntry(str(number), hold.at, "key:k", "k", None, None, "m", 90, 0, 10, "finished"))
-        budgets.settle(hold, 100, now)
+        charged, row = ended(str(number), shop, 100, now, now)
+        await store.journal.pay(row)
+        spending.settle(holds, charged)
         return True
 
     passed = await asyncio.gather(*(request(number) for number in range(100)))

@@ -1,14 +1,17 @@
-"""Random histories of requests, ends, cancels, crashes and time, against a bookkeeper that is too simple to be wrong.
+"""Random histories of requests, ends, cancels, crashes, time and limits, against a bookkeeper that is too simple to be
+wrong.
 
-The bookkeeper keeps a list of all replies and adds it up anew for every question. The ledger is the store's own, which
-survives the crashes: after one, the book is built from it and adopts what was open, as the server does.
+The bookkeeper keeps a list of all replies and adds it up anew for every question. Where the clock was set back it says
+what must count, and what may, until time has passed the latest hour that the clock had shown. The ledger is the store's
+own, which survives the crashes: after one, the book is built from it and adopts what was open. Loading, holding,
+settling and the ledger's rows are the server's own code; only its clock is the test's.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, ClassVar, TypeVar
 
@@ -16,12 +19,14 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from tests.access.ends import ended
 
 from frontdesk.access.budgets import BudgetAccount, Budgets, Hold
-from frontdesk.access.limits import PERIODS, SECONDS, Budget, Period, budgets_of, number_of, start_of
+from frontdesk.access.limits import PERIODS, SECONDS, Budget, budgets_of, number_of, start_of
+from frontdesk.chat.spending import Paying, Spending
 from frontdesk.errors import BudgetExceeded
-from frontdesk.principal import Limits
-from frontdesk.store.records import BudgetKind, LedgerEntry
+from frontdesk.principal import Limits, Principal
+from frontdesk.store.records import BudgetKind
 from frontdesk.store.store import Store, open_store
 
 T = TypeVar("T")
@@ -33,13 +38,15 @@ limits = st.builds(Limits, few, few, st.none() | st.integers(100, 2000), st.none
 
 @dataclass(eq=False)
 class Reply:
-    """What the bookkeeper knows of one reply. `spent` is `None` while it is open."""
+    """What the bookkeeper knows of one reply. `spent` is `None` while it is open. `held` is when this life of the
+    server took its tokens from the budgets."""
 
     number: int
     accounts: list[BudgetAccount]
     reserved: int
     at: float
-    hold: Hold
+    held: float
+    holds: list[Hold]
     spent: int | None = None
     refunded: bool = False
 
@@ -47,19 +54,44 @@ class Reply:
 @dataclass
 class Bookkeeper:
     replies: list[Reply] = field(default_factory=list)
+    latest: float = 0.0  # that the clock showed before it was set back
+    steady: int = 0  # the first reply since then
 
-    def used(self, account: BudgetAccount, budget: Budget, now: float) -> int:
-        """Tokens or requests that count in the window of `now`."""
-        counted = [
+    def used(self, account: BudgetAccount, budget: Budget, now: float) -> tuple[int, int]:
+        """Tokens or requests that count in the window of `now`: at least, and at most."""
+        number = number_of(budget.period, now)
+        here = [reply for reply in self.replies if number_of(budget.period, reply.at) == number]
+        if budget.period == "total" or number > number_of(budget.period, self.latest):
+            exact = self._sum(account, budget, here)
+            return exact, exact
+        after = [reply for reply in here if reply.number >= self.steady]
+        around = [
             reply
             for reply in self.replies
-            if not reply.refunded
-            and any((other.kind, other.id) == (account.kind, account.id) for other in reply.accounts)
-            and number_of(budget.period, reply.at) == number_of(budget.period, now)
+            if any(abs(number_of(budget.period, at) - number) <= 1 for at in (reply.at, reply.held))
         ]
+        return self._sum(account, budget, after), self._sum(account, budget, around)
+
+    def _sum(self, account: BudgetAccount, budget: Budget, replies: list[Reply]) -> int:
+        counted = [reply for reply in replies if not reply.refunded and pays(account, reply)]
         if budget.unit == "requests":
             return len(counted)
         return sum(reply.reserved if reply.spent is None else reply.spent for reply in counted)
+
+
+def pays(account: BudgetAccount, reply: Reply) -> bool:
+    return any((other.kind, other.id) == (account.kind, account.id) for other in reply.accounts)
+
+
+def asking(accounts: list[BudgetAccount]) -> tuple[Principal, Paying]:
+    """Whose request these accounts pay."""
+    ids = {account.kind: account.id for account in accounts}
+    own = {account.kind: account.limits for account in accounts}
+    none = Limits()
+    principal = Principal(
+        "", ids.get("key"), ids.get("visitor"), key_limits=own.get("key", none), visitor_limits=own.get("visitor", none)
+    )
+    return principal, Paying(ids.get("conversation"), own.get("conversation"))
 
 
 class Life(RuleBasedStateMachine):
@@ -81,41 +113,40 @@ class Life(RuleBasedStateMachine):
         ]
         self.now = DAY + second
         self.truth = Bookkeeper()
-        self.budgets = Budgets()
+        self.begin_life()
 
     @rule(target=open, payers=st.sampled_from(PAYERS), tokens=st.integers(0, 250))
     def reserve(self, payers: tuple[int, ...], tokens: int) -> Any:
-        accounts = [self.accounts[payer] for payer in payers]
-        self._load(accounts)
+        accounts = self._known([self.accounts[payer] for payer in payers])
         lefts = [
-            (budget, budget.limit - self.truth.used(account, budget, self.now))
+            (tokens if budget.unit == "tokens" else 1, *(budget.limit - used for used in self._used(account, budget)))
             for account in accounts
             for budget in budgets_of(account.limits)
         ]
-        fits = all(left >= (tokens if budget.unit == "tokens" else 1) for budget, left in lefts)
-        if not fits:
-            with pytest.raises(BudgetExceeded):
-                self.budgets.reserve(accounts, tokens, self.now)
+        try:
+            holds = self.spending.hold(accounts, tokens)
+        except BudgetExceeded:
+            assert any(left < needed for needed, _, left in lefts)
             return multiple()
-        hold = self.budgets.reserve(accounts, tokens, self.now)
-        reply = Reply(len(self.truth.replies), accounts, tokens, self.now, hold)
+        assert all(left >= needed for needed, left, _ in lefts)
+        reply = Reply(len(self.truth.replies), accounts, tokens, self.now, self.now, holds)
         self.truth.replies.append(reply)
         return reply
 
     @rule(reply=consumes(open), share=st.integers(0, 100))
     def settle(self, reply: Reply, share: int) -> None:
         """The end of a reply, finished or cancelled: its row first, then the book, as the server does it."""
-        spent = reply.reserved * share // 100
-        self._write(reply, spent)
-        self.budgets.settle(reply.hold, spent, self.now)
-        reply.spent = spent
-        with pytest.raises(ValueError, match="settled already"):
-            self.budgets.settle(reply.hold, 0, self.now)
+        reply.spent = reply.reserved * share // 100
+        charged = self._write(reply, reply.spent)
+        self.spending.settle(reply.holds, charged)
+        if reply.holds:
+            with pytest.raises(ValueError, match="settled already"):
+                self.spending.settle(reply.holds, 0)
 
     @rule(reply=consumes(open))
     def refund(self, reply: Reply) -> None:
         """Refused after it was reserved, for example because the database did not take it: no row."""
-        self.budgets.refund(reply.hold, self.now)
+        self.spending.refund(reply.holds)
         reply.refunded = True
 
     @rule(reply=consumes(open), share=st.integers(0, 100))
@@ -128,15 +159,35 @@ class Life(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """The book is lost; the ledger and the open replies, which are in the journal, are not."""
-        self.budgets = Budgets()
+        self.begin_life()
         for reply in self.truth.replies:
             if reply.spent is None and not reply.refunded:
-                self._load(reply.accounts)
-                reply.hold = self.budgets.adopt(reply.accounts, reply.reserved, self.now, at=reply.at)
+                reply.accounts = self._known(self._now_limited(reply.accounts))
+                reply.holds = self.spending.adopt(reply.accounts, reply.reserved, int(reply.at))
+                reply.held = self.now
 
     @rule(seconds=st.sampled_from([0.25, 1, 20, 59, 61, 700, 3600, 86_400]))
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
+
+    @rule(seconds=st.sampled_from([1, 59, 61, 300, 7200, 86_400, 200_000]))
+    def set_back(self, seconds: int) -> None:
+        self.truth.latest = max(self.truth.latest, self.now)
+        self.truth.steady = len(self.truth.replies)
+        self.now -= seconds
+
+    @rule(number=st.integers(0, 4), limits=limits)
+    def change(self, number: int, limits: Limits) -> None:
+        """The operator sets other limits, or lifts the last one."""
+        self.accounts[number] = replace(self.accounts[number], limits=limits)
+
+    @rule(target=open, number=st.integers(0, 4), tokens=st.integers(0, 250), limits=limits)
+    def reserve_while_lifted(self, number: int, tokens: int, limits: Limits) -> Any:
+        """What is used between two limits, where the book has the account in memory."""
+        self.change(number, Limits())
+        reply = self.reserve((number,), tokens)
+        self.change(number, limits)
+        return reply
 
     @invariant()
     def the_book_is_the_truth(self) -> None:
@@ -144,11 +195,10 @@ class Life(RuleBasedStateMachine):
             if not self.budgets.knows(account):
                 continue
             for budget in budgets_of(account.limits):
-                used = self.truth.used(account, budget, self.now)
-                assert 0 <= used <= budget.limit
+                least, most = self._used(account, budget)
                 single = BudgetAccount(account.kind, account.id, Limits(**{budget.name: budget.limit}))
-                left = self.budgets.headers([single], self.now)[f"x-ratelimit-remaining-{budget.unit}"]
-                assert int(left) == budget.limit - used
+                left = int(self.spending.headers([single])[f"x-ratelimit-remaining-{budget.unit}"])
+                assert max(0, budget.limit - most) <= left <= max(0, budget.limit - least)
 
     @invariant()
     def nothing_is_negative(self) -> None:
@@ -160,36 +210,33 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The ledger holds what was settled, all of it, once."""
         for account in getattr(self, "accounts", ()):
-            mine = [reply for reply in self.truth.replies if account in reply.accounts and reply.spent is not None]
+            mine = [reply for reply in self.truth.replies if pays(account, reply) and reply.spent is not None]
             expected = (sum(reply.spent or 0 for reply in mine), len(mine))
             assert self._run(self.store.ledger.used(account.kind, account.id, 0)) == expected
 
-    def _load(self, accounts: list[BudgetAccount]) -> None:
-        for account in accounts:
-            if not self.budgets.knows(account):
-                minute, day, total = (self._sum(account, period) for period in PERIODS)
-                self.budgets.load(account, minute, day, total, self.now)
+    def begin_life(self) -> None:
+        self.budgets = Budgets()
+        self.spending = Spending(self.budgets, self.store, Limits(), now=lambda: self.now)
 
-    def _sum(self, account: BudgetAccount, period: Period) -> tuple[int, int]:
-        return self._run(self.store.ledger.used(account.kind, account.id, start_of(period, self.now)))
+    def _used(self, account: BudgetAccount, budget: Budget) -> tuple[int, int]:
+        return self.truth.used(account, budget, self.now)
 
-    def _write(self, reply: Reply, spent: int) -> None:
-        payer = {account.kind: account.id for account in reply.accounts}
-        entry = LedgerEntry(
-            reply=f"{reply.number} of {self.life}",
-            at=reply.at,
-            owner="",
-            key=payer.get("key"),
-            visitor=payer.get("visitor"),
-            conversation=payer.get("conversation"),
-            model="m",
-            prompt=spent // 2,
-            cached=0,
-            completion=spent - spent // 2,
-            outcome="finished",
-        )
-        self._run(self.store.ledger.add(entry))
-        self._run(self.store.ledger.add(entry))  # an end that is written again is no second charge
+    def _now_limited(self, accounts: list[BudgetAccount]) -> list[BudgetAccount]:
+        """The same, with the limits that they have now."""
+        return [own for own in self.accounts for other in accounts if (own.kind, own.id) == (other.kind, other.id)]
+
+    def _known(self, accounts: list[BudgetAccount]) -> list[BudgetAccount]:
+        """Those that pay, loaded from the ledger where the book did not know them."""
+        return self._run(self.spending.accounts(*asking(accounts)))
+
+    def _write(self, reply: Reply, spent: int) -> int:
+        """The row of a reply's end, written; what the reply is charged."""
+        principal, paying = asking(reply.accounts)
+        id = f"{reply.number} of {self.life}"
+        charged, row = ended(id, principal, spent, reply.at, self.now, paying.conversation)
+        self._run(self.store.journal.pay(row))
+        self._run(self.store.journal.pay(row))  # an end that is written again is no second charge
+        return charged
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)

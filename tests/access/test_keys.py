@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
+import time
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from frontdesk.access.keys import hash_secret, matches, new_key, parse_key, state_of
 from frontdesk.access.moments import moment
 from frontdesk.access.report import GROUPINGS, groupings
 from frontdesk.principal import ALL_SCOPES, Limits
-from frontdesk.store.records import KeyRecord
+from frontdesk.server.keys import Keys
+from frontdesk.store.records import KeyRecord, LedgerEntry
+from frontdesk.store.store import Store
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 
@@ -115,3 +120,17 @@ def test_groupings() -> None:
     assert groupings(",".join(GROUPINGS)) == GROUPINGS
     with pytest.raises(ValueError, match="'owner' is nothing to sum by"):
         groupings("key,owner")
+
+
+async def test_what_a_key_used_is_told_by_the_windows_of_its_budgets(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator would see tokens of the minute or the day before, which no budget counts any more, or miss some."""
+    midnight = NOW - NOW % 86_400
+    await store.keys.add(KeyRecord("ab" * 6, "shop", b"", ALL_SCOPES, Limits(), 0))
+    for at, tokens in ((midnight - 1, 1000), (midnight, 100), (NOW - 1, 10), (NOW, 1)):
+        await store.journal.pay(LedgerEntry(str(at), at, "", "ab" * 6, None, None, "m", tokens, 0, 0, "finished"))
+    monkeypatch.setattr(time, "time", lambda: NOW + 59.9)
+    answer = await Keys(store).list(Request({"type": "http", "query_string": b"", "headers": []}))
+    (key,) = json.loads(bytes(answer.body))["data"]
+    assert key["used"] == {"minute": 1, "day": 111, "total": 1111}

@@ -141,6 +141,13 @@ def test_a_refresh_token_brings_the_same_visitor_back(identified: bool, name: st
     assert read_refresh(SECRET, WIDGET, text) == refresh
 
 
+def test_a_clock_that_is_set_back_turns_nobody_away_who_comes_back() -> None:
+    """All visitors that came while the clock was ahead would begin as somebody new, without their conversation."""
+    refresh = Refresh(VISITOR, False, None)
+    text, _ = issue_refresh(SECRET, WIDGET, refresh, now=time.time() + 7200)
+    assert read_refresh(SECRET, WIDGET, text) == refresh
+
+
 def test_a_refresh_token_is_of_one_widget_and_one_installation() -> None:
     """Whoever has a token of one shop would be let in at another."""
     text, _ = issue_refresh(SECRET, WIDGET, Refresh(VISITOR, False, None))

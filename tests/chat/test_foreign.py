@@ -23,7 +23,7 @@ from frontdesk.errors import EngineNotReady, ModelNotFound, NotFound
 from frontdesk.fleet.gguf import read_metadata
 from frontdesk.generation import Finished
 from frontdesk.principal import Limits, Principal
-from frontdesk.server.generate import Limits as RequestLimits
+from frontdesk.server.generate import RequestLimits
 from frontdesk.server.responses import Responses
 from frontdesk.server.websocket import Connection
 from frontdesk.wire.openai_responses import response_object_of

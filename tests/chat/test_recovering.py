@@ -177,7 +177,7 @@ async def test_what_is_deleted_though_it_cannot_go_on_is_paid_for(
 async def test_what_no_version_can_read_can_be_deleted(open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply that an upgrade left unreadable would keep its conversation from being deleted."""
     reply = await left_unfinished(open_service)
-    monkeypatch.setattr("frontdesk.chat.keeping._FORMATS", {})
+    monkeypatch.setattr("frontdesk.chat.stored._FORMATS", {})
     service = await open_service()
     await service.delete(DANA, reply.id)
     with pytest.raises(NotFound):

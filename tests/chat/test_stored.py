@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from tests.chat.lives import DANA, Commits, Open, answered, asks, conversation, end_life, ended
 
-from frontdesk.chat.keeping import order_of
 from frontdesk.chat.prompting import Prompting
 from frontdesk.chat.reply import Reply
 from frontdesk.chat.service import Rules
+from frontdesk.chat.stored import order_of
 from frontdesk.errors import (
     Conflict,
     ContextLengthExceeded,

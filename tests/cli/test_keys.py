@@ -8,13 +8,15 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from frontdesk.cli.main import app
 
@@ -31,6 +33,38 @@ def frontdesk(*arguments: str, database: Path | str, folder: Path) -> subprocess
     return subprocess.run(
         command, capture_output=True, text=True, cwd=folder, env=environment, stdin=subprocess.DEVNULL, timeout=60
     )
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Commands on one database, without a process for each."""
+
+    database: Path
+
+    def __call__(self, *arguments: str) -> Result:
+        return CliRunner().invoke(app, [*arguments, "--database", str(self.database)], env={"COLUMNS": "160"})
+
+    def done(self, *arguments: str) -> Result:
+        """One of `frontdesk keys`, which must go well."""
+        result = self("keys", *arguments)
+        assert result.exit_code == 0, result.output
+        return result
+
+
+def heard(ask: Callable[[], httpx2.Response | None], status: int) -> httpx2.Response:
+    """The first answer with this status: a running server takes notice within about a second."""
+    deadline = time.monotonic() + 20
+    while (answer := ask()) is None or answer.status_code != status:
+        assert time.monotonic() < deadline, answer and answer.text
+        time.sleep(0.05)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def house(launch: Callable[..., AbstractContextManager[Server]]) -> Iterator[Server]:
+    """A server that asks for keys."""
+    with launch(auth="on") as server:
+        yield server
 
 
 def test_a_key_is_made_shown_once_listed_and_revoked(tmp_path: Path) -> None:
@@ -78,6 +112,13 @@ def test_a_key_is_made_shown_once_listed_and_revoked(tmp_path: Path) -> None:
         (["create", " "], ["name"]),
         (["create", "a\nb"], ["name"]),
         (["revoke", "0123456789ab"], ["'0123456789ab'", "keys list"]),
+        (["rotate", "0123456789ab"], ["'0123456789ab'", "keys list"]),
+        (["change", "0123456789ab", "--name", "x"], ["'0123456789ab'", "keys list"]),
+        (["change", "0123456789ab"], ["what to change", "keys change --help"]),
+        (["change", "0123456789ab", "--name", "a\nb"], ["name"]),
+        (["change", "0123456789ab", "--scope", "root"], ["'root'", "admin, chat, usage, visitors"]),
+        (["change", "0123456789ab", "--expires", "2020-01-01"], ["--expires", "past"]),
+        (["change", "0123456789ab", "--tokens-total", "0"], ["--tokens-total", "'0'", "1 to"]),
         (["list", "--database", "memory"], ["memory", "--database"]),
         (["list", "--database", "mysql://h/d"], ["mysql"]),
     ],
@@ -90,20 +131,117 @@ def test_what_is_wrong_is_one_line_and_code_2(tmp_path: Path, arguments: list[st
     assert not [word for word in words if word not in lines[0]], lines[0]
 
 
-def test_a_running_server_hears_of_keys(start_server: Callable[..., Server], tmp_path: Path) -> None:
+def test_a_key_is_changed_in_what_is_named_alone(tmp_path: Path) -> None:
+    """Raising a budget would take a new key, which has none of the old one's conversations; or it would take scopes or
+    the end away on the side."""
+    operator = Operator(tmp_path / "f.db")
+    key = operator.done(
+        "create", "Shop", "--scope", "chat", "--expires", "1s", "--tokens-per-minute", "10,000", "--tokens-per-day", "9"
+    ).stdout.strip()
+    id = key.split("_")[1]
+    changed = operator.done("change", key, "--tokens-per-day", "2_000", "--tokens-per-minute", "none")
+    assert changed.stdout == ""
+    assert re.fullmatch(
+        rf"key {id} is now: Shop; \w+; scopes chat; budgets tokens/day 2,000; expires 20\d\d-\d\d-\d\d \d\d:\d\d\n",
+        changed.stderr,
+    ), changed.stderr
+    time.sleep(1.1)
+    rotated = operator.done("rotate", id)
+    assert f"still expired; `frontdesk keys change {id} --expires WHEN`" in rotated.stderr
+    assert KEY.fullmatch(rotated.stdout.strip()), "anything else on stdout breaks KEY=$(frontdesk keys rotate ID)"
+    assert rotated.stdout.split("_")[1] == id
+    assert rotated.stdout.strip() != key
+    options = ("--name", "Shop [bold]x", "--scope", "usage", "--scope", "admin", "--expires", "never")
+    changed = operator.done("change", id, *options, "--requests-per-minute", "7")
+    now = "Shop [bold]x; active; scopes admin usage; budgets tokens/day 2,000, requests/minute 7; expires -"
+    assert changed.stderr == f"key {id} is now: {now}\n"
+    operator.done("revoke", id)
+    for arguments in (["change", id, *options], ["rotate", id]):
+        refused = operator("keys", *arguments)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "not revoked" in refused.stderr
+
+
+def test_a_widgets_key_is_the_widgets(tmp_path: Path) -> None:
+    """Whoever rotates what `keys list` shows would hold a key that spends a widget's budgets and asks what it likes."""
+    operator = Operator(tmp_path / "f.db")
+    widget = operator("widgets", "create", "x", "--origin", "https://shop.example").stdout.strip()
+    id = widget.removeprefix("wgt_")
+    before = operator.done("list").stdout
+    for arguments in (["rotate", id], ["change", id, "--scope", "admin"]):
+        refused = operator("keys", *arguments)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert f"frontdesk widgets change {widget}" in refused.stderr
+    assert operator.done("list").stdout == before
+
+
+def test_a_running_server_hears_of_keys(house: Server, tmp_path: Path) -> None:
     """A server would have to be restarted for every new key, and would go on to serve one that was revoked."""
-    server = start_server(auth="on")
-    url = server.url + "/v1/models"
+    url = house.url + "/v1/models"
     assert httpx2.get(url).status_code == 401
-    key = frontdesk("keys", "create", "x", database=server.database, folder=tmp_path).stdout.strip()
+    key = frontdesk("keys", "create", "x", database=house.database, folder=tmp_path).stdout.strip()
     headers = {"authorization": f"Bearer {key}"}
     assert httpx2.get(url, headers=headers).status_code == 200
-    assert frontdesk("keys", "revoke", key, database=server.database, folder=tmp_path).returncode == 0
-    began = time.monotonic()
-    while (answer := httpx2.get(url, headers=headers)).status_code == 200:
-        assert time.monotonic() - began < 10
-        time.sleep(0.05)
+    assert frontdesk("keys", "revoke", key, database=house.database, folder=tmp_path).returncode == 0
+    answer = heard(lambda: httpx2.get(url, headers=headers), 401)
     assert answer.json()["error"]["code"] == "revoked_api_key"
+
+
+def test_a_rotated_key_keeps_what_was_said(house: Server, tmp_path: Path) -> None:
+    """After a leak the old text would go on to work, or all conversations be out of reach for good, also to delete."""
+
+    def call(credential: str, method: str, path: str, body: object = None) -> httpx2.Response:
+        with httpx2.Client(base_url=house.url, headers={"authorization": f"Bearer {credential}"}, timeout=60) as client:
+            return client.request(method, path, json=body)
+
+    old = frontdesk("keys", "create", "x", database=house.database, folder=tmp_path).stdout.strip()
+    conversation = call(old, "POST", "/v1/conversations", {}).json()["id"]
+    said = {"input": "Hi", "conversation": conversation, "max_output_tokens": 4}
+    assert call(old, "POST", "/v1/responses", said).status_code == 200
+    items = f"/v1/conversations/{conversation}/items"
+    before = call(old, "GET", items).json()
+    assert len(before["data"]) == 2
+    visitor = call(old, "POST", "/v1/visitors", {}).json()["value"]
+
+    rotated = frontdesk("keys", "rotate", old, database=house.database, folder=tmp_path)
+    assert "visitors' tokens" in rotated.stderr
+    new = rotated.stdout.strip()
+    answer = heard(lambda: call(old, "GET", items), 401)
+    assert answer.json()["error"]["code"] == "invalid_api_key"
+    assert call(new, "GET", items).json() == before
+    assert call(new, "POST", "/v1/responses", said).status_code == 200
+    assert call(visitor, "GET", "/v1/conversations").status_code == 200
+    assert call(new, "DELETE", f"/v1/conversations/{conversation}").status_code == 200
+
+
+def test_a_running_server_follows_a_change(house: Server) -> None:
+    """A budget that was raised would go on to refuse and one that was lowered to let through, for as long as the server
+    has the account in memory."""
+    operator = Operator(Path(house.database))
+    key = operator.done("create", "x").stdout.strip()
+
+    def ask() -> httpx2.Response:
+        body = {"input": "Hi", "store": False, "max_output_tokens": 4}
+        return httpx2.post(
+            house.url + "/v1/responses", json=body, headers={"authorization": f"Bearer {key}"}, timeout=60
+        )
+
+    def change(*arguments: str) -> None:
+        operator.done("change", key, *arguments)
+
+    change("--tokens-total", "100000")
+    heard(lambda: answer if (answer := ask()).headers.get("x-ratelimit-limit-tokens") == "100000" else None, 200)
+    change("--tokens-total", "10")
+    refused = heard(ask, 429).json()["error"]
+    assert (refused["code"], refused["limit"], refused["remaining"]) == ("insufficient_quota", 10, 0)
+    change("--tokens-total", "100000")
+    assert int(heard(ask, 200).headers["x-ratelimit-remaining-tokens"]) < 100_000 - 10, "what was used counts"
+    change("--tokens-total", "none", "--scope", "usage")
+    assert "scope 'chat'" in heard(ask, 403).json()["error"]["message"]
+    change("--scope", "chat", "--expires", "1s")
+    assert heard(ask, 401).json()["error"]["code"] == "expired_api_key"
+    change("--expires", "never")
+    assert "x-ratelimit-limit-tokens" not in heard(ask, 200).headers
 
 
 def test_a_server_for_other_machines_needs_a_key(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ async def ledger(tmp_path: Path) -> Path:
     rows = [(0, KEY, None, 1000, 10), (1, KEY, None, 2000, 20), (1, KEY, "vis_x", 300, 3), (1, None, None, 40, 4)]
     for number, (day, key, visitor, prompt, completion) in enumerate(rows):
         at, cached = (NOW + timedelta(days=day)).timestamp(), 100 * number
-        await store.ledger.add(
+        await store.journal.pay(
             LedgerEntry(str(number), at, "o", key, visitor, None, "m", prompt, cached, completion, "finished")
         )
     await store.close()

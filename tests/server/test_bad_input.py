@@ -129,6 +129,24 @@ def test_broken_json_on_the_socket(server: Server, name: str) -> None:
     socket_error(server, BROKEN[name].decode())
 
 
+@pytest.mark.parametrize("depth", [2, 31, 32, 33, 34, 40, 60, 65, 2000])
+def test_http_and_the_socket_take_the_same_depth(client: httpx2.Client, server: Server, depth: int) -> None:
+    """If this fails, what one way in refuses is taken by the other, and reaches code that was never meant to see it."""
+    lists = "[" * (depth - 1) + "]" * (depth - 1)
+    fields = f'"type": "response.create", "input": "Hi", "max_output_tokens": 1, "extra": {lists}}}'
+    answer = client.post(RESPONSES, content="{" + fields)
+    if depth > 32:
+        error = refused(answer)
+        assert error == socket_error(server, "{" + fields)
+        assert (error["code"], error["message"]) == ("invalid_json", "the JSON is nested deeper than 32 levels")
+        return
+    assert answer.status_code == 200, answer.text
+    with connect(server.ws_url + RESPONSES, proxy=None) as socket:
+        socket.send("{" + fields)
+        while (kind := json.loads(socket.recv(10))["type"]) != "response.incomplete":
+            assert kind not in ("error", "response.failed")
+
+
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("field", NUMBERS)
 def test_numbers_out_of_range(client: httpx2.Client, route: str, field: str) -> None:

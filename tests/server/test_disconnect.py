@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -17,15 +17,16 @@ from websockets.sync.client import connect
 if TYPE_CHECKING:
     from tests.conftest import Server
 
+TALK = "conv_" + "0" * 32
 LONG = {"messages": [{"role": "user", "content": "Tell me all you know."}], "max_tokens": 3000, "ignore_eos": True}
 
 
 def raw_request(
-    server: Server, body: dict[str, object], path: str = "/v1/chat/completions", more: bytes = b""
+    server: Server, body: Mapping[str, object], path: str = "/v1/chat/completions", more: bytes = b"", head: str = ""
 ) -> socket.socket:
-    """A connection on which this was sent; `more` in the same packet."""
+    """A connection on which this was sent; `head` has further headers, and `more` goes in the same packet."""
     data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {len(data)}\r\n\r\n"
     connection = socket.create_connection(("127.0.0.1", server.port))
     connection.sendall(head.encode() + data + more)
     return connection
@@ -35,6 +36,17 @@ def wait_open(server: Server) -> None:
     deadline = time.monotonic() + 30
     while not server.ready()["open"]:
         assert time.monotonic() < deadline, "the request never started"
+
+
+def assert_only_left(server: Server, id: str) -> None:
+    """The request of this id got the status 499, which the access log alone has."""
+    deadline = time.monotonic() + 20
+    while not (lines := [line for line in server.log.read_text().splitlines() if id in line]):
+        assert time.monotonic() < deadline, "the server did not notice that its client has left"
+        time.sleep(0.02)
+    assert [json.loads(line).get("status") for line in lines] == [499]
+    problems = httpx2.get(f"{server.url}/v1/errors/recent").json()["data"]
+    assert id not in [problem["request_id"] for problem in problems]
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +82,45 @@ def test_leaving_while_waiting_for_the_whole_answer(server: Server) -> None:
         wait_open(server)
         connection.close()
         server.wait_idle()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/responses/input_tokens",
+        "/v1/responses/compact",
+        "/v1/conversations",
+        f"/v1/conversations/{TALK}",
+        f"/v1/conversations/{TALK}/items",
+        f"/v1/conversations/{TALK}/items/msg_{'0' * 32}/feedback",
+        f"/v1/conversations/{TALK}/handoff",
+        f"/v1/handoffs/hnd_{'0' * 32}",
+        "/v1/visitors",
+        "/v1/widget/sessions",
+    ],
+)
+def test_leaving_before_all_is_sent(server: Server, path: str) -> None:
+    """If this fails, every broken connection is an error of the server's in its log and on the operator's page."""
+    id = f"half-sent{path.replace('/', '-')}"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: {id}\r\nContent-Length: 100\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(head.encode() + b'{"input": ')
+    assert_only_left(server, id)
+
+
+def test_leaving_before_the_answer_is_no_error(server: Server) -> None:
+    """If this fails, every impatient client is an error of the server's in its log and on the operator's page."""
+    for path, body in (("/v1/chat/completions", LONG), ("/v1/responses/compact", {"input": "Where is it? " * 20})):
+        id = f"left{path.replace('/', '-')}"
+        with server.held():
+            connection = raw_request(server, body, path, head=f"X-Request-Id: {id}\r\n")
+            wait_open(server)
+            connection.close()
+            server.wait_idle()
+        assert_only_left(server, id)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -35,6 +38,33 @@ def test_health(server: Server) -> None:
     assert get(server, "/health") == {"status": "ok"}
     assert get(server, "/readyz")["status"] == "ready"
     assert httpx2.head(server.url + "/livez").status_code == 200
+
+
+def test_readyz_tells_how_the_database_does(start_server: Callable[..., Server]) -> None:
+    """If this fails, an operator hears of a lost database from customers, or a load balancer takes away a server that
+    could still answer."""
+    server = start_server()
+    storage = get(server, "/readyz")["storage"]
+    assert storage["status"] == "ok"
+    assert storage["failing_since"] is None
+    assert abs(time.time() - storage["written_at"]) < 60
+    Path(server.database).unlink()
+    body = {"input": "Hello", "max_output_tokens": 5}
+    refused = httpx2.post(server.url + "/v1/responses", json=body, timeout=60)
+    assert refused.status_code == 503
+    assert server.database not in refused.text
+    assert httpx2.post(server.url + "/v1/responses", json={**body, "store": False}, timeout=60).status_code == 200
+    ready = get(server, "/readyz")
+    assert ready["status"] == "ready"
+    assert ready["storage"]["status"] == "failing"
+    assert ready["storage"]["failing_since"] >= ready["storage"]["written_at"]
+
+
+def test_any_page_may_read_that_the_server_lives(server: Server) -> None:
+    """If this fails, a widget cannot tell this server from a proxy that answers while it restarts."""
+    page = {"origin": "https://any.example"}
+    assert httpx2.get(server.url + "/livez", headers=page).headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-origin" not in httpx2.get(server.url + "/readyz", headers=page).headers
 
 
 def test_description_covers_what_is_served(server: Server) -> None:

@@ -52,7 +52,7 @@ def test_no_policy_is_loose() -> None:
         assert text.startswith("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;")
         assert "unsafe" not in text
         assert "*" not in text
-        assert "require-trusted-types-for 'script'" in text
+        assert "require-trusted-types-for 'script'; trusted-types frontdesk" in text
     assert "ws://chat.example wss://chat.example" in policy("chat.example")
 
 

@@ -150,7 +150,7 @@ async def test_frames_of_a_running_stream_set_no_timer(monkeypatch: pytest.Monke
     monkeypatch.setattr(loop, "call_at", counted)
     for _ in range(50):
         chunk = asyncio.create_task(anext(stream))
-        while not reply.log._waiting:  # pyright: ignore[reportPrivateUsage]  # noqa: ASYNC110
+        while not reply.log._waiting:  # noqa: ASYNC110
             await asyncio.sleep(0)
         reply.log.append(Delta("x", 1))
         assert await chunk == b"D"

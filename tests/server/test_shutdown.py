@@ -151,6 +151,33 @@ def run_serve(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
 
+def test_a_hung_up_terminal_stops_it_in_order(start_server: Callable[..., Server]) -> None:
+    """A lost ssh session, or a logrotate that sends SIGHUP, would cut every answer without a word."""
+    server = start_server(drain_seconds="60")
+    with ThreadPoolExecutor(1) as pool:
+        began: list[int] = []
+        finished = pool.submit(stream, server, LONG, lambda: began.append(1))
+        wait(lambda: bool(began))
+        assert server.stop(signal.SIGHUP) == 0
+        assert finished.result()[-1] == "data: [DONE]"
+
+
+def test_nobody_need_read_what_it_prints(tmp_path: Path) -> None:
+    """`frontdesk serve | head -2` would end the server with a traceback as soon as it says that it is ready."""
+    command = [sys.executable, "-m", "frontdesk", "serve", "--port", "0", "--database", str(tmp_path / "f.db")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = process.stdout.readline() and process.stdout.readline().split()[-1]
+        process.stdout.close()
+        wait(lambda: httpx2.get(url + "/readyz", timeout=30).status_code == 200)
+        time.sleep(0.2)  # it says so a moment later
+        assert httpx2.get(url + "/livez", timeout=30).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+
+
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     """If this fails, a broken download gives a stack trace, or a server that never gets ready."""
     file = tmp_path / "broken.gguf"

@@ -50,7 +50,7 @@ class House:
         """One reply to each of so many visitors, whose names sort by number."""
         names = [f"vis_{number:04}" for number in range(visitors)]
         entries = [entry(reply=f"{name} {changes}", visitor=name, at=NOON, **changes) for name in names]
-        await asyncio.gather(*(self.store.ledger.add(one) for one in entries))
+        await asyncio.gather(*(self.store.journal.pay(one) for one in entries))
 
     async def ask(self, key: str, **query: object) -> httpx2.Response:
         async with httpx2.AsyncClient(transport=self._transport, base_url="http://test") as http:

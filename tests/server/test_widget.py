@@ -201,7 +201,7 @@ def test_cors_names_exactly_the_origin_that_may_come(house: Server, page: Page) 
     assert read.headers["vary"] == "Origin"
     assert "x-request-id" in read.headers["access-control-expose-headers"]
     assert "access-control-allow-credentials" not in read.headers
-    answer = httpx2.get(house.url + "/livez", headers={"origin": EVIL})
+    answer = httpx2.get(house.url + "/readyz", headers={"origin": EVIL})
     assert not [name for name in answer.headers if name.startswith("access-control")]
     assert answer.headers["vary"] == "Origin", "a cache between us and the page would mix up the two answers"
 

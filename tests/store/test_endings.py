@@ -116,7 +116,7 @@ async def test_a_reply_needs_its_conversation(store: Store) -> None:
 
 async def test_the_unfinished_are_found(store: Store) -> None:
     """After a crash replies would be forgotten, or ended ones be generated again."""
-    replies = [response(status="queued"), response(OTHER), response(), response()]
+    replies = [response(), response(OTHER), response(), response()]
     for reply in replies:
         await store.responses.begin(reply)
     await making.end(store, ending(replies[2], status="cancelled"))
@@ -153,8 +153,9 @@ async def test_another_request_under_the_same_name_is_refused(store: Store) -> N
 async def test_a_name_is_the_owners_and_expires(store: Store) -> None:
     """Two tenants' names would clash, or a name could never be used again."""
     name = Idempotency("order-7", b"hash", time.time() + 60)
-    await store.responses.begin(response(), idempotency=name)
+    await store.responses.begin(first := response(), idempotency=name)
     assert await store.responses.begin(response(OTHER), idempotency=name) is None
+    assert await store.idempotency.find(OWNER, name) == first.id, "as before the other used the same"
     old = Idempotency("order-8", b"hash", time.time() - 1)
     for fingerprint in (b"hash", b"other"):
         assert await store.idempotency.find(OWNER, old) is None

@@ -168,12 +168,16 @@ async def test_what_keys_used_is_summed_in_one_pass(store: Store) -> None:
         "d": {"at": 2000.0, "key": "key_2"},
         "e": {"at": 2000.0, "key": None},
     }.items():
-        await store.ledger.add(entry(reply=reply, **changes))
+        await store.journal.pay(entry(reply=reply, **changes))
     assert await store.ledger.used_by_keys(2000.0, 1000.0) == {
         "key_1": (8, 8 + 2**33 + 3, 16 + 2**33 + 3),
         "key_2": (8, 8, 8),
     }
+    await store.journal.pay(entry(reply="f", at=2060.0, prompt=0))  # as of a clock that was ahead
+    assert (await store.ledger.used_by_keys(2000.0, 1000.0))["key_1"][:2] == (8, 8 + 2**33 + 3 + 3), "this minute"
+    await store.journal.pay(entry(reply="g", at=87_400.0, prompt=0))
+    assert (await store.ledger.used_by_keys(2000.0, 1000.0))["key_1"][1] == 8 + 2**33 + 3 + 3, "this day"
     assert await store.ledger.used_by_keys(3000.0, 3000.0) == {
-        "key_1": (0, 0, 16 + 2**33 + 3),
+        "key_1": (0, 3, 16 + 2**33 + 9),
         "key_2": (0, 0, 8),
     }

@@ -103,14 +103,15 @@ async def test_a_long_chain_is_read(store: Store) -> None:
 
 async def test_the_ledger_counts_every_reply_once(store: Store) -> None:
     """Budgets would let through what is used up, or refuse what is not."""
-    await store.ledger.add(entry(reply="a", at=1000.5))
-    await store.ledger.add(entry(reply="a", at=1000.5, prompt=10**9))
-    await store.ledger.add(entry(reply="b", at=2000.0, key="key_2"))
-    await store.ledger.add(entry(reply="c", at=3000.0, visitor=None, conversation=None, prompt=2**33))
+    await store.journal.pay(entry(reply="a", at=1000.5))
+    await store.journal.pay(entry(reply="a", at=1000.5, prompt=10**9))
+    await store.journal.pay(entry(reply="b", at=2000.0, key="key_2"))
+    await store.journal.pay(entry(reply="c", at=3000.0, visitor=None, conversation=None, prompt=2**33))
     assert await store.ledger.used("key", "key_1", 0) == (8 + 2**33 + 3, 2)
     assert await store.ledger.used("visitor", "visitor_1", 0) == (16, 2)
     assert await store.ledger.used("visitor", "visitor_1", 2000.0) == (8, 1), "`since` itself counts"
     assert await store.ledger.used("visitor", "visitor_1", 2000.1) == (0, 0)
+    assert await store.ledger.used("visitor", "visitor_1", 0, 2000.0) == (8, 1), "`until` itself does not"
     assert await store.ledger.used("conversation", "nothing", 0) == (0, 0)
 
 
@@ -123,7 +124,7 @@ async def test_the_ledger_is_summed_by_what_one_asks_for(store: Store) -> None:
         "c": {"at": day + 1, "model": "large"},
         "d": {"at": 3 * day, "owner": OTHER, "key": None},
     }.items():
-        await store.ledger.add(entry(reply=reply, **changes))
+        await store.journal.pay(entry(reply=reply, **changes))
     each = {"prompt": 5, "cached": 2, "completion": 3, "requests": 1}
     assert await store.ledger.sums() == [{name: 4 * count for name, count in each.items()}]
     assert await store.ledger.sums(owner=OWNER, by=("day", "model")) == [
@@ -144,7 +145,7 @@ async def test_pages_of_sums_add_up_to_the_whole(store: Store, by: tuple[Groupin
     """Whoever bills from pages would bill a visitor twice, or not at all, or for a part of a sum."""
     accounts = [(None, None), ("key_1", None), ("key_1", "vis_ä\0"), ("key_1", "vis_B"), ("key_2", "vis_a")]
     for number, (key, visitor) in enumerate(2 * accounts):
-        await store.ledger.add(entry(reply=str(number), key=key, visitor=visitor, at=86_400.0 * (9 + number // 4)))
+        await store.journal.pay(entry(reply=str(number), key=key, visitor=visitor, at=86_400.0 * (9 + number // 4)))
     whole = await store.ledger.sums(by=by)
     assert len({tuple(row[name] for name in by) for row in whole}) == len(whole)
     assert sum(row["requests"] for row in whole) == 10
@@ -159,7 +160,7 @@ async def test_pages_of_sums_add_up_to_the_whole(store: Store, by: tuple[Groupin
 async def test_a_page_of_sums_begins_also_where_nothing_is_any_more(store: Store) -> None:
     """A list by a span, which moves on with the clock, would break off where its last group has moved out."""
     for visitor in (None, "a", "c", "d"):
-        await store.ledger.add(entry(reply=f"reply of {visitor}", visitor=visitor, at=1000.0))
+        await store.journal.pay(entry(reply=f"reply of {visitor}", visitor=visitor, at=1000.0))
 
     async def behind(place: str | None) -> list[str | None]:
         rows = await store.ledger.sums(owner=OWNER, by=("visitor",), limit=2, after={"visitor": place})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,11 +13,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
+from structlog.testing import capture_logs
 from tests.store import making
 from tests.store.making import OTHER, OWNER, conversation, ending, response, said
 from tests.store.postgres_server import PostgresServer
 from tests.store.test_deletion import rows
 
+from frontdesk.server import retention as server
 from frontdesk.store.store import Store, open_store
 
 
@@ -215,3 +219,38 @@ def _handled(plan: dict[str, Any]) -> Iterator[float]:
     yield seen * plan["Actual Loops"]
     for part in plan.get("Plans", ()):
         yield from _handled(part)
+
+
+@pytest.mark.parametrize("believed", [False, True], ids=["set right again", "believed after a while"])
+async def test_a_clock_that_jumps_ahead_deletes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, believed: bool
+) -> None:
+    """One wrong answer of a time server would delete all that anybody has ever said; or a machine that slept would keep
+    for ever what was to go."""
+    now = time.time
+    monkeypatch.setattr(server, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(server, "DOUBTS", 3 if believed else 10**6)
+    await store.conversations.create(old := conversation(updated=int(now()) - 40 * 86_400))
+    await store.conversations.create(fresh := conversation(updated=int(now())))
+
+    async def kept() -> set[str]:
+        return {record.id for record in (await store.conversations.list(OWNER)).items}
+
+    with capture_logs() as lines:
+        async with server.retention(store, 30.0), asyncio.timeout(60):
+            while old.id in await kept():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            monkeypatch.setattr(time, "time", lambda: now() + 365 * 86_400)
+            if believed:
+                while fresh.id in await kept():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            else:
+                await asyncio.sleep(0.2)
+                assert await kept() == {fresh.id}
+                monkeypatch.setattr(time, "time", now)
+                await store.conversations.create(older := conversation(updated=int(now()) - 40 * 86_400))
+                while older.id in await kept():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                assert await kept() == {fresh.id}
+    doubts = [line for line in lines if line["event"].startswith("the time of day has jumped")]
+    assert len(doubts) == 3 if believed else doubts

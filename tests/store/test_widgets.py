@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,8 @@ from tests.store.making import OTHER, OWNER, conversation, hex_id
 
 from frontdesk.errors import Conflict, NotFound
 from frontdesk.principal import Limits
-from frontdesk.store.records import HandoffRecord, WidgetRecord
-from frontdesk.store.store import Store
+from frontdesk.store.records import HandoffRecord, KeyRecord, WidgetRecord
+from frontdesk.store.store import Store, open_store
 
 
 def widget(**changes: Any) -> WidgetRecord:
@@ -75,6 +76,64 @@ async def test_origins_are_those_of_widgets_that_are_good(store: Store) -> None:
     assert key.revoked == 77
     assert not await store.widgets.revoke(good.id, 79), "it was revoked before"
     assert not await store.widgets.revoke("wgt_000000000000", 79)
+
+
+async def test_a_change_is_kept_of_what_is_not_revoked(store: Store) -> None:
+    """A budget that was raised would be the old one, a neighbour would change too, or what was ended come back."""
+    there, neighbour, own = widget(), widget(), making.key()
+    for one in (there, neighbour):
+        await store.widgets.add(one)
+    await store.keys.add(own)
+    raised = Limits(tokens_total=2**53)
+
+    def changed(record: WidgetRecord) -> WidgetRecord:
+        return replace(record, origins=("https://new.example",), key=replace(record.key, name="New ☃", limits=raised))
+
+    def renewed(record: KeyRecord) -> KeyRecord:
+        return replace(record, hash=b"\0new", scopes=frozenset(["chat"]), expires=None)
+
+    assert await store.widgets.change(there.id, changed) == changed(there)
+    assert await store.widgets.by_id(there.id) == changed(there)
+    assert await store.widgets.by_id(neighbour.id) == neighbour
+    assert await store.keys.change(own.id, renewed) == renewed(own)
+    assert await store.keys.by_id(own.id) == renewed(own)
+    for id in ("none\0", neighbour.key.id):
+        await store.keys.revoke(id, 77)
+        assert await store.keys.change(id, renewed) is None
+        assert await store.widgets.change(f"wgt_{id}", changed) is None
+    assert await store.widgets.by_id(neighbour.id) == replace(neighbour, key=replace(neighbour.key, revoked=77))
+
+
+async def test_of_two_changes_at_once_none_is_lost(store: Store, place: str) -> None:
+    """Two operators, or two commands of one script: the second would write back what the first has just changed."""
+    pays = making.key(limits=Limits(tokens_total=0, tokens_per_day=0))
+    there = widget(key=pays, visitor_limits=Limits(tokens_total=0))
+    await store.widgets.add(there)
+    beside = store if place == "memory" else await open_store(place, exclusive=False)
+
+    def raised(limits: Limits, name: str) -> Limits:
+        return replace(limits, **{name: getattr(limits, name) + 1})
+
+    def of_each(record: WidgetRecord) -> WidgetRecord:
+        return replace(record, visitor_limits=raised(record.visitor_limits, "tokens_total"))
+
+    def of_all(record: WidgetRecord) -> WidgetRecord:
+        return replace(record, key=replace(record.key, limits=raised(record.key.limits, "tokens_total")))
+
+    def a_day(record: KeyRecord) -> KeyRecord:
+        return replace(record, limits=raised(record.limits, "tokens_per_day"))
+
+    for _ in range(20):
+        await asyncio.gather(
+            store.widgets.change(there.id, of_each),
+            beside.widgets.change(there.id, of_all),
+            store.keys.change(there.key.id, a_day),
+        )
+    if beside is not store:
+        await beside.close()
+    found = await store.widgets.by_id(there.id)
+    assert found is not None
+    assert (found.visitor_limits, found.key.limits) == (Limits(tokens_total=20), Limits(None, 20, 20))
 
 
 async def test_a_handoff_is_one_for_a_conversation_until_it_is_done(store: Store) -> None:
@@ -151,6 +210,8 @@ async def test_the_operators_list_has_pages_and_states(store: Store) -> None:
     assert (page.items, page.has_more) == ([asked[4], asked[3]], True)
     page = await store.handoffs.newest("open", limit=2, after=asked[3].id)
     assert (page.items, page.has_more) == ([asked[1], asked[0]], False)
+    page = await store.handoffs.newest("open", after=asked[2].id)
+    assert page.items == [asked[1], asked[0]], "behind one that was closed while it was on the page"
     assert (await store.handoffs.newest("done")).items == [done]
     with pytest.raises(NotFound):
         await store.handoffs.newest(after="hnd_none")

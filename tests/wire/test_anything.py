@@ -124,22 +124,6 @@ def test_any_conversation(body: object) -> None:
             msgspec.json.encode(error_body(error))
 
 
-@given(query=st.dictionaries(st.sampled_from(["limit", "after", "order", "include", "format"]), st.text(max_size=6)))
-def test_any_query(query: dict[str, str]) -> None:
-    """If this fails, some address ends in a 500 or reaches the database with a text that it cannot take."""
-    wrong: list[str | None] = []
-    for parse in (
-        lambda: conversations.parse_page(query, after="item"),
-        lambda: conversations.parse_page(query, after="conversation"),
-        lambda: conversations.parse_export(query),
-    ):
-        try:
-            parse()
-        except InvalidRequest as refusal:
-            wrong.append(refusal.param)
-    assert set(wrong) <= set(query)
-
-
 def check_commands(socket: ResponsesSocket, text: str | bytes) -> None:
     for command in socket.receive(read(text)):
         if isinstance(command, Refuse):

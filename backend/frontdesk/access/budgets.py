@@ -8,8 +8,7 @@ holds what the ledger cannot know: the open replies. `tests/access/test_budgets_
 - A hold belongs to the windows in which it was reserved. It is settled exactly once, and refunds reach no later window.
 
 Knows neither database nor clock nor prompt; sync, for one event loop, hence without races. It keeps the budgets of one
-server: two servers over one database would each allow the whole of a budget. An account without any limit is not kept;
-a reply that runs while its account gets its first limit counts from the next time the account is loaded.
+server: two servers over one database would each allow the whole of a budget.
 """
 
 from __future__ import annotations
@@ -50,43 +49,53 @@ class Hold:
 
 
 class Budgets:
-    """The book. `now` is in seconds since 1970 everywhere; counts are tokens, prompt and completion together."""
+    """The book. `now` is in seconds since 1970 everywhere; counts are tokens, prompt and completion together.
+
+    An account is kept from the first request for which it has a limit until it rests. One that loses its last limit
+    meanwhile is still charged, so that a limit that is set again finds what was used. One that has none is not kept
+    otherwise: a reply that runs while its account gets its first limit counts from the next time the account is loaded.
+    """
 
     def __init__(self) -> None:
         self._accounts: OrderedDict[tuple[BudgetKind, str], Spent] = OrderedDict()  # the one at rest longest is first
+
+    def keeps(self, kind: BudgetKind, id: str) -> bool:
+        """Whether an account is charged even if it has no limit now."""
+        return (kind, id) in self._accounts
 
     def knows(self, account: BudgetAccount) -> bool:
         """Whether it can be charged. If not, it must be loaded first.
 
         One that was asked for is not forgotten before it is charged, however long the others take to load.
         """
-        if not account.limits:
-            return True
-        if (spent := self._accounts.get((account.kind, account.id))) is not None:
-            spent.wanted = True
-        return spent is not None
+        if (spent := self._accounts.get((account.kind, account.id))) is None:
+            return not account.limits
+        spent.wanted = True
+        return spent.has_total or account.limits.tokens_total is None
 
     def load(
         self,
         account: BudgetAccount,
         minute: tuple[int, int],
         day: tuple[int, int],
-        total: tuple[int, int],
+        total: int | None,
         now: float,
     ) -> None:
-        """Begin with what the ledger says of an account: (tokens, requests) of this minute, this day and all time.
+        """Begin with what the ledger says of an account: (tokens, requests) of this minute and this day, and the tokens
+        of all time, which are only needed where there is a limit to them.
 
         An entry of the ledger counts in the window of its `at`, which should be its hold's, and as a request even where
-        it was held without one: in the minute of a restart too much may be refused, never too little. Does nothing for
-        an account that is known: the book then knows more than whoever read the ledger.
+        it was held without one: in the minute of a restart too much may be refused, never too little. What is known of
+        the account already stays: the book then knows more than whoever read the ledger.
         """
         self._forget(now)
-        if self.knows(account):
-            return
-        spent = self._accounts[account.kind, account.id] = Spent(now)
-        for period, (tokens, requests) in zip(PERIODS, (minute, day, total), strict=True):
-            window = spent.window(period, now)
-            window.tokens, window.requests = tokens, requests
+        if (spent := self._accounts.get((account.kind, account.id))) is None:
+            spent = self._accounts[account.kind, account.id] = Spent(now)
+            for window, used in ((spent.window("minute", now), minute), (spent.window("day", now), day)):
+                window.tokens, window.requests = used
+        if total is not None and not spent.has_total:
+            spent.window("total", now).tokens = total  # instead of what was settled meanwhile, which is in it
+            spent.has_total = True
 
     def reserve(self, accounts: Sequence[BudgetAccount], tokens: int, now: float, *, requests: int = 1) -> Hold:
         """Set aside the most that the replies to a call can take, and count their requests; what nobody asked for has
@@ -104,9 +113,9 @@ class Budgets:
             raise max(refusals, key=lambda error: error.retry_after)
         return self._hold(accounts, tokens, now, now, requests)
 
-    def adopt(self, accounts: Sequence[BudgetAccount], tokens: int, now: float, at: float | None = None) -> Hold:
-        """After a restart: what a reply that goes on had reserved at `at` (default: now). Never refuses."""
-        return self._hold(accounts, tokens, now, now if at is None else at)
+    def adopt(self, accounts: Sequence[BudgetAccount], tokens: int, now: float, at: float) -> Hold:
+        """After a restart: what a reply that goes on had reserved at `at`. Never refuses."""
+        return self._hold(accounts, tokens, now, at)
 
     def settle(self, hold: Hold, tokens: int, now: float) -> None:
         """The reply took so many tokens; the rest of the hold is free again. Raises `ValueError` the second time."""
@@ -139,7 +148,7 @@ class Budgets:
         """What is left of every budget; below zero where more was adopted, or used before the limit was set."""
         for account in accounts:
             for budget in budgets_of(account.limits):
-                window = self._spent(account).window(budget.period, now)
+                window = self._accounts[account.kind, account.id].window(budget.period, now)
                 yield account, budget, budget.limit - window.used(budget.unit)
 
     def _hold(
@@ -149,9 +158,8 @@ class Budgets:
             raise ValueError(f"cannot reserve {tokens} tokens")
         hold = Hold(tokens, requests, at, True, [])
         for account in accounts:
-            if not account.limits:
-                continue
-            spent = self._spent(account)
+            if (spent := self._accounts.get((account.kind, account.id))) is None:
+                continue  # it has no limit and had none
             windows = [spent.window_of(period, at, now) for period in PERIODS]
             for window in windows:
                 window.held += tokens
@@ -177,14 +185,12 @@ class Budgets:
             spent.open_holds -= 1
             spent.seen = now
 
-    def _spent(self, account: BudgetAccount) -> Spent:
-        return self._accounts[account.kind, account.id]
-
     def _forget(self, now: float) -> None:
-        """Drop accounts at rest: two at most, which is quick, and more than the one that a call adds."""
+        """Drop accounts at rest: two at most, which is quick, and more than the one that a call adds. One that was seen
+        by a clock that has been set back since rests from now on."""
         for name in list(islice(self._accounts, 2)):
             spent = self._accounts[name]
-            if spent.open_holds or spent.wanted:
+            if spent.open_holds or spent.wanted or spent.seen > now:
                 spent.wanted = False
                 spent.seen = now
                 self._accounts.move_to_end(name)

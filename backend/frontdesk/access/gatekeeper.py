@@ -97,7 +97,7 @@ class Gatekeeper:
         elif self._required:
             raise Unauthorized("this visitor's token was issued while this server asked for no key")
         return Principal(
-            owner=f"visitor:{token.visitor}",
+            owner=visitors.owner_of(token.visitor),
             key=token.key,
             visitor=token.visitor,
             scopes=frozenset(["chat"]),

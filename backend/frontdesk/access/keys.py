@@ -33,8 +33,9 @@ class NewKey:
     hash: bytes
 
 
-def new_key() -> NewKey:
-    key_id = secrets.token_hex(6)
+def new_key(id: str | None = None) -> NewKey:
+    """A key with a secret of its own; under a given `id` in the place of the one that has it."""
+    key_id = id or secrets.token_hex(6)
     secret = "".join(secrets.choice(_ALPHABET) for _ in range(SECRET_LENGTH))
     return NewKey(f"{PREFIX}{key_id}_{secret}", key_id, hash_secret(secret))
 

@@ -54,21 +54,23 @@ class Spent:
 
     def __init__(self, now: float) -> None:
         self.open_holds = 0
+        self.has_total = False  # the total was begun with what the ledger says; without a limit nobody asks
         self.wanted = False  # somebody is about to charge it
         self.seen = now  # when it was last charged or settled
         self._windows = {period: Window(number_of(period, now)) for period in PERIODS}
 
     def window(self, period: Period, now: float) -> Window:
-        """The open one. A clock that steps back does not open an old one again."""
+        """The open one. A clock that steps back into the window before does not open that one again; if it steps back
+        further, it was wrong, and a fresh one is opened: else none would be until it is as late again."""
         number = number_of(period, now)
-        if number > self._windows[period].number:
+        if not 0 <= self._windows[period].number - number <= 1:
             self._windows[period] = Window(number)
         return self._windows[period]
 
     def window_of(self, period: Period, at: float, now: float) -> Window:
-        """The one in which `at` lies: the open one, or one that is over and counts for nothing any more."""
-        window = self.window(period, now)
-        return window if number_of(period, at) >= window.number else Window(number_of(period, at))
+        """The one to charge for `at`: the open one, or one that is over by now and counts for nothing any more."""
+        over = number_of(period, at) < number_of(period, now)
+        return Window(number_of(period, at)) if over else self.window(period, now)
 
 
 def budgets_of(limits: Limits) -> Iterator[Budget]:
@@ -98,6 +100,11 @@ def start_of(period: Period, now: float) -> float:
     return float(number_of(period, now) * SECONDS.get(period, 0))
 
 
+def end_of(period: Period, now: float) -> float:
+    """When the window that holds `now` is over, in seconds since 1970; infinite for the one that never ends."""
+    return start_of(period, now) + SECONDS[period] if period in SECONDS else math.inf
+
+
 def seconds_left(period: Period, now: float) -> float:
     """Until the window that holds `now` is over; infinite for the one that never ends."""
-    return start_of(period, now) + SECONDS[period] - now if period in SECONDS else math.inf
+    return end_of(period, now) - now

@@ -25,9 +25,8 @@ _ASSISTANT: Final = Message("assistant", "x")
 class Costs:
     """For one template. Safe to use from several threads; texts are remembered as digests only."""
 
-    def __init__(self, template: ChatTemplate, remembered: int = MAX_REMEMBERED) -> None:
+    def __init__(self, template: ChatTemplate) -> None:
         self._template = template
-        self._remembered = remembered
         self._known: OrderedDict[bytes, int] = OrderedDict()
         self._empty: dict[tuple[Message, ...], int | None] = {}  # the few conversations to measure in
         self._lock = threading.Lock()
@@ -46,7 +45,7 @@ class Costs:
         cost = self._measured(message)
         with self._lock:
             self._known[key] = cost
-            if len(self._known) > self._remembered:
+            if len(self._known) > MAX_REMEMBERED:
                 self._known.popitem(last=False)
         return cost
 

@@ -57,7 +57,6 @@ class ContextManager:
         max_tokens: int | None,
         reserve: int,
         policy: Policy,
-        param: str = "input",
     ) -> Fitted:
         """What to send of `system` (instructions), `items` (the conversation, oldest first) and `input` (what is new).
 
@@ -66,18 +65,18 @@ class ContextManager:
         (at most half of the window), else `reserve` (at most a quarter); when what must stay does not leave that much,
         as little as `reserve` will do.
 
-        Raises `ContextLengthExceeded` and `InvalidRequest`, which name `param`, and what the template raises.
+        Raises `ContextLengthExceeded` and `InvalidRequest`, which name `input`, and what the template raises.
         """
         talk = self._talk(system, items, input, pinned, summary)
         if policy.summarise:
             used = sum(part.tokens for part in talk.parts if part.kind == "summary")
             talk = replace(talk, spare=max(0, summary_room(window) - used))
         if not (talk.system or talk.entries or talk.summary):
-            raise InvalidRequest("there is nothing to answer: no message and no instructions", param=param)
+            raise InvalidRequest("there is nothing to answer: no message and no instructions", param="input")
         if policy.truncation == "disabled":
             prompt = self._render(talk, plan(talk.parts, limit=window, policy=policy, first=talk.first))
             if len(prompt.tokens) >= window:
-                raise ContextLengthExceeded(len(prompt.tokens), window, param=param)
+                raise ContextLengthExceeded(len(prompt.tokens), window, param="input")
             return self._fitted(prompt, window, 0)
         least = min(reserve, window // 4)
         kept = least if max_tokens is None else min(max_tokens, window // 2)
@@ -90,7 +89,7 @@ class ContextManager:
             return self._fitted(prompt, window, kept)
         if policy.long_message == "cut" and (cut := self._cut(prompt, limit)):
             return self._fitted(cut, window, kept)
-        raise ContextLengthExceeded(len(prompt.tokens), window, param=param, reserve=kept)
+        raise ContextLengthExceeded(len(prompt.tokens), window, param="input", reserve=kept)
 
     def _talk(
         self,

@@ -126,7 +126,7 @@ class Histories:
                 param="previous_response_id",
                 code="previous_response_not_found",
             )
-        if records[-1].status in ("queued", "in_progress"):
+        if not records[-1].ended:
             raise InvalidRequest(
                 f"response 'resp_{previous}' has not ended yet: wait for its end or cancel it",
                 param="previous_response_id",

@@ -1,4 +1,5 @@
-"""From a call to the orders of its replies: ids, times, sampling and limits filled in. Knows no store and no budget."""
+"""From a call to the orders of its replies: ids, times, sampling and limits filled in. Knows no store, and of
+budgets only who pays."""
 
 from __future__ import annotations
 
@@ -10,10 +11,12 @@ from typing import Final
 
 from msgspec.structs import replace as replace_struct
 
-from frontdesk.chat.keeping import request_json
 from frontdesk.chat.prompting import Prompt
 from frontdesk.chat.reply import Order, Parameters
 from frontdesk.chat.sampling import sampling_params, with_seed
+from frontdesk.chat.spending import Paying
+from frontdesk.chat.stored import request_json
+from frontdesk.generation import Truncation
 from frontdesk.principal import Principal
 from frontdesk.wire._format import Call
 
@@ -36,9 +39,21 @@ def limit_of(call: Call, prompt: Prompt, reserve: int, left: int | None) -> int:
     return wanted if left is None else max(1, min(wanted, (left - len(prompt.tokens)) // call.n))
 
 
-def order_for(call: Call, index: int, principal: Principal, prompt: Prompt, limit: int, *, idempotent: bool) -> Order:
-    """The order of reply `index` of the call's `n`. `limit` is the most tokens that it may have; an `idempotent` one is
-    stored whatever its format, so that it is found again."""
+def order_for(
+    call: Call,
+    index: int,
+    principal: Principal,
+    prompt: Prompt,
+    limit: int,
+    *,
+    created: int,
+    paying: Paying,
+    truncation: Truncation | None,
+    idempotent: bool,
+) -> Order:
+    """The order of reply `index` of the call's `n`. `limit` is the most tokens that it may have, `created` in seconds
+    since 1970, `truncation` what is done about a conversation that is too long; an `idempotent` one is stored whatever
+    its format, so that it is found again."""
     backend = prompt.backend
     generation = with_seed(call.generation, index)
     sampling, ends = sampling_params(generation.sampling, backend.card.sampling), sorted(backend.tokenizer.eog)
@@ -53,7 +68,7 @@ def order_for(call: Call, index: int, principal: Principal, prompt: Prompt, limi
     turn = call.turn
     return Order(
         id=secrets.token_hex(16),
-        created=int(time.time()),
+        created=created,
         call=call,
         backend=backend,
         prompt=prompt.tokens,
@@ -63,9 +78,12 @@ def order_for(call: Call, index: int, principal: Principal, prompt: Prompt, limi
         tenant=tenant_number(principal.owner),
         public=prompt.public,
         conversation=turn.conversation if turn else None,
+        conversation_limits=paying.limits,
         stored=generation.generate and (turn.store if turn else idempotent),
         background=turn is not None and turn.background,
         keyed=idempotent,
+        paying=paying.conversation,
+        truncation=truncation,
         first=index == 0,
     )
 

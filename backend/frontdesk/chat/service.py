@@ -16,26 +16,16 @@ from dataclasses import dataclass, replace
 from frontdesk.access.budgets import Hold
 from frontdesk.chat.asking import check_said
 from frontdesk.chat.history import Histories
-from frontdesk.chat.keeping import (
-    FLUSH_SECONDS,
-    Journalled,
-    Passing,
-    is_response,
-    order_of,
-    outcome_of,
-    record_of,
-    spent,
-    wrote,
-)
+from frontdesk.chat.keeping import FLUSH_SECONDS, Journalled, Passing, spent
 from frontdesk.chat.line import Line
 from frontdesk.chat.metering import Metering
 from frontdesk.chat.ordering import fingerprint, limit_of, order_for, stamped
 from frontdesk.chat.prompting import Prompting
 from frontdesk.chat.prompts import Personas
-from frontdesk.chat.readers import Readers
 from frontdesk.chat.recovery import Recovery
 from frontdesk.chat.reply import Order, Reply
 from frontdesk.chat.spending import Paying, Spending
+from frontdesk.chat.stored import kept_for_its_key, order_of, outcome_of, record_of, wrote
 from frontdesk.chat.summarising import Compaction, Summariser
 from frontdesk.chat.talking import Locks, Talking
 from frontdesk.errors import (
@@ -173,16 +163,22 @@ class ChatService:
         if paying is None:
             paying = Paying(history.conversation, history.limits) if history else Paying()
         accounts = await self._spending.accounts(principal, paying)
-        reserve = self._rules.answer_reserve if accounts else prompt.room
+        reserve = self._rules.answer_reserve if any(account.limits for account in accounts) else prompt.room
         limit = limit_of(call, prompt, reserve, self._spending.remaining(accounts))
         most = len(prompt.tokens) + call.n * limit  # the replies share the prompt
         holds = self._spending.hold(accounts, most, call.n * paying.requests)
+        created = int(holds[0].at if holds else time.time())  # so that hold and ledger mean the same minute and day
         headers = self._spending.headers(accounts) if accounts else {}
         truncation = history.policy.truncation if history else None
-        more = {"paying": paying.conversation, "conversation_limits": paying.limits, "truncation": truncation}
         keyed = key is not None
-        orders = [order_for(call, index, principal, prompt, limit, idempotent=keyed) for index in range(call.n)]
-        replies = [self._reply(replace(order, **more)) for order in orders]
+        orders = [
+            order_for(
+                call, index, principal, prompt, limit,
+                created=created, paying=paying, truncation=truncation, idempotent=keyed,
+            )
+            for index in range(call.n)
+        ]
+        replies = [self._reply(order) for order in orders]
         async with self._one_at_a_time(principal.owner, replies[0].id):
             try:
                 if replies[0].order.stored:
@@ -206,9 +202,7 @@ class ChatService:
             raise Conflict("a request with this Idempotency-Key is being started", code="idempotency_conflict")
 
     def _reply(self, order: Order) -> Reply:
-        reply = Reply(order, self._journalled if order.stored else self._passing)
-        reply.readers = Readers(reply.cancel, self._grace(order))
-        return reply
+        return Reply(order, self._journalled if order.stored else self._passing, self._grace(order))
 
     def _grace(self, order: Order) -> float | None:
         if not order.stored:
@@ -293,13 +287,11 @@ class ChatService:
         """What a stored response was asked. Raises `NotFound`."""
         return (await self._record(principal, id, responses_only=True)).input
 
-    async def preview(
-        self, principal: Principal, conversation: str, input: tuple[Item, ...] = ()
-    ) -> tuple[ContextReport, dict[str, str]]:
-        """What the next turn of a conversation would send, `input` being what the customer says in it; and the headers
-        that say what the budgets it would draw on have left now."""
+    async def preview(self, principal: Principal, conversation: str) -> tuple[ContextReport, dict[str, str]]:
+        """What the next turn of a conversation would send, but for what the customer says in it; and the headers that
+        say what the budgets it would draw on have left now."""
         history = await self._histories.of_conversation(conversation, principal)
-        turn = Turn(input, conversation=conversation)
+        turn = Turn((), conversation=conversation)
         prompt = await self._prompting.prompt(self.pool.pick(None), GenerationRequest(None), turn, history)
         accounts = await self._spending.accounts(principal, Paying(conversation, history.limits))
         return prompt.report, self._spending.headers(accounts)
@@ -333,7 +325,7 @@ class ChatService:
         record = await self.store.responses.get(principal.owner, id)
         if record is None or principal.conversation not in (None, record.conversation):
             raise _not_found(id)
-        if responses_only and not is_response(record):
+        if responses_only and kept_for_its_key(record.parameters):
             raise _not_found(id)
         return record
 

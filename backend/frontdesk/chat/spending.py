@@ -1,22 +1,21 @@
 """Who pays for a reply: budgets are loaded from the ledger, held before the prefill and settled after the end.
 
 Joins the book of budgets (`access.budgets`, memory only) with the ledger (`store`, durable): an account is loaded the
-first time that it is asked for. A clock minute, a day in UTC and a total are summed. Knows no HTTP and no tokens.
+first time that it is asked for. A clock minute and a day in UTC are summed, and a total where it has a limit. Knows no
+HTTP and no tokens.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from frontdesk.access.budgets import BudgetAccount, Budgets, Hold
+from frontdesk.access.limits import Period, end_of, start_of
 from frontdesk.principal import Limits, Principal
 from frontdesk.store.records import BudgetKind
 from frontdesk.store.store import Store
-
-DAY = 86_400
-MINUTE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +29,18 @@ class Paying:
 
 
 class Spending:
-    """Must be used from one event loop."""
+    """`now` gives seconds since 1970. Must be used from one event loop."""
 
-    def __init__(self, budgets: Budgets, store: Store, conversation_limits: Limits) -> None:
+    def __init__(
+        self, budgets: Budgets, store: Store, conversation_limits: Limits, now: Callable[[], float] = time.time
+    ) -> None:
         self._budgets = budgets
         self._store = store
         self._conversation_limits = conversation_limits
+        self._now = now
 
     async def accounts(self, principal: Principal, paying: Paying) -> list[BudgetAccount]:
-        """Every account with a budget that a request of `principal` draws on.
+        """Every account with a budget that a request of `principal` draws on, and those that had one until lately.
 
         A conversation's own limits cannot be more than what the operator allows each of them.
         """
@@ -47,7 +49,11 @@ class Spending:
             ("visitor", principal.visitor, principal.visitor_limits),
             ("conversation", paying.conversation, self._of_conversation(paying.limits)),
         ]
-        accounts = [BudgetAccount(kind, id, limits) for kind, id, limits in parties if id is not None and limits]
+        accounts = [
+            BudgetAccount(kind, id, limits)
+            for kind, id, limits in parties
+            if id is not None and (limits or self._budgets.keeps(kind, id))
+        ]
         for account in accounts:
             if not self._budgets.knows(account):
                 await self._load(account)
@@ -59,28 +65,28 @@ class Spending:
 
         Raises `BudgetExceeded`; then nothing is held.
         """
-        return [self._budgets.reserve(accounts, tokens, time.time(), requests=requests)] if accounts else []
+        return [self._budgets.reserve(accounts, tokens, self._now(), requests=requests)] if accounts else []
 
     def adopt(self, accounts: Sequence[BudgetAccount], tokens: int, since: float) -> list[Hold]:
         """The same for a reply that a former life of the server began at `since`; it is never refused."""
-        return [self._budgets.adopt(accounts, tokens, time.time(), since)] if accounts else []
+        return [self._budgets.adopt(accounts, tokens, self._now(), since)] if accounts else []
 
     def settle(self, holds: Sequence[Hold], tokens: int) -> None:
         """The replies have ended; `tokens` is what they are charged together."""
         for hold in holds:
-            self._budgets.settle(hold, tokens, time.time())
+            self._budgets.settle(hold, tokens, self._now())
 
     def refund(self, holds: Sequence[Hold]) -> None:
         """The replies never began."""
         for hold in holds:
-            self._budgets.refund(hold, time.time())
+            self._budgets.refund(hold, self._now())
 
     def remaining(self, accounts: Sequence[BudgetAccount]) -> int | None:
         """Tokens that the tightest budget has left; `None` without one."""
-        return self._budgets.remaining(accounts, time.time())
+        return self._budgets.remaining(accounts, self._now())
 
     def headers(self, accounts: Sequence[BudgetAccount]) -> dict[str, str]:
-        return self._budgets.headers(accounts, time.time())
+        return self._budgets.headers(accounts, self._now())
 
     def _of_conversation(self, own: Limits | None) -> Limits:
         """The smaller of both, budget by budget."""
@@ -93,10 +99,15 @@ class Spending:
         return Limits(**{name: min(values) for name, values in pairs.items() if values})
 
     async def _load(self, account: BudgetAccount) -> None:
-        now = time.time()
-        ledger = self._store.ledger
-        minute = await ledger.used(account.kind, account.id, now - now % MINUTE)
-        day = await ledger.used(account.kind, account.id, now - now % DAY)
-        total = await ledger.used(account.kind, account.id, 0.0)
-        if not self._budgets.knows(account):  # somebody else may have loaded it meanwhile
-            self._budgets.load(account, minute, day, total, now)
+        now = self._now()
+        minute, day = await self._used(account, "minute", now), await self._used(account, "day", now)
+        total = None
+        if account.limits.tokens_total is not None:  # else spared: it reads every row that there is
+            total, _ = await self._store.ledger.used(account.kind, account.id, 0.0)
+        self._budgets.load(account, minute, day, total, now)
+
+    async def _used(self, account: BudgetAccount, period: Period, now: float) -> tuple[int, int]:
+        """Tokens and requests of the window that holds `now`. Rows behind it are of a clock that has been set back and
+        count when their time has come."""
+        since, until = start_of(period, now), end_of(period, now)
+        return await self._store.ledger.used(account.kind, account.id, since, until)

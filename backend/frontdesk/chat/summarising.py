@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 import structlog
@@ -65,6 +65,59 @@ class Compaction:
     usage: Usage
 
 
+@dataclass(slots=True)
+class _Progress:
+    """How far a compaction is: `summary` stands for the beginning of `said`.
+
+    `items` are those of the conversation and, behind them, of the call. `beside` is a summary that the call brings to a
+    conversation with one of its own: it is joined to that when all that stands before it, which is `said` until then,
+    is summed up. `keeper` is the conversation that keeps each new summary; None for what was not said in it alone.
+    """
+
+    history: History
+    items: tuple[Item, ...]
+    pinned: frozenset[str]
+    said: tuple[Item, ...]
+    summary: Item | None
+    keeper: str | None
+    beside: Item | None = None
+    asked: bool = False  # the model, at least once
+    usage: Usage = field(default_factory=Usage)
+
+    def join(self) -> bool:
+        """Put `beside` behind the summary and go on with all items; False where there is none. The conversation has its
+        part by then."""
+        if self.summary is None or self.beside is None:
+            return False
+        self.summary = both_summaries(self.summary, self.beside, self.pinned)
+        self.said, self.beside, self.keeper = self.items, None, None
+        return True
+
+    def answered(self, spent: Usage) -> None:
+        used = self.usage
+        self.asked = True
+        self.usage = Usage(used.prompt + spent.prompt, used.cached + spent.cached, used.completion + spent.completion)
+
+    def made(self) -> tuple[Item, ...]:
+        """What stands for all of the items now."""
+        pinned = [item for item in self.items if item.id in self.pinned]
+        known = self.pinned.union(self.summary.covers if self.summary else ())
+        rest = [item for item in self.items if item.kind != "summary" and item.id not in known]
+        return (*pinned, *([self.summary] if self.summary else ()), *rest)
+
+
+def _beginning(history: History, input: tuple[Item, ...], keeper: str | None) -> _Progress:
+    """Where a compaction starts from: the conversation's own summary, else one that the call brings, else nothing."""
+    items = (*history.items, *input)
+    pinned = with_partners(items, history.pinned)
+    given = next((item for item in reversed(items) if item.kind == "summary"), None)
+    if given is None:
+        return _Progress(history, items, pinned, items, history.summary, keeper)
+    if history.summary is None:  # it goes on from what was not said in the conversation
+        return _Progress(history, items, pinned, items, given, None)
+    return _Progress(history, items, pinned, items[: items.index(given)], history.summary, keeper, given)
+
+
 class Summariser:
     """Must be used from one event loop. `start` begins a reply that the service itself wants, at the caller's cost."""
 
@@ -101,61 +154,44 @@ class Summariser:
         keeper = turn.conversation if turn.store else None
         if keeper is not None:  # before anything is done to it: is it the caller's?
             await self._histories.conversation(keeper, principal)
+        model = call.generation.model
         async with self._alone(keeper):
-            history = await self._histories.of(turn, principal)
-            return await self._compacted(call.generation.model, history, turn, principal, keeper)
+            progress = _beginning(await self._histories.of(turn, principal), turn.input, keeper)
+            backend = self._pool.pick(model)
+            for _ in range(MOST_ROUNDS):
+                if not await self._round(progress, backend, model, principal):
+                    break
+        progress.join()
+        if progress.summary is None and not progress.asked:
+            raise self._refusal(backend, turn, progress.items, progress.pinned)
+        return Compaction(secrets.token_hex(16), int(time.time()), progress.made(), progress.usage)
 
-    async def _compacted(
-        self, model: str | None, history: History, turn: Turn, principal: Principal, keeper: str | None
-    ) -> Compaction:
-        backend = self._pool.pick(model)
-        items = (*history.items, *turn.input)
-        pinned = with_partners(items, history.pinned)
-        given = next((item for item in reversed(items) if item.kind == "summary"), None)
-        summary, usage = history.summary or given, Usage()
-        if summary is not history.summary:
-            keeper, given = None, None  # it goes on from what was not said in the conversation
-        said = items[: items.index(given)] if given else items  # what comes before a summary that is given beside
-        paying = Paying(history.conversation, history.limits)
-        for _ in range(MOST_ROUNDS):
-            task = await self._next(backend, history, said, summary, model)
-            if task is None and summary and given:
-                summary, given, said = both_summaries(summary, given, pinned), None, items
-                keeper = None  # it has its part
-                continue
-            if task is None:
-                break
-            try:
-                text, spent = await self._ask(task, principal, paying)
-            except BudgetExceeded:
-                if paying.requests:
-                    raise
-                break
-            paying = replace(paying, requests=0)
-            usage = Usage(usage.prompt + spent.prompt, usage.cached + spent.cached, usage.completion + spent.completion)
-            if (new := summary_item(task, text, int(time.time()))) is None:
-                break
-            former, summary = summary, new
-            if keeper is not None and not await self._keep(principal.owner, keeper, former, summary):
-                keeper = None
-        if summary and given:
-            summary = both_summaries(summary, given, pinned)
-        if summary is None and paying.requests:
-            raise self._refusal(backend, turn, items, pinned)
-        stay = [item for item in items if item.id in pinned]
-        known = pinned.union(summary.covers if summary else ())
-        rest = [item for item in items if item.kind != "summary" and item.id not in known]
-        made = (*stay, *([summary] if summary else ()), *rest)
-        return Compaction(secrets.token_hex(16), int(time.time()), made, usage)
+    async def _round(self, progress: _Progress, backend: Backend, model: str | None, principal: Principal) -> bool:
+        """Ask the model once, or join the two summaries there are; whether there may be more to sum up."""
+        if (task := await self._next(progress, backend, model)) is None:
+            return progress.join()
+        paying = Paying(progress.history.conversation, progress.history.limits, requests=0 if progress.asked else 1)
+        try:
+            text, spent = await self._ask(task, principal, paying)
+        except BudgetExceeded:
+            if not progress.asked:
+                raise
+            return False
+        progress.answered(spent)
+        if (summary := summary_item(task, text, int(time.time()))) is None:
+            return False
+        former, progress.summary = progress.summary, summary
+        if progress.keeper is not None and not await self._keep(principal.owner, progress.keeper, former, summary):
+            progress.keeper = None
+        return True
 
-    async def _next(
-        self, backend: Backend, history: History, said: tuple[Item, ...], old: Item | None, model: str | None
-    ) -> SummaryTask | None:
+    async def _next(self, progress: _Progress, backend: Backend, model: str | None) -> SummaryTask | None:
         """First what stands in the conversation, then what comes beside it: a summary of both together could not be
         kept by the conversation."""
+        history, said = progress.history, progress.said
         for items in (history.items, said) if len(said) > len(history.items) else (said,):
             everything = {item.id for item in items}
-            if task := await self._task(backend, items, everything, old, history.pinned, model):
+            if task := await self._task(backend, items, everything, progress.summary, history.pinned, model):
                 return task
         return None
 

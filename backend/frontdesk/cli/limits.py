@@ -13,12 +13,18 @@ from frontdesk.cli import options
 from frontdesk.principal import Limits
 
 MOST = 2**53
+LIFTED = "none"  # instead of a number: no limit any more
 NAME_LENGTH = 100
 
 
-def limit_option(words: str) -> Any:
+def limit_option(words: str, metavar: str = "N") -> Any:
     """Taken as text, so that a wrong number is one line like everything else that is wrong."""
-    return typer.Option(metavar="N", help=words)
+    return typer.Option(metavar=metavar, help=words)
+
+
+def new_limit_option(words: str) -> Any:
+    """The same for what there is already: it is set anew or lifted."""
+    return limit_option(words, f"N|{LIFTED}")
 
 
 def read_limits(
@@ -35,6 +41,20 @@ def read_limits(
         _count(f"{prefix}tokens-total", tokens_total),
         _count(f"{prefix}requests-per-minute", requests_per_minute),
     )
+
+
+def read_changes(
+    tokens_per_minute: str | None,
+    tokens_per_day: str | None,
+    tokens_total: str | None,
+    requests_per_minute: str | None,
+    prefix: str = "--",
+) -> dict[str, int | None]:
+    """The same for limits that there are already: fields of `Limits` and what each becomes, without those that stay."""
+    given = (tokens_per_minute, tokens_per_day, tokens_total, requests_per_minute)
+    kept = read_limits(*(None if text == LIFTED else text for text in given), prefix=prefix)
+    pairs = zip(fields(kept), given, strict=True)
+    return {field.name: getattr(kept, field.name) for field, text in pairs if text is not None}
 
 
 def check_name(name: str, what: str) -> None:

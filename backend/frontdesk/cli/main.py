@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from frontdesk import __version__
+from frontdesk.cli.backup import backup, restore
 from frontdesk.cli.bench import bench
 from frontdesk.cli.chat import chat
 from frontdesk.cli.keys import app as keys
@@ -26,6 +27,7 @@ HELP = """Serve a language model on this machine, and talk to it.
     frontdesk keys create shop           a key, for a server that other machines can reach
     frontdesk widgets create shop --origin https://shop.example
     frontdesk usage                      who used how many tokens
+    frontdesk backup copy.db             the database in one file, while the server runs
     frontdesk bench                      how soon and how fast a running server answers
     frontdesk tune --model my.gguf       the best settings for a model on this machine
     frontdesk quantize my-f16.gguf       smaller files of a model, and which is fastest here
@@ -49,6 +51,8 @@ app.command()(chat)
 app.add_typer(keys, name="keys")
 app.add_typer(widgets, name="widgets")
 app.command()(usage)
+app.command()(backup)
+app.command()(restore)
 app.command()(bench)
 app.command()(tune)
 app.command()(quantize)

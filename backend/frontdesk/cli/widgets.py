@@ -1,4 +1,4 @@
-"""`frontdesk widgets create|list|revoke|secret`: on which pages the chat window may stand, and at what cost.
+"""`frontdesk widgets create|list|change|revoke|secret`: on which pages the chat window may stand, and at what cost.
 
 A running server takes notice within about a second.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,7 +18,7 @@ from frontdesk.access.keys import new_key, state_of
 from frontdesk.access.widgets import check_origin, identity_secret, widget_id
 from frontdesk.cli import options
 from frontdesk.cli.database import Database, with_store
-from frontdesk.cli.limits import budgets, check_name, limit_option, plain, read_limits
+from frontdesk.cli.limits import budgets, check_name, limit_option, new_limit_option, plain, read_changes, read_limits
 from frontdesk.config import prompts_folder
 from frontdesk.errors import ConfigError
 from frontdesk.store.records import KeyRecord, WidgetRecord
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
     from frontdesk.store.store import Store
 
-app = typer.Typer(help="Make, list and revoke the chat windows that pages embed.", no_args_is_help=True)
+app = typer.Typer(help="Make, list, change and revoke the chat windows that pages embed.", no_args_is_help=True)
 
 MOST_ORIGINS = 20
+MODELS_OWN = "none"  # instead of a persona's name
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Which shop it is for; any text. Visitors' pages see it.")]
 Origin = Annotated[
@@ -68,9 +70,7 @@ def create(
     The id alone goes to stdout, the identity secret to stderr: with the latter your server can say who a visitor is.
     """
     check_name(name, "widget")
-    origins = _origins(origin)
-    if persona is not None:
-        _check_persona(persona)
+    origins, persona = _origins(origin), _persona(persona)
     for_each = read_limits(
         visitor_tokens_per_minute, visitor_tokens_per_day, visitor_tokens_total, visitor_requests_per_minute,
         prefix="--visitor-",
@@ -111,10 +111,78 @@ def list_widgets(database: Database = None, config: options.ConfigFile = None) -
             state_of(widget.key, now),
             "\n".join(widget.origins),
             plain(widget.persona or "-"),
-            "identified" if widget.identified_only else "all",
+            _visitors(widget),
             f"each: {budgets(widget.visitor_limits)}\nall: {budgets(widget.key.limits)}",
         )
     Console(highlight=False, markup=False).print(table)
+
+
+@app.command()
+def change(
+    id: Id,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Which shop it is for.")] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option("--origin", metavar="URL", help="Instead of all that it has; may be given again."),
+    ] = None,
+    persona: Annotated[
+        str | None,
+        typer.Option("--persona", metavar=f"NAME|{MODELS_OWN}", help="Whom its visitors talk to; none: the model's."),
+    ] = None,
+    identified_only: Annotated[
+        bool | None,
+        typer.Option("--identified-only/--everybody", help="Whether visitors need an identity signed by your server."),
+    ] = None,
+    visitor_tokens_per_minute: Annotated[str | None, new_limit_option("Each visitor's tokens in a minute.")] = None,
+    visitor_tokens_per_day: Annotated[str | None, new_limit_option("Each visitor's tokens in a day in UTC.")] = None,
+    visitor_tokens_total: Annotated[str | None, new_limit_option("Each visitor's tokens in total.")] = None,
+    visitor_requests_per_minute: Annotated[str | None, new_limit_option("Each visitor's requests in a minute.")] = None,
+    tokens_per_minute: Annotated[str | None, new_limit_option("All visitors' tokens in a minute.")] = None,
+    tokens_per_day: Annotated[str | None, new_limit_option("All visitors' tokens in a day in UTC.")] = None,
+    tokens_total: Annotated[str | None, new_limit_option("All visitors' tokens in total, used ones included.")] = None,
+    requests_per_minute: Annotated[str | None, new_limit_option("All visitors' requests in a minute.")] = None,
+    database: Database = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Change a widget. What is not given stays; a budget of `none` is lifted.
+
+    For who is chatting, persona, budgets of each visitor and `--identified-only` hold from the next token on, in
+    `visitor_minutes` at most. All else holds within about a second.
+    """
+    for_each = read_changes(
+        visitor_tokens_per_minute, visitor_tokens_per_day, visitor_tokens_total, visitor_requests_per_minute,
+        prefix="--visitor-",
+    )  # fmt: skip
+    for_all = read_changes(tokens_per_minute, tokens_per_day, tokens_total, requests_per_minute)
+    named: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    if name is not None:
+        check_name(name, "widget")
+        named["name"] = name
+    if origin:
+        others["origins"] = _origins(origin)
+    if persona is not None:
+        others["persona"] = _persona(persona)
+    if identified_only is not None:
+        others["identified_only"] = identified_only
+    if not (named or others or for_each or for_all):
+        options.fail("say what to change, such as --tokens-per-day 200000; `frontdesk widgets change --help` lists all")
+
+    def changed(widget: WidgetRecord) -> WidgetRecord:
+        key = replace(widget.key, **named, limits=replace(widget.key.limits, **for_all))
+        return replace(widget, **others, key=key, visitor_limits=replace(widget.visitor_limits, **for_each))
+
+    async def write(store: Store) -> WidgetRecord | None:
+        return await store.widgets.change(id, changed)
+
+    if (widget := with_store(config, database, write)) is None:
+        _fail_without(id)
+    options.notes.print(
+        f"widget {widget.id} is now: {plain(widget.key.name)}; {state_of(widget.key, time.time())}; "
+        f"origins {' '.join(widget.origins)}; persona {plain(widget.persona or '-')}; visitors {_visitors(widget)}; "
+        f"budgets of each {budgets(widget.visitor_limits)}; of all {budgets(widget.key.limits)}",
+        markup=False,
+    )
 
 
 @app.command()
@@ -125,7 +193,7 @@ def revoke(id: Id, database: Database = None, config: options.ConfigFile = None)
         return await store.widgets.revoke(id, int(time.time()))
 
     if not with_store(config, database, end):
-        options.fail(f"there is no widget {id[:40]!r} that is not revoked yet; `frontdesk widgets list` shows all")
+        _fail_without(id)
     options.notes.print(f"widget {id} is revoked", markup=False)
 
 
@@ -139,6 +207,14 @@ def secret(id: Id, database: Database = None, config: options.ConfigFile = None)
     if (found := with_store(config, database, read)) is None:
         options.fail(f"there is no widget {id[:40]!r}; `frontdesk widgets list` shows all")
     typer.echo(found)
+
+
+def _fail_without(id: str) -> NoReturn:
+    options.fail(f"there is no widget {id[:40]!r} that is not revoked yet; `frontdesk widgets list` shows all")
+
+
+def _visitors(widget: WidgetRecord) -> str:
+    return "identified" if widget.identified_only else "all"
 
 
 async def _identity_secret(store: Store, widget: str) -> str:
@@ -157,11 +233,13 @@ def _origins(given: Sequence[str]) -> tuple[str, ...]:
     return origins
 
 
-def _check_persona(name: str) -> None:
+def _persona(name: str | None) -> str | None:
+    if name in (None, MODELS_OWN):
+        return None
     # Imported late: `--help` and a wrong flag are answered in a fraction of the time.
     from frontdesk.chat.prompts import load_personas
 
     try:
-        load_personas(prompts_folder())[name]
+        return load_personas(prompts_folder())[name].name
     except ConfigError as error:
         options.fail(f"--persona: {error.message}")

@@ -31,11 +31,12 @@ from frontdesk.errors import FrontdeskError
 from frontdesk.fleet.pool import Pool
 from frontdesk.fleet.registry import ModelCard, card_for_file, read_manifest
 from frontdesk.server.access import Access, is_private, key_required, nobody_in_particular, require_key
+from frontdesk.server.body import ClientGone
 from frontdesk.server.conversations import Conversations
 from frontdesk.server.cors import Cors
-from frontdesk.server.errors import on_frontdesk_error, on_http_exception, status_of
+from frontdesk.server.errors import on_client_gone, on_frontdesk_error, on_http_exception, status_of
 from frontdesk.server.feedback import Feedback
-from frontdesk.server.generate import Generate, Limits
+from frontdesk.server.generate import Generate, RequestLimits
 from frontdesk.server.handoffs import Handoffs
 from frontdesk.server.info import Info
 from frontdesk.server.keys import Keys
@@ -107,7 +108,11 @@ def build_app(settings: Settings, pool: Pool | None = None, watch: Watch | None 
 
     app = Starlette(
         middleware=_middleware(settings, door, origins, recent.problems),
-        exception_handlers={FrontdeskError: on_frontdesk_error, HTTPException: on_http_exception},
+        exception_handlers={
+            FrontdeskError: on_frontdesk_error,
+            HTTPException: on_http_exception,
+            ClientGone: on_client_gone,
+        },
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would build an absolute address from the Host header
@@ -159,7 +164,7 @@ def _routes(
     recent: Recent,
 ) -> list[BaseRoute]:
     writes = Writes()
-    limits = Limits(settings.max_body_bytes, settings.ping_seconds)
+    limits = RequestLimits(settings.max_body_bytes, settings.ping_seconds)
 
     async def responses(socket: WebSocket) -> None:
         await Connection(socket, service, lifetime, recent.problems).run()
@@ -176,7 +181,7 @@ def _routes(
         *Feedback(store, settings.max_body_bytes, writes).routes,
         *Watching(recent, lifetime.pool).routes,
         *Keys(store).routes,
-        *Info(lifetime).routes,
+        *Info(lifetime, store).routes,
         *Pages(web_folder()).routes,
         *Reference(document(HTTP_FORMATS)).routes,
     ]

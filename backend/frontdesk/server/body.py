@@ -1,8 +1,9 @@
-"""Reading a request's body: at most so many bytes, strict JSON, no deeper than 32.
+"""Reading a request's body: at most so many bytes, strict JSON.
 
-Everything that later code would have to fear is refused here: invalid UTF-8, lone surrogates, NaN, nesting that eats
-the stack. Numbers of any size pass; whether they fit is for the format to say. UTF-8's byte order mark, which some
-editors and shells put in front of a file, is passed over. Knows no format.
+Refused here are invalid UTF-8, lone surrogates, NaN and nesting that would eat the parser's stack. How deep the value
+may be, and whether its numbers fit, is for `wire._validation` and the format to say: they check the WebSocket's
+messages too. UTF-8's byte order mark, which some editors and shells put in front of a file, is passed over. Knows no
+format.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import msgspec
 from starlette.types import Receive, Scope
 
 from frontdesk.errors import BodyTooLarge, InvalidRequest
+from frontdesk.wire._validation import too_deep
 
-MAX_DEPTH = 32
 THREAD_BYTES = 256 * 1024  # larger bodies are parsed in a thread: about 1 ms
 
 
@@ -40,24 +41,17 @@ def parse_json(body: bytes) -> object:
     if not body:
         raise InvalidRequest("the request has no body; send JSON", code="invalid_json")
     try:
-        value = msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except RecursionError:
         raise too_deep() from None
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the body is not UTF-8 (byte {error.start})", code="invalid_json") from None
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
-    if _deeper_than(value, MAX_DEPTH):
-        raise too_deep()
-    return value
 
 
 def too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"the request's body is over the limit of {limit} bytes", limit_bytes=limit)
-
-
-def too_deep() -> InvalidRequest:
-    return InvalidRequest(f"the JSON is nested deeper than {MAX_DEPTH} levels", code="invalid_json")
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
@@ -74,17 +68,3 @@ async def _read(receive: Receive, limit: int) -> bytes:
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
-
-
-def _deeper_than(value: object, limit: int) -> bool:
-    """Level by level instead of recursively, and only through containers."""
-    level = [value]
-    for _ in range(limit + 1):
-        inner: list[object] = []
-        for item in level:
-            children = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-            inner += [child for child in children if isinstance(child, dict | list)]
-        if not inner:
-            return False
-        level = inner
-    return True

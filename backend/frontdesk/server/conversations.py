@@ -18,11 +18,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from frontdesk.chat.asking import check_change, check_roles
-from frontdesk.errors import Forbidden, InvalidRequest, NotFound
+from frontdesk.errors import Forbidden, InvalidRequest
 from frontdesk.principal import Principal
-from frontdesk.server.body import ClientGone, read_json
-from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, principal_of
+from frontdesk.server.body import read_json
+from frontdesk.server.generate import json_response, principal_of
+from frontdesk.server.naming import conversation_named, item_named, no_conversation, no_item
 from frontdesk.server.pacing import Writes
+from frontdesk.server.query import choice, page_query
 from frontdesk.store.records import ConversationRecord
 from frontdesk.store.store import Store
 from frontdesk.wire._frames import json_bytes
@@ -34,9 +36,7 @@ from frontdesk.wire.conversations import (
     conversation_json,
     deleted_json,
     parse_create,
-    parse_export,
     parse_new_items,
-    parse_page,
     parse_update,
 )
 from frontdesk.wire.export import export_json, export_markdown
@@ -93,7 +93,7 @@ class Conversations:
 
     async def list(self, request: Request) -> Response:
         principal = _unbound(request)
-        query = parse_page(request.query_params, after="conversation")
+        query = page_query(request, is_conversation_id)
         page = await self._kept.list(principal.owner, limit=query.limit, after=query.after, descending=query.descending)
         return json_response(list_json([_shown(record) for record in page.items], has_more=page.has_more))
 
@@ -101,7 +101,7 @@ class Conversations:
         return json_response(_shown(await self._record(request)))
 
     async def update(self, request: Request, body: object) -> Response:
-        principal, id = _named(request)
+        principal, id = conversation_named(request)
         self._writes.admit(principal)
         change = parse_update(body)
         check_change(change.fields, principal)
@@ -111,16 +111,16 @@ class Conversations:
         return json_response(_shown(_found(record, id)))
 
     async def delete(self, request: Request) -> Response:
-        principal, id = _named(request)
+        principal, id = conversation_named(request)
         self._writes.admit(principal)
         await self._record(request)
         await self._stop_replies(principal, id)
         if not await self._kept.delete(principal.owner, id):
-            raise _not_found(id)
+            raise no_conversation(id)
         return json_response(deleted_json(id))
 
     async def export(self, request: Request) -> Response:
-        format = parse_export(request.query_params)
+        format = choice(request, "format", "json", "markdown") or "json"
         record = await self._record(request)
         items = await self._kept.all_items(record.owner, record.id)
         if format == "markdown":
@@ -130,7 +130,7 @@ class Conversations:
         return _file(json_bytes(data), f"{record.id}.json", "application/json")
 
     async def create_items(self, request: Request, body: object) -> Response:
-        principal, id = _named(request)
+        principal, id = conversation_named(request)
         if principal.persona is not None:
             message = "a widget's visitor adds to a conversation by asking: POST /v1/responses with 'conversation'"
             raise Forbidden(message, param="items", code="not_for_visitors")
@@ -141,27 +141,27 @@ class Conversations:
         return json_response(item_list(items))
 
     async def list_items(self, request: Request) -> Response:
-        principal, id = _named(request)
-        query = parse_page(request.query_params, after="item")
+        principal, id = conversation_named(request)
+        query = page_query(request, is_item_id)
         page = await self._kept.items(
             principal.owner, id, limit=query.limit, after=query.after, descending=query.descending
         )
         return json_response(item_list(page.items, has_more=page.has_more))
 
     async def retrieve_item(self, request: Request) -> Response:
-        principal, id = _named(request)
-        item_id = _item_named(request)
+        principal, id = conversation_named(request)
+        item_id = item_named(request)
         item = await self._kept.item(principal.owner, id, item_id)
         if item is None:
-            raise _no_item(item_id)
+            raise no_item(item_id)
         return json_response(item_json(item))
 
     async def delete_item(self, request: Request) -> Response:
-        principal, id = _named(request)
+        principal, id = conversation_named(request)
         self._writes.admit(principal)
-        item_id = _item_named(request)
+        item_id = item_named(request)
         if not await self._kept.delete_item(principal.owner, id, item_id):
-            raise _no_item(item_id)
+            raise no_item(item_id)
         return await self.retrieve(request)
 
     async def _check_pins(self, record: ConversationRecord, change: Change) -> None:
@@ -172,17 +172,14 @@ class Conversations:
                 raise _not_to_pin(id)
 
     async def _record(self, request: Request) -> ConversationRecord:
-        principal, id = _named(request)
+        principal, id = conversation_named(request)
         return _found(await self._kept.get(principal.owner, id), id)
 
     def _posted(self, handler: Posted) -> Endpoint:
         """An endpoint that reads the body first. A request without one says nothing, as `{}` does."""
 
         async def endpoint(request: Request) -> Response:
-            try:
-                body = await read_json(request.scope, request.receive, self._body_bytes) if _has_body(request) else {}
-            except ClientGone:
-                return Response(status_code=CLIENT_CLOSED_REQUEST)
+            body = await read_json(request.scope, request.receive, self._body_bytes) if _has_body(request) else {}
             return await handler(request, body)
 
         return endpoint
@@ -190,21 +187,6 @@ class Conversations:
 
 def _has_body(request: Request) -> bool:
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-
-
-def _named(request: Request) -> tuple[Principal, str]:
-    """Who asks, and for which conversation. Raises `NotFound` for an id that none can have, or that is not for them."""
-    principal = principal_of(request)
-    id: str = request.path_params["id"]
-    if not is_conversation_id(id) or principal.conversation not in (None, id):
-        raise _not_found(id)
-    return principal, id
-
-
-def _item_named(request: Request) -> str:
-    if not is_item_id(id := request.path_params["item"]):
-        raise _no_item(id)
-    return id
 
 
 def _unbound(request: Request) -> Principal:
@@ -216,16 +198,8 @@ def _unbound(request: Request) -> Principal:
 
 def _found(record: ConversationRecord | None, id: str) -> ConversationRecord:
     if record is None:
-        raise _not_found(id)
+        raise no_conversation(id)
     return record
-
-
-def _not_found(id: str) -> NotFound:
-    return NotFound(f"conversation '{id[:64]}' was not found", param="conversation_id")
-
-
-def _no_item(id: str) -> NotFound:
-    return NotFound(f"item '{id[:64]}' was not found in this conversation", param="item_id")
 
 
 def _not_to_pin(item: str) -> InvalidRequest:

@@ -47,6 +47,7 @@ STATUS: tuple[tuple[type[FrontdeskError], int], ...] = (
 )
 
 
+CLIENT_CLOSED_REQUEST = 499  # nginx's number: the client went away before there was an answer
 FUTILE = {"idempotency_key_reused", "conversation_full"}  # codes of a 409 that the same request gets again
 
 
@@ -111,6 +112,11 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     else:
         message, code = error.detail, "http_error"
     return error_response(Refused(error.status_code, message, code, dict(error.headers or {})))
+
+
+async def on_client_gone(request: Request, error: Exception) -> Response:
+    """Only the access log reads it."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 def unexpected(request_id: str) -> Response:

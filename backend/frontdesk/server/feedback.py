@@ -17,18 +17,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from frontdesk.errors import InvalidRequest, NotFound
-from frontdesk.principal import Principal
-from frontdesk.server.body import ClientGone, read_json
-from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, principal_of
+from frontdesk.server.body import read_json
+from frontdesk.server.generate import json_response
+from frontdesk.server.naming import conversation_named, item_named, no_item
 from frontdesk.server.pacing import Writes
-from frontdesk.server.query import check_names, choice, whole_number
+from frontdesk.server.query import check_names, choice, page_query
 from frontdesk.store.records import FeedbackRecord, RatedAnswer, Rating
 from frontdesk.store.store import Store
 from frontdesk.wire._fields import StrictModel
-from frontdesk.wire._ids import is_conversation_id, is_item_id
 from frontdesk.wire._lists import list_json
 from frontdesk.wire._validation import validated
-from frontdesk.wire.conversations import DEFAULT_PAGE, MAX_PAGE
 
 LONGEST_COMMENT = 2000  # characters
 SHOWN = 2000  # characters of a question and of an answer
@@ -66,17 +64,13 @@ class Feedback:
         ]
 
     async def put(self, request: Request) -> Response:
-        try:
-            body = await read_json(request.scope, request.receive, self._body_bytes)
-        except ClientGone:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
-        wanted = validated(FeedbackRequest, body)
-        principal, conversation = _conversation(request)
+        wanted = validated(FeedbackRequest, await read_json(request.scope, request.receive, self._body_bytes))
+        principal, conversation = conversation_named(request)
         self._writes.admit(principal)
-        item_id = _item(request)
+        item_id = item_named(request)
         item = await self._items.item(principal.owner, conversation, item_id)
         if item is None:
-            raise _no_item(item_id)
+            raise no_item(item_id)
         if item.kind != "message" or item.message.role != "assistant":
             raise InvalidRequest("only what the assistant said can be rated", param="item_id")
         record = FeedbackRecord(
@@ -90,9 +84,9 @@ class Feedback:
         return json_response(_shown(await self._kept.put(principal.owner, record)))
 
     async def delete(self, request: Request) -> Response:
-        principal, conversation = _conversation(request)
+        principal, conversation = conversation_named(request)
         self._writes.admit(principal)
-        item_id = _item(request)
+        item_id = item_named(request)
         if (gone := await self._kept.delete(principal.owner, conversation, item_id)) is None:
             raise NotFound(f"there is no feedback on item '{item_id}' in this conversation", param="item_id")
         answer = {
@@ -105,38 +99,16 @@ class Feedback:
         return json_response(answer)
 
     async def of_conversation(self, request: Request) -> Response:
-        principal, conversation = _conversation(request)
+        principal, conversation = conversation_named(request)
         records = await self._kept.of_conversation(principal.owner, conversation)
         return json_response(list_json([_shown(record) for record in records]))
 
     async def newest(self, request: Request) -> Response:
         check_names(request, "rating", "limit", "after")
         rating = cast("Rating | None", choice(request, "rating", "up", "down"))
-        limit = whole_number(request, "limit", DEFAULT_PAGE, 1, MAX_PAGE)
-        after = request.query_params.get("after")
-        if after is not None and not FEEDBACK_ID.fullmatch(after):
-            raise InvalidRequest("'after' should be the id of an entry of this list", param="after")
-        page = await self._kept.newest(rating=rating, limit=limit, after=after)
+        query = page_query(request, lambda id: FEEDBACK_ID.fullmatch(id) is not None)
+        page = await self._kept.newest(rating=rating, limit=query.limit, after=query.after)
         return json_response(list_json([_rated(answer) for answer in page.items], has_more=page.has_more))
-
-
-def _conversation(request: Request) -> tuple[Principal, str]:
-    """Who asks, and of which conversation. Raises `NotFound` for an id that none can have, or that is not for them."""
-    principal = principal_of(request)
-    id: str = request.path_params["id"]
-    if not is_conversation_id(id) or principal.conversation not in (None, id):
-        raise NotFound(f"conversation '{id[:64]}' was not found", param="conversation_id")
-    return principal, id
-
-
-def _item(request: Request) -> str:
-    if not is_item_id(id := request.path_params["item"]):
-        raise _no_item(id)
-    return id
-
-
-def _no_item(id: str) -> NotFound:
-    return NotFound(f"item '{id[:64]}' was not found in this conversation", param="item_id")
 
 
 def _shown(record: FeedbackRecord) -> dict[str, Any]:

@@ -29,7 +29,6 @@ from frontdesk.server.body import ClientGone, read_json
 from frontdesk.server.sse import EventStream
 from frontdesk.wire._format import Encoder, HttpFormat
 from frontdesk.wire._frames import json_bytes, sse_comment
-from frontdesk.wire.openai_responses import response_object_of
 
 Value = TypeVar("Value")
 
@@ -37,12 +36,11 @@ LOOK_SECONDS = 0.25  # how often it is looked whether a reply has come to wait
 TELL_SECONDS = 1.0  # how often a reader is told a new place in the line, at most
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 RESTARTS = "the server restarts; when it is back the same request with the same Idempotency-Key gets the whole reply"
-CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it but the access log
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Of one request: bytes of its body; seconds between keep-alives and for one write to a reader."""
+class RequestLimits:
+    """Of one request: bytes of its body; seconds between keep-alives of its stream."""
 
     body_bytes: int
     ping_seconds: float
@@ -51,7 +49,7 @@ class Limits:
 class Generate:
     """The endpoint of one format."""
 
-    def __init__(self, format: HttpFormat, service: ChatService, limits: Limits) -> None:
+    def __init__(self, format: HttpFormat, service: ChatService, limits: RequestLimits) -> None:
         self._format = format
         self._service = service
         self._limits = limits
@@ -61,22 +59,18 @@ class Generate:
         return Route(self._format.path, self.answer, methods=["POST"], name=self._format.name)
 
     async def answer(self, request: Request) -> Response:
-        try:
-            body = await read_json(request.scope, request.receive, self._limits.body_bytes)
-        except ClientGone:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        body = await read_json(request.scope, request.receive, self._limits.body_bytes)
         call = self._format.parse(body)
         key = idempotency_key(request)
         replies = await self._service.start(call, principal_of(request), idempotency=key)
         first = replies[0]
         if call.stream:
             return event_stream(replies, self._format.encoder(first.call, first.identity), self._limits)
-        if call.turn and call.turn.background:
-            return json_response(response_object_of(first.call, first.identity, first.log.events), first.headers)
-        with reading(replies):
-            if not await ended_before_client(request.receive, replies):
-                return Response(status_code=CLIENT_CLOSED_REQUEST)
-        raise_failure(replies, keyed=key is not None)
+        if not (call.turn and call.turn.background):
+            with reading(replies):
+                if not await ended_before_client(request.receive, replies):
+                    raise ClientGone
+            raise_failure(replies, keyed=key is not None)
         answer = self._format.collect(first.call, first.identity, [reply.log.events for reply in replies])
         return json_response(answer, first.headers)
 
@@ -85,7 +79,7 @@ def json_response(body: object, headers: Mapping[str, str] | None = None) -> Res
     return Response(json_bytes(body), media_type="application/json", headers=headers)
 
 
-def event_stream(replies: Sequence[Reply], encoder: Encoder, limits: Limits) -> Response:
+def event_stream(replies: Sequence[Reply], encoder: Encoder, limits: RequestLimits) -> Response:
     """A reader of these replies from their beginning; what it is sent is for the encoder to say."""
     for reply in replies:
         reply.readers.came()

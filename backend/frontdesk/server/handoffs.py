@@ -9,28 +9,23 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from frontdesk.errors import NotFound
-from frontdesk.server.body import ClientGone, read_json
-from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, principal_of
+from frontdesk.server.body import read_json
+from frontdesk.server.generate import json_response
+from frontdesk.server.naming import conversation_named
 from frontdesk.server.pacing import Writes
+from frontdesk.server.query import check_names, choice, page_query
 from frontdesk.store.handoffs import Handoffs as Kept
-from frontdesk.store.records import HandoffRecord
-from frontdesk.wire._ids import is_conversation_id
+from frontdesk.store.records import HandoffRecord, HandoffState
 from frontdesk.wire._lists import list_json
 from frontdesk.wire._validation import validated
-from frontdesk.wire.handoffs import (
-    HandoffChange,
-    HandoffRequest,
-    handoff_json,
-    is_handoff_id,
-    parse_query,
-)
+from frontdesk.wire.handoffs import HandoffChange, HandoffRequest, handoff_json, is_handoff_id
 
 
 class Handoffs:
@@ -52,47 +47,33 @@ class Handoffs:
         ]
 
     async def ask(self, request: Request) -> Response:
-        owner, conversation = _conversation_named(request)
-        self._writes.admit(principal_of(request))
-        try:
-            body = await read_json(request.scope, request.receive, self._body_bytes)
-        except ClientGone:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
-        wanted = validated(HandoffRequest, body)
+        principal, conversation = conversation_named(request)
+        self._writes.admit(principal)
+        wanted = validated(HandoffRequest, await read_json(request.scope, request.receive, self._body_bytes))
         id, now = f"hnd_{secrets.token_hex(16)}", int(time.time())
         record = HandoffRecord(id, conversation, "open", now, wanted.contact, wanted.message)
-        return json_response(_shown(await self._kept.ask(owner, record)))
+        return json_response(_shown(await self._kept.ask(principal.owner, record)))
 
     async def retrieve(self, request: Request) -> Response:
-        if (record := await self._kept.of_conversation(*_conversation_named(request))) is None:
+        principal, conversation = conversation_named(request)
+        if (record := await self._kept.of_conversation(principal.owner, conversation)) is None:
             raise NotFound("nobody asked for a person in this conversation", param="conversation_id")
         return json_response(_shown(record))
 
     async def list(self, request: Request) -> Response:
-        query = parse_query(request.query_params)
-        page = await self._kept.newest(query.state, limit=query.limit, after=query.after)
+        check_names(request, "state", "limit", "after")
+        state = cast("HandoffState | None", choice(request, "state", "open", "done"))
+        query = page_query(request, is_handoff_id)
+        page = await self._kept.newest(state, limit=query.limit, after=query.after)
         return json_response(list_json([_shown(record) for record in page.items], has_more=page.has_more))
 
     async def settle(self, request: Request) -> Response:
-        try:
-            body = await read_json(request.scope, request.receive, self._body_bytes)
-        except ClientGone:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
-        state = validated(HandoffChange, body).state
+        state = validated(HandoffChange, await read_json(request.scope, request.receive, self._body_bytes)).state
         id = request.path_params["id"]
         record = await self._kept.settle(id, state) if is_handoff_id(id) else None
         if record is None:
             raise NotFound(f"hand-off '{id[:64]}' was not found", param="handoff_id")
         return json_response(_shown(record))
-
-
-def _conversation_named(request: Request) -> tuple[str, str]:
-    """Who asks, and about which conversation. Raises `NotFound` for one that is not theirs to see."""
-    principal = principal_of(request)
-    id: str = request.path_params["id"]
-    if not is_conversation_id(id) or principal.conversation not in (None, id):
-        raise NotFound(f"conversation '{id[:64]}' was not found", param="conversation_id")
-    return principal.owner, id
 
 
 def _shown(record: HandoffRecord) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Read-only routes: the models, and how the server is doing. No secret, no text of any user, no work for the engine.
 
-`/livez`: the process answers. `/readyz`: it takes requests. `/health`: the same in llama-server's words.
+`/livez`: the process answers; every page may read that, as the widget does to tell this server from a proxy that speaks
+in its place. `/readyz`: it takes requests, also while the database fails: what is not stored needs none, and no other
+server can take its place. `/health`: the same in llama-server's words.
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ from starlette.routing import Route
 from frontdesk.errors import ModelNotFound
 from frontdesk.fleet.registry import ModelCard
 from frontdesk.server.lifetime import Lifetime
+from frontdesk.store.store import Store
+from frontdesk.store.writer import Health
 from frontdesk.wire._frames import json_bytes
 
 
 class Info:
-    def __init__(self, lifetime: Lifetime) -> None:
+    def __init__(self, lifetime: Lifetime, store: Store) -> None:
         self._lifetime = lifetime
+        self._store = store
         self._pool = lifetime.pool
 
     @property
@@ -44,11 +49,14 @@ class Info:
         raise ModelNotFound(f"model {name[:100]!r} is not served here; known: {known}", param="model")
 
     async def livez(self, request: Request) -> Response:
-        return _json({"status": "alive"})
+        answer = _json({"status": "alive"})
+        answer.headers["access-control-allow-origin"] = "*"
+        return answer
 
     async def readyz(self, request: Request) -> Response:
         state = self._lifetime.state
         body: dict[str, Any] = {"status": state, "progress": self._lifetime.progress}
+        body["storage"] = _storage(self._store.health)
         if backend := self._pool.backend:
             body["open"] = backend.engine.open_requests
             body |= {"restarts": backend.engine.restarts, "preempted": backend.engine.preempted}
@@ -74,6 +82,15 @@ class Info:
             entry["context_window"] = backend.engine.window
             entry["meta"] = {"n_ctx": backend.engine.window, "n_vocab": backend.tokenizer.n_vocab}
         return entry
+
+
+def _storage(health: Health) -> dict[str, Any]:
+    """In whole seconds since 1970."""
+    return {
+        "status": "failing" if health.failing else "ok",
+        "failing_since": health.failing and int(health.failing),
+        "written_at": health.written and int(health.written),
+    }
 
 
 def _json(body: dict[str, Any], status: int = 200) -> Response:

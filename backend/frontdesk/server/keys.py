@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from frontdesk.access.keys import state_of
-from frontdesk.chat.spending import DAY, MINUTE
+from frontdesk.access.limits import start_of
 from frontdesk.server.generate import json_response
 from frontdesk.server.query import check_names
 from frontdesk.store.records import KeyRecord
@@ -35,7 +35,7 @@ class Keys:
     async def list(self, request: Request) -> Response:
         check_names(request)
         now = time.time()
-        used = await self._ledger.used_by_keys(now - now % MINUTE, now - now % DAY)
+        used = await self._ledger.used_by_keys(start_of("minute", now), start_of("day", now))
         records = await self._keys.list()
         data = [_shown(record, used.get(record.id, (0, 0, 0)), now) for record in records]
         return json_response({"object": "list", "data": data})

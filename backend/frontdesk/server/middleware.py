@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from frontdesk.access.origins import Origins
 from frontdesk.errors import FrontdeskError
-from frontdesk.server.errors import Refused, error_response, unexpected
+from frontdesk.server.errors import CLIENT_CLOSED_REQUEST, Refused, error_response, unexpected
 from frontdesk.telemetry.logs import where
 from frontdesk.telemetry.problems import Asked, Problems, asking
 
@@ -36,7 +36,6 @@ PASSED_ON = re.compile(  # what proxies say of a request
     r"forwarded|via|x-forwarded-.*|x-original-.*|x-real-ip|x-client-ip|x-cluster-client-ip|x-scheme|true-client-ip|cf-.*",
     re.IGNORECASE,
 )
-UNANSWERED = 499  # the client went away before there was an answer
 PROBES = {"/livez", "/readyz", "/health"}  # asked every second by somebody: logged at debug level
 
 log = structlog.stdlib.get_logger("frontdesk.access")
@@ -99,7 +98,7 @@ class Envelope:
             _log_line(asked, status, time.perf_counter() - began)
 
     def _tell(self, asked: Asked, status: int, body: bytes) -> None:
-        if status != UNANSWERED and asked.path not in PROBES:
+        if status != CLIENT_CLOSED_REQUEST and asked.path not in PROBES:
             self._problems.answered(asked, status, *_said(status, body))
 
 
@@ -149,7 +148,7 @@ class Gate:
     behind it unless it is told otherwise. A proxy that leaves no trace at all is not found out.
     """
 
-    def __init__(self, app: ASGIApp, origins: Origins, open_loopback: bool, private: bool = False) -> None:
+    def __init__(self, app: ASGIApp, origins: Origins, open_loopback: bool, private: bool) -> None:
         self._app = app
         self._origins = origins
         self._open_loopback = open_loopback

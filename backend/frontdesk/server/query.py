@@ -1,12 +1,38 @@
-"""Query parameters of the routes that are our own, where nothing unknown passes: a misspelt one must not be ignored."""
+"""Query parameters. On routes that are our own nothing unknown passes (`check_names`): a misspelt one must not be
+ignored. OpenAI's clients send more than we know, which their routes pass over."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 from starlette.requests import Request
 
 from frontdesk.errors import InvalidRequest
+
+MAX_PAGE: Final = 100
+DEFAULT_PAGE: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """Which stretch of a list. `after` is an id."""
+
+    limit: int
+    after: str | None
+    descending: bool
+
+
+def page_query(request: Request, is_entry: Callable[[str], bool]) -> PageQuery:
+    """`limit`, `after` and `order` of a list, whose entries have ids that pass `is_entry`. Raises `InvalidRequest`."""
+    limit = whole_number(request, "limit", DEFAULT_PAGE, 1, MAX_PAGE)
+    order = choice(request, "order", "asc", "desc")
+    after = request.query_params.get("after")
+    if after is not None and not is_entry(after):
+        raise InvalidRequest("'after' should be the id of an entry of this list", param="after")
+    return PageQuery(limit, after, order != "asc")
 
 
 def check_names(request: Request, *names: str) -> None:

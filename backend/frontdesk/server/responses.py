@@ -16,24 +16,24 @@ from frontdesk.chat.service import ChatService
 from frontdesk.errors import InvalidRequest, NotFound
 from frontdesk.server.body import ClientGone, read_json
 from frontdesk.server.generate import (
-    CLIENT_CLOSED_REQUEST,
-    Limits,
+    RequestLimits,
     before_client_leaves,
     event_stream,
     json_response,
     principal_of,
 )
+from frontdesk.server.naming import conversation_named
+from frontdesk.server.query import page_query
 from frontdesk.wire._context import context_json
-from frontdesk.wire._ids import is_conversation_id, response_id
+from frontdesk.wire._ids import is_item_id, response_id
 from frontdesk.wire._items import item_list
-from frontdesk.wire.conversations import parse_page
 from frontdesk.wire.openai_responses import OpenAIResponses, compaction_object, last_number, response_object_of
 
 FORMAT = OpenAIResponses()
 
 
 class Responses:
-    def __init__(self, service: ChatService, limits: Limits) -> None:
+    def __init__(self, service: ChatService, limits: RequestLimits) -> None:
         self._service = service
         self._limits = limits
 
@@ -79,7 +79,7 @@ class Responses:
         return json_response({"id": f"resp_{id}", "object": "response", "deleted": True})
 
     async def input_items(self, request: Request) -> Response:
-        query = parse_page(request.query_params, after="item")
+        query = page_query(request, is_item_id)
         items = list(await self._service.input_of(principal_of(request), _id(request)))
         if query.descending:
             items.reverse()
@@ -91,31 +91,20 @@ class Responses:
         return json_response(item_list(items[: query.limit], has_more=len(items) > query.limit))
 
     async def count(self, request: Request) -> Response:
-        if (body := await self._body(request)) is None:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        body = await read_json(request.scope, request.receive, self._limits.body_bytes)
         report = await self._service.count(FORMAT.parse(body), principal_of(request))
         return json_response({"object": "response.input_tokens", "input_tokens": report.prompt_tokens})
 
     async def compact(self, request: Request) -> Response:
-        if (body := await self._body(request)) is None:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        body = await read_json(request.scope, request.receive, self._limits.body_bytes)
         compacting = self._service.compact(FORMAT.parse(body), principal_of(request))
         if (compaction := await before_client_leaves(request.receive, compacting)) is None:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
+            raise ClientGone
         return json_response(compaction_object(compaction.id, compaction.created, compaction.items, compaction.usage))
 
     async def preview(self, request: Request) -> Response:
-        id = request.path_params["id"]
-        if not is_conversation_id(id):
-            raise NotFound(f"conversation {id[:100]!r} was not found", param="conversation_id")
-        report, headers = await self._service.preview(principal_of(request), id)
+        report, headers = await self._service.preview(*conversation_named(request))
         return json_response({"object": "conversation.context", **context_json(report)}, headers)
-
-    async def _body(self, request: Request) -> object | None:
-        try:
-            return await read_json(request.scope, request.receive, self._limits.body_bytes)
-        except ClientGone:
-            return None
 
 
 def _object(reply: Reply) -> dict[str, object]:

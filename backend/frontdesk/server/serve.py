@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -151,6 +152,8 @@ def serve(settings: Settings, watch: Watch | None = None, on_bound: Callable[[st
         server = make_server(settings, build_app(settings, watch=replace(watch, failed=failed)))
         if not is_loopback(settings.host) and not key_required(settings):
             log.warning("this server asks for no key and can be reached from other machines", host=settings.host)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else somebody, such as nohup, wants it ignored
+            signal.signal(signal.SIGHUP, server.handle_exit)
         sys.setswitchinterval(SWITCH_SECONDS)
         if on_bound:
             # Not before signals are handled: whoever reads the address may send one at once.

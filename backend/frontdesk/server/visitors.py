@@ -17,8 +17,8 @@ from frontdesk.access import visitors
 from frontdesk.config import Settings
 from frontdesk.errors import NotFound
 from frontdesk.principal import Limits
-from frontdesk.server.body import ClientGone, read_json
-from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response, principal_of
+from frontdesk.server.body import read_json
+from frontdesk.server.generate import json_response, principal_of
 from frontdesk.store.store import Store
 from frontdesk.wire._fields import StrictModel
 from frontdesk.wire._validation import validated
@@ -67,10 +67,7 @@ class Visitors:
 
     async def create(self, request: Request) -> Response:
         principal = principal_of(request)
-        try:
-            body = await read_json(request.scope, request.receive, self._settings.max_body_bytes)
-        except ClientGone:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        body = await read_json(request.scope, request.receive, self._settings.max_body_bytes)
         wanted = validated(VisitorRequest, body)
         visitor = visitors.visitor_id(self._secret, principal.key, wanted.visitor)
         if wanted.conversation is not None:
@@ -88,5 +85,5 @@ class Visitors:
         return json_response(answer)
 
     async def _check(self, visitor: str, conversation: str) -> None:
-        if await self._store.conversations.get(f"visitor:{visitor}", conversation) is None:
+        if await self._store.conversations.get(visitors.owner_of(visitor), conversation) is None:
             raise NotFound(f"this visitor has no conversation {conversation[:64]!r}", param="conversation")

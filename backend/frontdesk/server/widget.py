@@ -23,8 +23,8 @@ from frontdesk.access.arrivals import Arrivals, network
 from frontdesk.access.keys import state_of
 from frontdesk.config import Settings
 from frontdesk.errors import Forbidden, InvalidRequest, NotFound, Unavailable
-from frontdesk.server.body import ClientGone, read_json
-from frontdesk.server.generate import CLIENT_CLOSED_REQUEST, json_response
+from frontdesk.server.body import read_json
+from frontdesk.server.generate import json_response
 from frontdesk.server.pacing import admit
 from frontdesk.store.records import ConversationRecord, WidgetRecord
 from frontdesk.store.store import Store
@@ -80,10 +80,7 @@ class Widgets:
         ]
 
     async def begin(self, request: Request) -> Response:
-        try:
-            body = await read_json(request.scope, request.receive, min(BODY_BYTES, self._settings.max_body_bytes))
-        except ClientGone:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        body = await read_json(request.scope, request.receive, min(BODY_BYTES, self._settings.max_body_bytes))
         wanted = validated(SessionRequest, body)
         if wanted.new and wanted.conversation is not None:
             raise InvalidRequest("'conversation' and 'new' exclude each other: send only one", param="new")
@@ -140,7 +137,7 @@ class Widgets:
 
     async def _conversation(self, widget: WidgetRecord, wanted: SessionRequest, visitor: widgets.Refresh) -> str:
         """The one that was asked for, else the newest, else a new one; an empty one is as good as new."""
-        owner, kept = f"visitor:{visitor.visitor}", self._store.conversations
+        owner, kept = visitors.owner_of(visitor.visitor), self._store.conversations
         if (id := wanted.conversation) is not None:
             if not is_conversation_id(id) or await kept.get(owner, id) is None:
                 raise NotFound(f"this visitor has no conversation {id!r}", param="conversation")
@@ -164,7 +161,7 @@ def _origin_of(request: Request, widget: WidgetRecord) -> str:
     if len(origins) > 1 or origins[0] not in widget.origins:
         raise Forbidden(
             "pages of this origin may not use this widget; its operator can name them with "
-            "`frontdesk widgets create NAME --origin ORIGIN`",
+            "`frontdesk widgets change ID --origin ORIGIN`",
             code="origin_not_allowed",
         )
     return origins[0]

@@ -15,7 +15,8 @@ from sqlalchemy import exc
 from frontdesk.errors import Conflict, NotFound
 from frontdesk.messages import Item
 from frontdesk.store.database import Database
-from frontdesk.store.records import UNFINISHED, ConversationRecord, Page
+from frontdesk.store.pages import page
+from frontdesk.store.records import ConversationRecord, Page
 from frontdesk.store.rows import (
     ITEM_COLUMNS,
     conversation_record,
@@ -26,7 +27,7 @@ from frontdesk.store.rows import (
     name_tuple,
     to_json,
 )
-from frontdesk.store.schema import conversations, insert_new, insert_or_replace, items, responses
+from frontdesk.store.schema import conversations, insert_new, insert_or_replace, items, responses, unfinished
 from frontdesk.store.summaries import put_behind
 from frontdesk.store.writer import Writer
 
@@ -62,8 +63,8 @@ class Conversations:
         )
 
         def newest_or_create(connection: sa.Connection) -> str:
-            mine = sa.select(conversations.c.id, used).where(conversations.c.owner == record.owner)
-            newest = connection.execute(mine.order_by(conversations.c.number.desc()).limit(1)).one_or_none()
+            found = sa.select(conversations.c.id, used).where(conversations.c.owner == record.owner)
+            newest = connection.execute(found.order_by(conversations.c.number.desc()).limit(1)).one_or_none()
             if newest is not None and not (unused and newest[1]):
                 return newest[0]
             connection.execute(sa.insert(conversations), conversation_row(record))
@@ -73,7 +74,7 @@ class Conversations:
 
     async def get(self, owner: str, id: str) -> ConversationRecord | None:
         def get(connection: sa.Connection) -> ConversationRecord | None:
-            row = connection.execute(sa.select(conversations).where(*_mine(owner, id))).mappings().one_or_none()
+            row = connection.execute(sa.select(conversations).where(*mine(owner, id))).mappings().one_or_none()
             return conversation_record(row) if row else None
 
         return await self._database.read(get)
@@ -93,11 +94,11 @@ class Conversations:
             changes["metadata"] = to_json(metadata)
 
         def update(connection: sa.Connection) -> ConversationRecord | None:
-            found = sa.select(conversations).where(*_mine(owner, id)).with_for_update()
+            found = sa.select(conversations).where(*mine(owner, id)).with_for_update()
             if (row := connection.execute(found).mappings().one_or_none()) is None:
                 return None
             now = {} if options is None else {"options": to_json(options(conversation_record(row).options))}
-            statement = sa.update(conversations).where(*_mine(owner, id)).values({**changes, **now})
+            statement = sa.update(conversations).where(*mine(owner, id)).values({**changes, **now})
             return conversation_record(connection.execute(statement.returning(conversations)).mappings().one())
 
         return await self._writer.run(update)
@@ -106,7 +107,7 @@ class Conversations:
         """Delete it with its items, its responses and their journals; whether it was there."""
 
         def delete(connection: sa.Connection) -> bool:
-            return bool(connection.execute(sa.delete(conversations).where(*_mine(owner, id))).rowcount)
+            return bool(connection.execute(sa.delete(conversations).where(*mine(owner, id))).rowcount)
 
         return await self._writer.run(delete, scrub=True)
 
@@ -119,11 +120,10 @@ class Conversations:
         """
 
         def read(connection: sa.Connection) -> Page[ConversationRecord]:
-            found = sa.select(conversations).where(conversations.c.owner == owner)
-            if after is not None:
-                place = connection.scalar(sa.select(conversations.c.number).where(*_mine(owner, after)))
-                found = found.where(_behind(conversations.c.number, place, descending, f"conversation {after!r}"))
-            return _page(connection, found, conversations.c.number, limit, descending, conversation_record)
+            found, number = sa.select(conversations).where(conversations.c.owner == owner), conversations.c.number
+            return page(
+                connection, found, number, conversation_record, limit=limit, after=after, descending=descending
+            )
 
         return await self._database.read(read)
 
@@ -146,12 +146,9 @@ class Conversations:
         conversation or `after`."""
 
         def read(connection: sa.Connection) -> Page[Item]:
-            _check(connection, owner, id)
-            found = sa.select(*ITEM_COLUMNS).where(items.c.conversation == id)
-            if after is not None:
-                place = connection.scalar(sa.select(items.c.position).where(*_entry(id, after)))
-                found = found.where(_behind(items.c.position, place, descending, f"item {after!r}"))
-            return _page(connection, found, items.c.position, limit, descending, item_record)
+            check(connection, owner, id)
+            found, number = sa.select(*ITEM_COLUMNS).where(items.c.conversation == id), items.c.position
+            return page(connection, found, number, item_record, limit=limit, after=after, descending=descending)
 
         return await self._database.read(read)
 
@@ -159,7 +156,7 @@ class Conversations:
         """Oldest first, behind the summary if there is one. Raises `NotFound` without the conversation."""
 
         def read(connection: sa.Connection) -> list[Item]:
-            _check(connection, owner, id)
+            check(connection, owner, id)
             found = sa.select(*ITEM_COLUMNS).where(items.c.conversation == id).order_by(items.c.position)
             return [item_record(row) for row in connection.execute(found).mappings()]
 
@@ -167,7 +164,7 @@ class Conversations:
 
     async def item(self, owner: str, id: str, item_id: str) -> Item | None:
         def read(connection: sa.Connection) -> Item | None:
-            found = sa.select(*ITEM_COLUMNS).join(conversations).where(*_mine(owner, id), *_entry(id, item_id))
+            found = sa.select(*ITEM_COLUMNS).join(conversations).where(*mine(owner, id), *_entry(id, item_id))
             row = connection.execute(found).mappings().one_or_none()
             return item_record(row) if row else None
 
@@ -195,8 +192,8 @@ class Conversations:
         """
 
         def delete(connection: sa.Connection) -> bool:
-            mine = sa.exists().where(*_mine(owner, id))
-            if not connection.execute(sa.delete(items).where(*_entry(id, item_id), mine)).rowcount:
+            gone = sa.delete(items).where(*_entry(id, item_id), sa.exists().where(*mine(owner, id)))
+            if not connection.execute(gone).rowcount:
                 return False
             _delete_repetitions(connection, id, item_id)
             touch(connection, id, int(time.time()))
@@ -226,14 +223,23 @@ class Conversations:
         return await self._writer.run(replace)
 
 
-# --- inside a transaction; `responses` uses them too ------------------------------------------------------------------
+# --- inside a transaction; other parts of the store use them too ------------------------------------------------------
+
+
+def mine(owner: str, id: str) -> Sequence[sa.ColumnElement[bool]]:
+    return conversations.c.owner == owner, conversations.c.id == id
+
+
+def check(connection: sa.Connection, owner: str, id: str, *, lock: bool = False) -> None:
+    """Raises `NotFound` where the owner has no such conversation."""
+    found = sa.select(conversations.c.number).where(*mine(owner, id))
+    if connection.scalar(found.with_for_update() if lock else found) is None:
+        raise NotFound(f"there is no conversation {id!r}")
 
 
 def hold(connection: sa.Connection, owner: str, id: str) -> None:
-    """Keep others from changing the conversation up to the commit. Raises `NotFound`."""
-    found = sa.select(conversations.c.number).where(*_mine(owner, id)).with_for_update()
-    if connection.scalar(found) is None:
-        raise NotFound(f"there is no conversation {id!r}")
+    """Keep others from changing the conversation up to the commit. Raises `NotFound` as `check` does."""
+    check(connection, owner, id, lock=True)
 
 
 def _check_room(connection: sa.Connection, id: str, new: Sequence[Item]) -> None:
@@ -283,32 +289,8 @@ def touch(connection: sa.Connection, id: str, at: int) -> None:
     connection.execute(sa.update(conversations).where(later).values(updated=at))
 
 
-def _check(connection: sa.Connection, owner: str, id: str) -> None:
-    if connection.scalar(sa.select(conversations.c.number).where(*_mine(owner, id))) is None:
-        raise NotFound(f"there is no conversation {id!r}")
-
-
-def _mine(owner: str, id: str) -> Sequence[sa.ColumnElement[bool]]:
-    return conversations.c.owner == owner, conversations.c.id == id
-
-
 def _entry(id: str, item_id: str) -> Sequence[sa.ColumnElement[bool]]:
     return items.c.conversation == id, items.c.id == item_id
-
-
-def _behind(column: sa.Column[int], place: int | None, descending: bool, what: str) -> sa.ColumnElement[bool]:
-    if place is None:
-        raise NotFound(f"there is no {what} to list from", param="after")
-    return column < place if descending else column > place
-
-
-def _page(
-    connection: sa.Connection, found: sa.Select[Any], column: sa.Column[int], limit: int, descending: bool, record: Any
-) -> Page[Any]:
-    """One row more than asked for tells whether there are more."""
-    ordered = found.order_by(column.desc() if descending else column).limit(limit + 1)
-    rows = connection.execute(ordered).mappings().all()
-    return Page([record(row) for row in rows[:limit]], has_more=len(rows) > limit)
 
 
 def _delete_repetitions(connection: sa.Connection, conversation: str, item: str) -> None:
@@ -316,8 +298,7 @@ def _delete_repetitions(connection: sa.Connection, conversation: str, item: str)
     failed = sa.and_(responses.c.conversation == conversation, responses.c.status == "failed")
     connection.execute(sa.delete(responses).where(failed))
     said = sa.select(responses.c.number, responses.c.input, responses.c.output)
-    ended = ~responses.c.status.in_(UNFINISHED)
-    for row in connection.execute(said.where(responses.c.conversation == conversation, ended)).all():
+    for row in connection.execute(said.where(responses.c.conversation == conversation, ~unfinished)).all():
         if any(item == one.id for one in (*item_tuple(row.input), *item_tuple(row.output))):
             connection.execute(sa.delete(responses).where(responses.c.number == row.number))
     summaries = sa.select(items.c.id, items.c.covers).where(items.c.kind == "summary")

@@ -6,20 +6,31 @@ An operation is a plain function over an SQLAlchemy connection that is already i
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import exc
 
 from frontdesk.errors import Conflict, StorageFailed
 
 Value = TypeVar("Value")
 Operation = Callable[[sa.Connection], Value]
+
+FAILED: Final = "the database cannot be used now; the server's log says why"
+FULL: Final = "the database's disk is full"
+QUIET_SECONDS: Final = 10.0  # between two lines of the log about a database that fails
+
+_FULL: Final = re.compile(r"disk is full|No space left|quota exceeded", re.IGNORECASE)
+
+log = structlog.stdlib.get_logger("frontdesk.store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +147,17 @@ def plain(error: Exception) -> Exception:
     """The error for whoever asked: ours as they are, a database's as `StorageFailed`, or as `Conflict` when it only
     says that the data contradict what is there."""
     if isinstance(error, exc.IntegrityError):
-        return Conflict(f"the database refused: {reason(error)}")
+        return Conflict("this contradicts what the database holds by now")
     if isinstance(error, exc.SQLAlchemyError | OSError):
-        return StorageFailed(f"the database failed: {reason(error)}")
+        return failed(error)
     return error
+
+
+def failed(error: BaseException) -> StorageFailed:
+    """For whoever asked, who need not know where the database is and as whom it is asked: that is for the log."""
+    said = reason(error)
+    _complaints.tell(type(error).__name__ if _quotes(error, said) else said)
+    return StorageFailed(FULL if _FULL.search(said) else FAILED)
 
 
 def reason(error: BaseException) -> str:
@@ -150,8 +168,32 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def storage_errors(*classes: type[Exception]) -> Iterator[None]:
-    """Turn SQLAlchemy's errors, `OSError` and `classes` into `StorageFailed`."""
+    """Turn SQLAlchemy's errors, `OSError` and `classes` into `StorageFailed`, and tell the log of it."""
     try:
         yield
     except (exc.SQLAlchemyError, OSError, *classes) as error:
-        raise StorageFailed(f"the database failed: {reason(error)}") from error
+        raise failed(error) from error
+    except StorageFailed as error:
+        _complaints.tell(error.message)
+        raise
+
+
+class _Complaints:
+    """Why the database fails, for the log: at once, but not for every token and request anew."""
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+
+    def tell(self, reason: str) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET_SECONDS
+            log.warning("the database failed", reason=reason)
+
+
+_complaints = _Complaints()  # one for the process, as the log is
+
+
+def _quotes(error: BaseException, said: str) -> bool:
+    """Whether PostgreSQL or its driver refuses a value and quotes it: a user may have written it."""
+    return str(getattr(getattr(error, "orig", None), "sqlstate", "")).startswith("22") or "query argument" in said

@@ -13,11 +13,12 @@ import sqlalchemy as sa
 
 from frontdesk.errors import NotFound
 from frontdesk.messages import ITEM_PREFIXES
-from frontdesk.store.conversations import hold, touch
+from frontdesk.store.conversations import check, hold, mine, touch
 from frontdesk.store.database import Database
+from frontdesk.store.pages import page
 from frontdesk.store.records import FeedbackRecord, Page, RatedAnswer, Rating
 from frontdesk.store.rows import ITEM_COLUMNS, feedback_record, feedback_row, item_record
-from frontdesk.store.schema import conversations, feedback, items, ledger
+from frontdesk.store.schema import feedback, items, ledger
 from frontdesk.store.writer import Writer
 
 LOOK_BACK: Final = 8  # messages, among which the question to an answer is looked for
@@ -57,8 +58,8 @@ class Feedback:
         """Forget what is thought of an item; what that was, `None` if nothing."""
 
         def delete(connection: sa.Connection) -> FeedbackRecord | None:
-            mine = sa.exists().where(conversations.c.owner == owner, conversations.c.id == conversation)
-            gone = sa.delete(feedback).where(_of_item(conversation, item), mine).returning(feedback)
+            there = sa.exists().where(*mine(owner, conversation))
+            gone = sa.delete(feedback).where(_of_item(conversation, item), there).returning(feedback)
             row = connection.execute(gone).mappings().one_or_none()
             return feedback_record(row) if row else None
 
@@ -68,9 +69,7 @@ class Feedback:
         """All of one conversation, oldest first. Raises `NotFound` without the conversation."""
 
         def read(connection: sa.Connection) -> list[FeedbackRecord]:
-            mine = sa.select(conversations.c.number).where(conversations.c.owner == owner, conversations.c.id == id)
-            if connection.scalar(mine) is None:
-                raise NotFound(f"there is no conversation {id!r}")
+            check(connection, owner, id)
             rows = connection.execute(sa.select(feedback).where(feedback.c.conversation == id)).mappings().all()
             return [feedback_record(row) for row in sorted(rows, key=lambda row: row["number"])]
 
@@ -80,20 +79,14 @@ class Feedback:
         self, *, rating: Rating | None = None, limit: int = 20, after: str | None = None
     ) -> Page[RatedAnswer]:
         """Of all owners, the newest first, from behind the entry `after` on. Raises `NotFound` when there is none."""
+        only = [] if rating is None else [feedback.c.rating == rating]
 
         def read(connection: sa.Connection) -> Page[RatedAnswer]:
-            found = sa.select(feedback).order_by(feedback.c.number.desc()).limit(limit + 1)
-            if rating is not None:
-                found = found.where(feedback.c.rating == rating)
-            if after is not None:
-                place = connection.scalar(sa.select(feedback.c.number).where(feedback.c.id == after))
-                if place is None:
-                    raise NotFound(f"there is no feedback {after!r} to list from", param="after")
-                found = found.where(feedback.c.number < place)
-            records = [feedback_record(row) for row in connection.execute(found).mappings()]
-            models = _models(connection, records[:limit])
-            rated = [_rated(connection, record, models.get(record.item)) for record in records[:limit]]
-            return Page(rated, has_more=len(records) > limit)
+            found, number = sa.select(feedback), feedback.c.number
+            records = page(connection, found, number, feedback_record, limit=limit, after=after, only=only)
+            models = _models(connection, records.items)
+            rated = [_rated(connection, record, models.get(record.item)) for record in records.items]
+            return Page(rated, has_more=records.has_more)
 
         return await self._database.read(read)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import sqlalchemy as sa
 
-from frontdesk.errors import Conflict, NotFound
-from frontdesk.store.conversations import hold, touch
+from frontdesk.errors import Conflict
+from frontdesk.store.conversations import hold, mine, touch
 from frontdesk.store.database import Database
+from frontdesk.store.pages import page
 from frontdesk.store.records import HandoffRecord, HandoffState, Page
 from frontdesk.store.rows import handoff_record, handoff_row
 from frontdesk.store.schema import conversations, handoffs
@@ -51,11 +51,7 @@ class Handoffs:
         """The open one of a conversation, else its newest."""
 
         def read(connection: sa.Connection) -> HandoffRecord | None:
-            mine = sa.select(conversations.c.number)
-            mine = mine.where(conversations.c.owner == owner, conversations.c.id == conversation)
-            if connection.scalar(mine) is None:
-                return None
-            there = _all_of(connection, conversation)
+            there = _all_of(connection, conversation, sa.exists().where(*mine(owner, conversation)))
             return _open_among(there) or next(iter(there), None)
 
         return await self._database.read(read)
@@ -64,18 +60,11 @@ class Handoffs:
         self, state: HandoffState | None = None, *, limit: int = 20, after: str | None = None
     ) -> Page[HandoffRecord]:
         """Everybody's, the newest first, from behind `after` on. Raises `NotFound` when there is no such one."""
+        only = [] if state is None else [handoffs.c.state == state]
 
         def read(connection: sa.Connection) -> Page[HandoffRecord]:
-            found = sa.select(handoffs).order_by(handoffs.c.number.desc()).limit(limit + 1)
-            if state is not None:
-                found = found.where(handoffs.c.state == state)
-            if after is not None:
-                place = connection.scalar(sa.select(handoffs.c.number).where(handoffs.c.id == after))
-                if place is None:
-                    raise NotFound(f"there is no hand-off {after!r} to list from", param="after")
-                found = found.where(handoffs.c.number < place)
-            rows: Sequence[Any] = connection.execute(found).mappings().all()
-            return Page([handoff_record(row) for row in rows[:limit]], has_more=len(rows) > limit)
+            found, number = sa.select(handoffs), handoffs.c.number
+            return page(connection, found, number, handoff_record, limit=limit, after=after, only=only)
 
         return await self._database.read(read)
 
@@ -103,7 +92,7 @@ def _open_among(there: Sequence[HandoffRecord], besides: str | None = None) -> H
     return next((one for one in there if one.state == "open" and one.id != besides), None)
 
 
-def _all_of(connection: sa.Connection, conversation: str) -> list[HandoffRecord]:
+def _all_of(connection: sa.Connection, conversation: str, *only: sa.ColumnElement[bool]) -> list[HandoffRecord]:
     """Newest first; they are few. Asking for the open one would have SQLite read everybody's that are open."""
-    found = sa.select(handoffs).where(handoffs.c.conversation == conversation).order_by(handoffs.c.number.desc())
-    return [handoff_record(row) for row in connection.execute(found).mappings()]
+    found = sa.select(handoffs).where(handoffs.c.conversation == conversation, *only)
+    return [handoff_record(row) for row in connection.execute(found.order_by(handoffs.c.number.desc())).mappings()]

@@ -13,9 +13,9 @@ from frontdesk.errors import Conflict, NotFound
 from frontdesk.store.conversations import append_items, touch
 from frontdesk.store.database import Database, Insert, Result
 from frontdesk.store.ledger import add_entry
-from frontdesk.store.records import UNFINISHED, Ending, JournalEntry, LedgerEntry
+from frontdesk.store.records import Ending, JournalEntry, LedgerEntry
 from frontdesk.store.rows import item_tuple, journal_entry, journal_row, to_json, usage_row
-from frontdesk.store.schema import conversations, insert_new, journal, responses
+from frontdesk.store.schema import conversations, insert_new, journal, responses, unfinished
 from frontdesk.store.writer import Writer
 
 Done = Callable[[Exception | None], None]
@@ -92,7 +92,7 @@ def _entries(connection: sa.Connection, response: str) -> list[JournalEntry]:
 def _end(connection: sa.Connection, ending: Ending) -> None:
     add_entry(connection, ending.ledger)
     found = sa.select(responses.c.conversation, responses.c.owner, responses.c.input).where(
-        responses.c.id == ending.response, responses.c.status.in_(UNFINISHED)
+        responses.c.id == ending.response, unfinished
     )
     response = connection.execute(found.with_for_update()).one_or_none()
     if response is None:

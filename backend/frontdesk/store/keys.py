@@ -10,7 +10,7 @@ from frontdesk.errors import Conflict
 from frontdesk.store.database import Database
 from frontdesk.store.records import KeyRecord
 from frontdesk.store.rows import key_record, key_row
-from frontdesk.store.schema import insert_new, keys, secrets
+from frontdesk.store.schema import insert_new, insert_or_replace, keys, secrets
 from frontdesk.store.writer import Writer
 
 
@@ -48,6 +48,20 @@ class Keys:
 
         return await self._database.read(read)
 
+    async def change(self, id: str, change: Callable[[KeyRecord], KeyRecord]) -> KeyRecord | None:
+        """The key as `change` makes it from what it is, without another change in between. `None` when there is no such
+        key that is not revoked. `change` may be called twice."""
+
+        def write(connection: sa.Connection) -> KeyRecord | None:
+            record = hold(connection, id)
+            if record is None:
+                return None
+            changed = change(record)
+            connection.execute(insert_or_replace(keys, connection.dialect.name), key_row(changed))
+            return changed
+
+        return await self._writer.run(write)
+
     async def revoke(self, id: str, at: int) -> bool:
         """Whether there was such a key, not yet revoked."""
 
@@ -65,6 +79,19 @@ class Keys:
             connection.execute(sa.update(keys).where(keys.c.id == id, earlier).values(last_used=at))
 
         await self._writer.run(touch)
+
+
+def hold(connection: sa.Connection, id: str) -> KeyRecord | None:
+    """The key if it is not revoked. Nobody else changes it before the transaction ends."""
+    found = sa.select(keys).where(keys.c.id == id, keys.c.revoked.is_(None)).with_for_update()
+    row = connection.execute(found).mappings().one_or_none()
+    return key_record(row) if row else None
+
+
+def probe(connection: sa.Connection) -> None:
+    """A write that changes nothing: tells whether the database takes any."""
+    connection.execute(insert_new(secrets, connection.dialect.name), {"name": "probe", "value": b""})
+    connection.execute(sa.delete(secrets).where(secrets.c.name == "probe"))
 
 
 class Secrets:

@@ -15,7 +15,6 @@ from frontdesk.store.database import Database, Operation
 from frontdesk.store.records import BudgetKind, Grouping, LedgerEntry
 from frontdesk.store.rows import SECONDS_A_DAY, ledger_row
 from frontdesk.store.schema import insert_new, ledger
-from frontdesk.store.writer import Writer
 
 _ACCOUNTS: Final[Mapping[BudgetKind, sa.Column[Any]]] = {
     "key": ledger.c.key,
@@ -26,19 +25,19 @@ _EPOCH: Final = date(1970, 1, 1)
 
 
 class Ledger:
-    def __init__(self, database: Database, writer: Writer) -> None:
+    """Methods only read; `add_entry` is for the transaction that ends a reply. All raise `StorageFailed`."""
+
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._writer = writer
 
-    async def add(self, entry: LedgerEntry) -> None:
-        """Write an entry; one whose reply has an entry already is left out. Raises `StorageFailed`."""
-        await self._writer.run(lambda connection: add_entry(connection, entry))
-
-    async def used(self, kind: BudgetKind, id: str, since: float) -> tuple[int, int]:
-        """Tokens (prompt and completion) and requests of one account from `since` on, in seconds since 1970."""
+    async def used(self, kind: BudgetKind, id: str, since: float, until: float | None = None) -> tuple[int, int]:
+        """Tokens (prompt and completion) and requests of one account from `since` on and before `until`, in seconds
+        since 1970. A clock that was ahead for a while has left entries in the future."""
         found = sa.select(_sum(ledger.c.prompt + ledger.c.completion), sa.func.count()).where(
             _ACCOUNTS[kind] == id, ledger.c.at >= since
         )
+        if until is not None:
+            found = found.where(ledger.c.at < until)
 
         def read(connection: sa.Connection) -> tuple[int, int]:
             tokens, requests = connection.execute(found).one()
@@ -81,10 +80,14 @@ class Ledger:
         return await self._database.read(_reading(found))
 
     async def used_by_keys(self, minute: float, day: float) -> dict[str, tuple[int, int, int]]:
-        """Tokens of every key that has used any: from `minute` on, from `day` on, in total. Reads the whole ledger."""
+        """Tokens of every key that has used any: in the minute and in the day that begin then, and in total. Reads the
+        whole ledger."""
         tokens = ledger.c.prompt + ledger.c.completion
-        begins = {"minute": minute, "day": day}
-        parts = [_sum(sa.case((ledger.c.at >= at, tokens), else_=0)).label(name) for name, at in begins.items()]
+        windows = {"minute": (minute, minute + 60), "day": (day, day + SECONDS_A_DAY)}
+        parts = [
+            _sum(sa.case((sa.and_(ledger.c.at >= begin, ledger.c.at < end), tokens), else_=0)).label(name)
+            for name, (begin, end) in windows.items()
+        ]
         found = sa.select(ledger.c.key, *parts, _sum(tokens).label("total"))
         found = found.where(ledger.c.key.is_not(None)).group_by(ledger.c.key)
 
@@ -95,6 +98,7 @@ class Ledger:
 
 
 def add_entry(connection: sa.Connection, entry: LedgerEntry) -> None:
+    """One whose reply has an entry already is left out."""
     connection.execute(insert_new(ledger, connection.dialect.name), ledger_row(entry))
 
 

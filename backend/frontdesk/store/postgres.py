@@ -1,6 +1,9 @@
 """PostgreSQL: one connection that writes, a pool that reads. The server that runs replies holds an advisory lock on the
 database as long as its writing connection lives, so two servers cannot both continue the same unfinished replies.
 
+A server whose machine vanishes without a word is found dead by PostgreSQL's keepalives; without them its lock would be
+held for two hours.
+
 A commit whose answer was lost with the connection may have happened: everything in the journal may be written again
 without harm, and an end happens once.
 """
@@ -27,6 +30,20 @@ CONNECT_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 30.0  # after which a statement counts as failed
 SERVING_LOCK: Final = 0x66645F73727665  # "fd_srve"
 SERVING_PATIENCE: Final = 3.0  # seconds that PostgreSQL may need to see that the last server is dead
+VANISHED_SECONDS: Final = 25  # and to see it where that server's whole machine or its network is gone
+
+TAKEN: Final = (
+    "another server uses it; give --database another one, or, if that one's machine has just vanished, start again in "
+    f"{VANISHED_SECONDS} seconds"
+)
+SETTINGS: Final = {
+    "application_name": "frontdesk",
+    "jit": "off",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": str(1000 * VANISHED_SECONDS),  # where an answer was on its way, no keepalive is sent
+}
 
 ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
@@ -37,13 +54,15 @@ class PostgresDatabase:
     dialect = "postgresql"
 
     def __init__(self, url: sa.URL, *, exclusive: bool) -> None:
-        settings = {"application_name": "frontdesk", "jit": "off"}
-        connect = {"timeout": CONNECT_SECONDS, "command_timeout": ANSWER_SECONDS, "server_settings": settings}
+        patient = {"timeout": CONNECT_SECONDS, "server_settings": SETTINGS}
+        connect = {**patient, "command_timeout": ANSWER_SECONDS}
         self._name = url.set(drivername="postgresql").render_as_string(hide_password=True)
         self._writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=connect)
         self._reader = create_async_engine(
             url, pool_size=READERS, max_overflow=0, connect_args=connect, isolation_level="REPEATABLE READ"
         )
+        # A step may take long, and so may waiting for another process that takes it.
+        self._migrator = create_async_engine(url, poolclass=sa.NullPool, connect_args=patient)
         self._exclusive = exclusive
         self._connection: AsyncConnection | None = None
 
@@ -55,8 +74,9 @@ class PostgresDatabase:
         except (exc.ArgumentError, ValueError) as error:
             raise ConfigError("the database's URL is not like postgresql://user:password@host:5432/name") from error
         try:
-            connection = await database._connected_first()
-            await connection.run_sync(migrate, database._name)
+            await database._connected_first()
+            async with database._migrator.connect() as connection:
+                await connection.run_sync(migrate, database._name)
         except BaseException as error:  # whatever it is: no connection is left behind
             await database.close()
             if isinstance(error, (exc.SQLAlchemyError, OSError, StorageFailed, *ERRORS)):
@@ -111,10 +131,10 @@ class PostgresDatabase:
             self._connection = connection
         return self._connection
 
-    async def _connected_first(self) -> AsyncConnection:
+    async def _connected_first(self) -> None:
         """asyncpg says only now, and as a TypeError or a ValueError, that a parameter of the URL is none of its own."""
         try:
-            return await self._connected()
+            await self._connected()
         except (TypeError, ValueError) as error:
             raise ConfigError(f"cannot use {self._name} as a database: {error}") from error
 
@@ -122,7 +142,7 @@ class PostgresDatabase:
         deadline = asyncio.get_running_loop().time() + SERVING_PATIENCE
         while self._exclusive and not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(SERVING_LOCK))):
             if asyncio.get_running_loop().time() > deadline:
-                raise StorageFailed("another server uses it; give --database another one")
+                raise StorageFailed(TAKEN)
             await asyncio.sleep(0.05)
         await connection.commit()
 

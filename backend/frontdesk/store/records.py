@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from frontdesk.generation import Usage
 from frontdesk.messages import Item
 from frontdesk.principal import Limits
 
-ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "cancelled", "failed"]
+ResponseStatus = Literal["in_progress", "completed", "incomplete", "cancelled", "failed"]
 Outcome = Literal["finished", "cancelled", "failed"]
 BudgetKind = Literal["key", "visitor", "conversation"]
 Grouping = Literal["key", "visitor", "model", "day", "conversation"]
 HandoffState = Literal["open", "done"]
 Rating = Literal["up", "down"]
-
-UNFINISHED: Final[tuple[ResponseStatus, ...]] = ("queued", "in_progress")
 
 Value = TypeVar("Value")
 
@@ -83,7 +81,7 @@ class ResponseRecord:
 
     @property
     def ended(self) -> bool:
-        return self.status not in UNFINISHED
+        return self.status != "in_progress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ class Answer:
 
     @property
     def ended(self) -> bool:
-        return self.status not in UNFINISHED
+        return self.status != "in_progress"
 
 
 @dataclass(frozen=True, slots=True)

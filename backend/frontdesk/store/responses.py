@@ -14,16 +14,15 @@ import sqlalchemy as sa
 from frontdesk.errors import Conflict
 from frontdesk.store.conversations import hold, touch
 from frontdesk.store.database import Database
-from frontdesk.store.records import UNFINISHED, Answer, Idempotency, ResponseRecord
+from frontdesk.store.records import Answer, Idempotency, ResponseRecord
 from frontdesk.store.rows import RESPONSE_COLUMNS, item_tuple, response_record, response_row
-from frontdesk.store.schema import idempotency, responses
+from frontdesk.store.schema import idempotency, responses, unfinished
 from frontdesk.store.writer import Writer
 
 LONGEST_CHAIN: Final = 10_000  # responses
 FORGOTTEN_AT_ONCE: Final = 50  # names in one transaction: replies are written in between
 
 _LINKS: Final = [column for column in RESPONSE_COLUMNS if column.name != "prompt"]
-_OPEN: Final = responses.c.status.in_([sa.literal_column(f"'{status}'") for status in UNFINISHED])
 
 
 class Responses:
@@ -78,7 +77,7 @@ class Responses:
         mine = [] if conversation is None else [responses.c.conversation == conversation]
 
         def read(connection: sa.Connection) -> list[ResponseRecord]:
-            found = sa.select(*RESPONSE_COLUMNS).where(_OPEN, *mine).order_by(responses.c.number)
+            found = sa.select(*RESPONSE_COLUMNS).where(unfinished, *mine).order_by(responses.c.number)
             return [response_record(row) for row in connection.execute(found).mappings()]
 
         return await self._database.read(read)
@@ -127,7 +126,7 @@ class Idempotencies:
         `alone` tells by its `parameters`. Returns how many responses. A name whose response has not ended stays.
         """
         named = sa.select(idempotency.c.response, responses.c.parameters).join(responses)
-        expired = named.where(idempotency.c.expires <= time.time(), ~_OPEN).limit(FORGOTTEN_AT_ONCE)
+        expired = named.where(idempotency.c.expires <= time.time(), ~unfinished).limit(FORGOTTEN_AT_ONCE)
 
         def forget(connection: sa.Connection) -> int:
             rows = connection.execute(expired).all()

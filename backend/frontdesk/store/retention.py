@@ -13,14 +13,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from frontdesk.store.database import Database
-from frontdesk.store.records import UNFINISHED
-from frontdesk.store.schema import conversations, responses
+from frontdesk.store.schema import conversations, responses, unfinished
 from frontdesk.store.writer import Writer
 
 AT_ONCE: Final = 50  # rows deleted in one transaction, each with all that belongs to it
 NEWEST: Final = 50  # responses that tell which ones are newer; one that is still there is enough
-
-_OPEN: Final = responses.c.status.in_(UNFINISHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ def _found(connection: sa.Connection, before: float) -> _Found:
     """What nothing in use needs now."""
     used = sa.func.coalesce(responses.c.completed, responses.c.created)
     fresh = sa.exists().where(conversations.c.id == responses.c.conversation, conversations.c.updated >= before)
-    needed = _with_former(sa.or_(_OPEN, used >= before, fresh))
+    needed = _with_former(sa.or_(unfinished, used >= before, fresh))
     newest = sa.select(responses.c.id).order_by(responses.c.number.desc()).limit(NEWEST)
     return _Found(
         list(connection.scalars(_old_conversations(before, needed).order_by("number"))),
@@ -67,7 +64,7 @@ def _deletion(
 
     def delete(connection: sa.Connection) -> int:
         last = connection.scalar(sa.select(sa.func.max(responses.c.number)).where(responses.c.id.in_(newest))) or 0
-        needed = _with_former(sa.and_(responses.c.number > last, sa.or_(_OPEN, responses.c.created >= before)))
+        needed = _with_former(sa.and_(responses.c.number > last, sa.or_(unfinished, responses.c.created >= before)))
         if table is conversations:
             still = _old_conversations(before, needed, conversations.c.number.in_(numbers))
         else:

@@ -13,8 +13,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from frontdesk.store.records import UNFINISHED
-
 
 class Name(sa.types.TypeDecorator[str]):
     """Text that names something. Characters that one of the databases refuses (NUL, half a surrogate pair) are written
@@ -90,8 +88,9 @@ responses = sa.Table(
     sa.Column("output", Json, nullable=False),
     sa.Column("prompt", sa.LargeBinary, nullable=False),
 )
-_unfinished = responses.c.status.in_([sa.literal_column(f"'{status}'") for status in UNFINISHED])
-sa.Index("ix_responses_unfinished", responses.c.number, sqlite_where=_unfinished, postgresql_where=_unfinished)
+# No reply is ever "queued", but the index says so in every database, and SQLite takes it for the same words only.
+unfinished = responses.c.status.in_([sa.literal_column("'queued'"), sa.literal_column("'in_progress'")])
+sa.Index("ix_responses_unfinished", responses.c.number, sqlite_where=unfinished, postgresql_where=unfinished)
 
 journal = sa.Table(
     "journal",

@@ -5,6 +5,8 @@ Beside `<file>` lie two locks. `<file>.serving` is held by the one server that u
 corrupt a WAL file when two connections do that at once (its "WAL-reset bug"). Readers can do neither: `query_only`
 keeps them from writing, and without a commit there is no checkpoint. So the writer is the only checkpointer.
 
+A file that was removed or replaced under its name is neither read nor written any more: it is gone at the next start.
+
 Each connection works in a thread; nothing here blocks the event loop. A commit survives the death of the process at
 any instruction; the last ones before a power cut may be lost (`synchronous=NORMAL`), without harm to the file.
 """
@@ -16,6 +18,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,13 +28,16 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from frontdesk.errors import ConfigError, StorageFailed
+from frontdesk.store.copies import BESIDE, REPLACED
 from frontdesk.store.database import Operation, Result, reason, storage_errors, transact
 from frontdesk.store.locks import FileLock
 from frontdesk.store.migrate import migrate
 
 Value = TypeVar("Value")
+_Identity = tuple[int, int]
 
 MEMORY: Final = "memory"
+GONE: Final = "the database's file was removed or replaced while the server runs: start the server again"
 READERS: Final = 2
 PATIENCE: Final = 10.0  # seconds that another process may write before we give up
 CHECKED_BYTES: Final = 256 * 2**20  # a larger file is not looked through at the start: it takes about 4 ms a MB
@@ -64,6 +70,7 @@ class SqliteDatabase:
         self._serving: FileLock | None = None
         self._writing: FileLock | None = None
         self._file = file
+        self._ours: dict[str, _Identity | None] = {}  # by suffix, what the connections opened
         if file:
             self._reader = _engine(name, "BEGIN", READER_PRAGMAS, size=READERS)
             self._reading_threads = ThreadPoolExecutor(READERS, "store-reader")
@@ -110,8 +117,8 @@ class SqliteDatabase:
             if self._file:
                 _make_folder(self._file.parent)
                 _make_private(self._file)
-                self._serving = FileLock(self._beside("serving")) if exclusive else None
-                self._writing = FileLock(self._beside("writing"))
+                self._serving = FileLock(self._beside(".serving")) if exclusive else None
+                self._writing = FileLock(self._beside(".writing"))
             if self._serving and not self._serving.take():
                 self._serving.close()
                 self._serving = None
@@ -140,6 +147,7 @@ class SqliteDatabase:
             if self._reader is None:
                 with self._connected().begin():
                     return operation(self._connected())
+            self._stay_in_place()
             with self._reader.connect() as connection, connection.begin():
                 return operation(connection)
 
@@ -147,6 +155,7 @@ class SqliteDatabase:
         with storage_errors(sqlite3.Error):
             try:
                 with self._locked():
+                    self._stay_in_place()
                     return transact(self._connected(), operations)
             except (exc.SQLAlchemyError, sqlite3.Error):
                 self._forget()
@@ -157,6 +166,7 @@ class SqliteDatabase:
         if self._file is None:
             return True
         with storage_errors(sqlite3.Error), self._locked():
+            self._stay_in_place()
             driver: Any = self._connected().connection.dbapi_connection
             driver.execute(f"PRAGMA busy_timeout = {SCRUB_PATIENCE}").close()
             ((busy, _, _),) = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -169,6 +179,8 @@ class SqliteDatabase:
             self._reader.dispose()
         try:
             with storage_errors(sqlite3.Error), self._locked():
+                if self._replaced():
+                    self._set_aside()
                 if self._connection:
                     self._connection.close()
                 self._writer.dispose()
@@ -180,6 +192,8 @@ class SqliteDatabase:
     def _connected(self) -> sa.Connection:
         if self._connection is None:
             self._connection = self._writer.connect()
+            with self._connection.begin():  # only now does SQLite make what lies beside the file
+                self._remember()
         return self._connection
 
     def _forget(self) -> None:
@@ -189,12 +203,44 @@ class SqliteDatabase:
             self._connection.close()
             self._connection = None
 
+    def _remember(self) -> None:
+        """What our files are. What lies in the database's place later, at a new connection, is not ours for that."""
+        if self._file:
+            found = {suffix: _identity(self._beside(suffix)) for suffix in ("", *BESIDE)}
+            self._ours = found | {"": self._ours.get("", found[""])}
+
+    def _stay_in_place(self) -> None:
+        """Raises `StorageFailed` where our file is not what its name stands for any more."""
+        if self._replaced():
+            self._set_aside()
+            raise StorageFailed(GONE)
+
+    def _replaced(self) -> bool:
+        return bool(self._file and self._ours) and _identity(self._beside("")) != self._ours[""]
+
+    def _set_aside(self) -> None:
+        """SQLite would take our WAL for the continuation of the file that came in the place of ours, and break it."""
+        former = time.strftime(REPLACED)
+        for suffix in BESIDE:
+            path = self._beside(suffix)
+            if (found := _identity(path)) and found == self._ours[suffix]:
+                path.rename(self._beside(former + suffix))
+
     def _locked(self) -> Any:
         return self._writing.held(PATIENCE) if self._writing else contextlib.nullcontext()
 
     def _beside(self, suffix: str) -> Path:
         assert self._file
-        return self._file.with_name(f"{self._file.name}.{suffix}")
+        return self._file.with_name(self._file.name + suffix)
+
+
+def _identity(file: Path) -> _Identity | None:
+    """Device and inode; `None` for a file that is not there."""
+    try:
+        found = os.stat(file)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make_folder(folder: Path) -> None:

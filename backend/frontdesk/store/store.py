@@ -11,13 +11,13 @@ from frontdesk.store.database import Database
 from frontdesk.store.feedback import Feedback
 from frontdesk.store.handoffs import Handoffs
 from frontdesk.store.journal import Journal
-from frontdesk.store.keys import Keys, Secrets
+from frontdesk.store.keys import Keys, Secrets, probe
 from frontdesk.store.ledger import Ledger
 from frontdesk.store.responses import Idempotencies, Responses
 from frontdesk.store.retention import sweep
 from frontdesk.store.sqlite import SqliteDatabase
 from frontdesk.store.widgets import Widgets
-from frontdesk.store.writer import Writer
+from frontdesk.store.writer import Health, Writer
 
 
 class Store:
@@ -25,19 +25,24 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._writer = Writer(database)
+        self._writer = Writer(database, probe)
         self._writer.start()
         self._closed = False
         self.conversations = Conversations(database, self._writer)
         self.responses = Responses(database, self._writer)
         self.journal = Journal(database, self._writer)
-        self.ledger = Ledger(database, self._writer)
+        self.ledger = Ledger(database)
         self.keys = Keys(database, self._writer)
         self.feedback = Feedback(database, self._writer)
         self.widgets = Widgets(database, self._writer)
         self.handoffs = Handoffs(database, self._writer)
         self.idempotency = Idempotencies(database, self._writer)
         self.secrets = Secrets(self._writer)
+
+    @property
+    def health(self) -> Health:
+        """As of the last transaction. While writes fail, one that changes nothing is tried every few seconds."""
+        return self._writer.health
 
     async def sweep(self, before: float) -> int:
         """Delete conversations, and responses outside of one, that were last used before `before`, in seconds since

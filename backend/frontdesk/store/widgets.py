@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
 from frontdesk.errors import Conflict
 from frontdesk.store.database import Database
+from frontdesk.store.keys import hold
 from frontdesk.store.records import WidgetRecord
 from frontdesk.store.rows import key_record, key_row, widget_record, widget_row
-from frontdesk.store.schema import insert_new, keys, widgets
+from frontdesk.store.schema import insert_new, insert_or_replace, keys, widgets
 from frontdesk.store.writer import Writer
 
 
@@ -40,6 +41,23 @@ class Widgets:
     async def list(self) -> Sequence[WidgetRecord]:
         """All widgets, oldest first."""
         return await self._found()
+
+    async def change(self, id: str, change: Callable[[WidgetRecord], WidgetRecord]) -> WidgetRecord | None:
+        """The widget and its key as `change` makes them from what they are, without another change in between. `None`
+        when there is no such widget that is not revoked. `change` may be called twice."""
+
+        def write(connection: sa.Connection) -> WidgetRecord | None:
+            found = sa.select(widgets).where(widgets.c.id == id).with_for_update()
+            row = connection.execute(found).mappings().one_or_none()
+            key = hold(connection, row["key"]) if row else None
+            if row is None or key is None:
+                return None
+            changed = change(widget_record(row, key))
+            for table, values in ((keys, key_row(changed.key)), (widgets, widget_row(changed))):
+                connection.execute(insert_or_replace(table, connection.dialect.name), values)
+            return changed
+
+        return await self._writer.run(write)
 
     async def revoke(self, id: str, at: int) -> bool:
         """Whether there was such a widget, not yet revoked. Its key ends, and all that hangs on it."""

@@ -11,17 +11,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
+import structlog
+
 from frontdesk.errors import StorageFailed
-from frontdesk.store.database import Database, Operation, Result
+from frontdesk.store.database import Database, Operation, Result, failed
 
 Value = TypeVar("Value")
 Done = Callable[[Result[Any]], None]
 
 SCRUB_AGAIN: Final = 1.0  # seconds after which a scrub that a reader kept from its work is tried again
+PROBE_SECONDS: Final = 5.0  # after which a database that failed, and that nobody writes to, is tried again
+
+log = structlog.stdlib.get_logger("frontdesk.store")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the database takes what is written, in seconds since 1970: `written` is when it last did, `None` before
+    the first time; `failing` is since when it does not, `None` while it does."""
+
+    written: float | None = None
+    failing: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +47,12 @@ class _Job:
 
 
 class Writer:
-    """Call `start` once; `close` finishes what is queued."""
+    """Call `start` once; `close` finishes what is queued. `probe` is a write that changes nothing."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, probe: Operation[None]) -> None:
+        self.health = Health()
         self._database = database
+        self._probe = _Job(probe, lambda _: None, scrub=False)
         self._queue: list[_Job] = []
         self._came = asyncio.Event()
         self._closed = False
@@ -83,15 +100,19 @@ class Writer:
     async def _work(self) -> None:
         scrub = False
         while True:
+            ailing = self.health.failing is not None
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SCRUB_AGAIN if scrub else None):
+                async with asyncio.timeout(SCRUB_AGAIN if scrub else PROBE_SECONDS if ailing else None):
                     await self._came.wait()
             self._came.clear()
+            if ailing and not self._queue and not self._closed:
+                self._queue.append(self._probe)
             while jobs := self._queue:
                 self._queue = []
                 results = await self._commit(jobs)
                 for job, result in zip(jobs, results, strict=True):
                     self._tell(job.done, result)
+                await self._judge(results)
                 scrub = scrub or any(job.scrub for job in jobs)
             if scrub:
                 scrub = not await self._scrubbed()
@@ -102,8 +123,19 @@ class Writer:
         try:
             return await self._database.write([job.operation for job in jobs])
         except Exception as error:  # whatever it is: the next ones must not find a dead writer
-            failed = error if isinstance(error, StorageFailed) else StorageFailed(f"the database failed: {error}")
-            return [Result(error=failed)] * len(jobs)
+            told = error if isinstance(error, StorageFailed) else failed(error)
+            return [Result(error=told)] * len(jobs)
+
+    async def _judge(self, results: list[Result[Any]]) -> None:
+        if self.health.failing and not _refused(results):
+            results = await self._commit([self._probe])  # those before may have had nothing to write, whatever the disk
+        now = time.time()
+        if _refused(results):
+            self.health = Health(self.health.written, self.health.failing or now)
+        else:
+            if self.health.failing:
+                log.info("the database takes what is written again", seconds=round(now - self.health.failing))
+            self.health = Health(now)
 
     async def _scrubbed(self) -> bool:
         try:
@@ -119,6 +151,10 @@ class Writer:
             done(result)
         except Exception as error:
             _report("whoever was told of a commit failed", error)
+
+
+def _refused(results: list[Result[Any]]) -> bool:
+    return any(isinstance(result.error, StorageFailed) for result in results)
 
 
 def _report(message: str, error: Exception) -> None:

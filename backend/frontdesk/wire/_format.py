@@ -67,18 +67,25 @@ class Encoder(Protocol):
 
 
 class HttpFormat(Protocol):
-    """One POST endpoint. `request` is the pydantic model of its body, `response` an example-free JSON schema name."""
+    """One POST endpoint. `request` is the pydantic model of its body; no other format has it. `has_turns`: its calls
+    have a turn, so that its replies may be kept for whoever asks for them by their id."""
 
     name: str
     path: str
     request: type[BaseModel]
+    has_turns: bool
 
     def parse(self, body: object) -> Call:
         """Raises `InvalidRequest` naming the field and the limit."""
         ...
 
+    def request_json(self, call: Call) -> bytes:
+        """The request as JSON, which `parse` makes the same call of again, but for the ids of the turn's items."""
+        ...
+
     def encoder(self, call: Call, identity: Identity) -> Encoder: ...
 
     def collect(self, call: Call, identity: Identity, replies: Sequence[Sequence[Event]]) -> dict[str, Any]:
-        """The whole answer for `stream: false`. Every reply in `replies` has ended with `Finished`."""
+        """The whole answer for `stream: false`. Every reply in `replies` has ended with `Finished`, but for a call in
+        the background: of that it tells how far the reply has come."""
         ...

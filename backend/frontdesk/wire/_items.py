@@ -108,7 +108,7 @@ def parse_items(items: Iterable[AnyItem], param: str, *, created: int = 0) -> tu
     return tuple(_item(f"{param}.{i}", item, created) for i, item in enumerate(items))
 
 
-def parse_input(given: Input | None, param: str = "input") -> tuple[tuple[Item, ...], tuple[Reference, ...]]:
+def parse_input(given: Input | None) -> tuple[tuple[Item, ...], tuple[Reference, ...]]:
     """Like `parse_items`, and what is only referred to; a string is one message of the user, and nothing is no item."""
     if isinstance(given, str):
         return (Item(item_id("message"), "message", Message("user", given)),), ()
@@ -116,9 +116,9 @@ def parse_input(given: Input | None, param: str = "input") -> tuple[tuple[Item, 
     references: dict[str, Reference] = {}
     for i, item in enumerate(given or ()):
         if not isinstance(item, ItemReference):
-            said.append(_item(f"{param}.{i}", item, 0))
+            said.append(_item(f"input.{i}", item, 0))
             continue
-        _check_reference(f"{param}.{i}", item.id, references)
+        _check_reference(f"input.{i}", item.id, references)
         references[item.id] = Reference(i, item.id)
     return tuple(said), tuple(references.values())
 

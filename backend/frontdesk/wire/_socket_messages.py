@@ -20,6 +20,7 @@ from frontdesk.wire._fields import Name, StrictModel
 from frontdesk.wire._frames import json_bytes
 from frontdesk.wire._ids import response_id
 from frontdesk.wire._items import Input
+from frontdesk.wire._validation import too_deep
 
 JSON = dict[str, Any]
 TYPES = ("response.create", "response.cancel", "response.resume", "response.place", "response.steer")
@@ -76,7 +77,9 @@ def decoded(text: str | bytes) -> JSON:
     """A client's message as an object. Raises `InvalidRequest`."""
     try:
         event = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except RecursionError:
+        raise too_deep() from None
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise InvalidRequest(f"the message is not valid JSON: {error}", code="invalid_json") from None
     if not isinstance(event, dict):
         raise InvalidRequest("the message must be a JSON object", code="invalid_type")

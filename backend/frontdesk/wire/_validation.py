@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from frontdesk.errors import InvalidRequest
 
-MAX_DEPTH = 64
+MAX_DEPTH = 32  # objects and lists within each other, the body itself included
 PLAIN = {"type": "text"}  # the form of an answer that every route has
 MAX_PARAM = 200  # characters; a key of the user's own may be part of a param
 
@@ -54,6 +54,10 @@ def refuse_misplaced(body: object, names: Mapping[str, str]) -> None:
             raise unsupported(param, f"not a field of this route, which calls it {here!r}")
 
 
+def too_deep() -> InvalidRequest:
+    return InvalidRequest(f"the JSON is nested deeper than {MAX_DEPTH} levels", code="invalid_json")
+
+
 def check_text(body: object) -> None:
     """Refuse lone surrogates in any string or key, and nesting beyond `MAX_DEPTH`.
 
@@ -67,7 +71,7 @@ def check_text(body: object) -> None:
         if not below:
             return
         level = below
-    raise InvalidRequest(f"the request body is nested deeper than {MAX_DEPTH} levels")
+    raise too_deep()
 
 
 def _check_strings(body: object, values: Iterable[Any], below: list[Any]) -> None:

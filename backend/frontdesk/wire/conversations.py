@@ -1,4 +1,4 @@
-"""OpenAI's Conversations: bodies and queries to values, records to JSON. Knows no HTTP and no store.
+"""OpenAI's Conversations: bodies to values, records to JSON. Knows no HTTP and no store.
 
 Beside OpenAI's `metadata` a conversation has two fields of ours: `context` (how its history is fitted into the window)
 and `budget`. Each is kept and replaced as a whole.
@@ -6,25 +6,20 @@ and `budget`. Each is kept and replaced as a whole.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from frontdesk.errors import InvalidRequest
 from frontdesk.messages import Item
 from frontdesk.wire._fields import Metadata, StrictModel
-from frontdesk.wire._ids import ITEM_ID, is_conversation_id, is_item_id
+from frontdesk.wire._ids import ITEM_ID
 from frontdesk.wire._items import InputItem, parse_items
 from frontdesk.wire._validation import validated
 
 MAX_ITEMS = 20  # of one request; OpenAI's limit
 MAX_PINNED = 64
-MAX_PAGE = 100
-DEFAULT_PAGE = 20
-EXPORT_FORMATS = ("json", "markdown")
 
 
 TokenBudget = Annotated[int, Field(ge=1, le=2**53)]
@@ -119,15 +114,6 @@ class Change:
         return {name: value for name, value in {**options, **self.options}.items() if value}
 
 
-@dataclass(frozen=True, slots=True)
-class PageQuery:
-    """Which stretch of a list. `after` is an id."""
-
-    limit: int
-    after: str | None
-    descending: bool
-
-
 def parse_create(body: object, *, created: int) -> tuple[Change, tuple[Item, ...]]:
     """Raises `InvalidRequest`, like the other parsers. `created` is in seconds since 1970."""
     request = validated(CreateConversation, body)
@@ -140,27 +126,6 @@ def parse_update(body: object) -> Change:
 
 def parse_new_items(body: object, *, created: int) -> tuple[Item, ...]:
     return parse_items(validated(CreateItems, body).items, "items", created=created)
-
-
-def parse_page(query: Mapping[str, str], *, after: Literal["item", "conversation"]) -> PageQuery:
-    """`limit`, `after` and `order` of a list; OpenAI's `include` and everything else is ignored."""
-    limit = query.get("limit", str(DEFAULT_PAGE))
-    if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_PAGE:
-        raise InvalidRequest(f"'limit' should be a number from 1 to {MAX_PAGE}", param="limit")
-    order = query.get("order", "desc")
-    if order not in ("asc", "desc"):
-        raise InvalidRequest("'order' should be 'asc' or 'desc'", param="order")
-    place = query.get("after")
-    if place is not None and not (is_item_id(place) if after == "item" else is_conversation_id(place)):
-        raise InvalidRequest(f"'after' should be the id of an entry of this list, one {after}'s", param="after")
-    return PageQuery(int(limit), place, order == "desc")
-
-
-def parse_export(query: Mapping[str, str]) -> str:
-    """The format of an export."""
-    if (format := query.get("format", "json")) not in EXPORT_FORMATS:
-        raise InvalidRequest(f"'format' should be one of {', '.join(EXPORT_FORMATS)}", param="format")
-    return format
 
 
 def conversation_json(

@@ -129,6 +129,7 @@ class OpenAIChat:
     name = "openai_chat"
     path = "/v1/chat/completions"
     request: type[BaseModel] = ChatRequest
+    has_turns = False
 
     def parse(self, body: object) -> Call:
         request = validated(ChatRequest, body)
@@ -143,6 +144,9 @@ class OpenAIChat:
             top_logprobs=(request.top_logprobs or 0) if request.logprobs else None,
         )
         return Call(generation, request, n=request.n or 1, stream=bool(request.stream))
+
+    def request_json(self, call: Call) -> bytes:
+        return call.body.model_dump_json(exclude_unset=True).encode()
 
     def encoder(self, call: Call, identity: Identity) -> ChatEncoder:
         return ChatEncoder(call, identity)

@@ -98,6 +98,7 @@ class OpenAICompletions:
     name = "openai_completions"
     path = "/v1/completions"
     request: type[BaseModel] = CompletionRequest
+    has_turns = False
 
     def parse(self, body: object) -> Call:
         request = validated(CompletionRequest, body)
@@ -115,6 +116,9 @@ class OpenAICompletions:
             persona=False,
         )
         return Call(generation, request, n=request.n or 1, stream=bool(request.stream))
+
+    def request_json(self, call: Call) -> bytes:
+        return call.body.model_dump_json(exclude_unset=True).encode()
 
     def encoder(self, call: Call, identity: Identity) -> CompletionEncoder:
         return CompletionEncoder(call, identity)

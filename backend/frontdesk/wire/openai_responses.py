@@ -20,7 +20,6 @@ from frontdesk.wire._frames import DONE, sse_named, sse_numbered
 from frontdesk.wire._items import item_json
 from frontdesk.wire._responses_body import ResponsesRequest, responses_call
 from frontdesk.wire._responses_events import ResponseEvents, response_usage
-from frontdesk.wire._values import finished
 
 
 class OpenAIResponses:
@@ -29,9 +28,13 @@ class OpenAIResponses:
     name = "openai_responses"
     path = "/v1/responses"
     request: type[BaseModel] = ResponsesRequest
+    has_turns = True
 
     def parse(self, body: object) -> Call:
         return responses_call(body)
+
+    def request_json(self, call: Call) -> bytes:
+        return request_json(call)
 
     def encoder(self, call: Call, identity: Identity, after: int = -1) -> ResponsesEncoder:
         """Sends only events with a `sequence_number` over `after`; it must be fed all of them."""
@@ -43,7 +46,6 @@ class OpenAIResponses:
 
     def collect(self, call: Call, identity: Identity, replies: Sequence[Sequence[Event]]) -> dict[str, Any]:
         (reply,) = replies
-        finished(reply)
         return response_object_of(call, identity, reply)
 
 
