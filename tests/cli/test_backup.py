@@ -79,6 +79,9 @@ def test_what_was_there_stays_beside_it(tmp_path: Path) -> None:
     done("restore", copy, "--database", database)
     assert "early" in done("keys", "list", "--database", database)
     (former,) = tmp_path.glob("f.db.replaced-*[0-9]")
+    wrong = copy.with_name("undone.db")
+    done("restore", former, "--database", wrong)
+    assert "late" in done("keys", "list", "--database", wrong), "what its WAL holds belongs to it"
     assert "late" in done("keys", "list", "--database", former)
 
 
@@ -100,6 +103,7 @@ def test_what_cannot_be_copied_or_put_back(tmp_path: Path) -> None:
         assert frontdesk("restore", wrong, "--database", database).exit_code == 1
     assert frontdesk("restore", tmp_path / "none.db", "--database", database).exit_code == 2
     assert frontdesk("backup", database, "--database", database).exit_code == 1
+    assert frontdesk("backup", tmp_path, "--database", database).exit_code == 2
     assert frontdesk("backup", tmp_path / "nowhere" / "copy.db", "--database", database).exit_code == 1
     assert frontdesk("backup", copy, "--database", "postgresql://localhost/x").exit_code == 2
     assert frontdesk("backup", copy, "--database", "memory").exit_code == 2

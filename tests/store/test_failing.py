@@ -111,15 +111,23 @@ async def test_it_is_found_out_that_the_database_works_again(
     assert [line["event"] for line in lines] == ["the database failed", "the database takes what is written again"]
     assert (file_store.health.written or 0.0) > before
     await file_store.conversations.create(conversation())
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for name in ("test.db", "test.db-wal"):  # as they would lie there after a kill
+        shutil.copy(tmp_path / name, killed)
+    with closing(sqlite3.connect(killed / "test.db")) as found:
+        (count,) = found.execute("SELECT count(*) FROM conversations").fetchone()
+    assert count == len((await file_store.conversations.list(OWNER)).items) >= 2
 
 
 async def test_what_writes_nothing_proves_nothing(file_store: Store, tmp_path: Path) -> None:
     """A full disk would be told as one that is well again, since a request that had nothing to delete went through."""
     await file_store.conversations.create(conversation())
-    await file_store._writer.run(lambda connection: connection.execute(sa.text("PRAGMA query_only = ON")).close())
+    await file_store._writer.run(lambda connection: connection.execute(sa.text("DROP TABLE secrets")).close())
     with pytest.raises(StorageFailed):
-        await file_store.conversations.create(conversation())
+        await file_store.secrets.get_or_create("x", lambda: b"x")
     assert not await file_store.conversations.delete(OWNER, "conv_gone")
+    await asyncio.sleep(0.1)  # what was deleted is told before it is judged
     assert file_store.health.failing
 
 

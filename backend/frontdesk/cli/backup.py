@@ -27,11 +27,14 @@ def backup(file: To, database: Database = None, config: options.ConfigFile = Non
     place = _sqlite_file(config, database)
     if not place.exists():
         options.fail(f"there is no database {place}")
+    target = Path(file).expanduser()
+    if target.is_dir():
+        options.fail(f"{file} is a folder: name a file in it")
     # Imported late: `--help` and a wrong flag are answered in a fraction of the time.
     from frontdesk.store.copies import back_up
 
     try:
-        size = back_up(place, Path(file).expanduser())
+        size = back_up(place, target)
     except ConfigError as error:
         options.fail(error.message, code=1)
     options.notes.print(f"{place} is copied to {file}: {size / 1e6:.1f} MB", markup=False)

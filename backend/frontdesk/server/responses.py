@@ -86,7 +86,7 @@ class Responses:
         if query.after is not None:
             ids = [item.id for item in items]
             if query.after not in ids:
-                raise NotFound(f"there is no item '{query.after}' in this list", param="after")
+                raise NotFound(f"there is no {query.after!r} to list from", param="after")
             items = items[ids.index(query.after) + 1 :]
         return json_response(item_list(items[: query.limit], has_more=len(items) > query.limit))
 

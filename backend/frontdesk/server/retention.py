@@ -35,10 +35,10 @@ async def retention(store: Store, days: float | None) -> AsyncIterator[None]:
 
 
 async def _sweep(store: Store, days: float | None) -> None:
-    ahead, doubts = time.time() - time.monotonic(), 0
+    ahead, doubts = time.time() - _elapsed(), 0
     while True:
         now = time.time()  # once: it may jump in the middle of a round, too
-        jump = now - time.monotonic() - ahead
+        jump = now - _elapsed() - ahead
         if abs(jump) > JUMP_SECONDS and doubts < DOUBTS:
             doubts += 1
             log.warning("the time of day has jumped: nothing is deleted for its age", seconds=round(jump))
@@ -46,6 +46,11 @@ async def _sweep(store: Store, days: float | None) -> None:
             ahead, doubts = ahead + jump, 0
             await _forget(store, None if days is None else now - days * DAY)
         await asyncio.sleep(EVERY_SECONDS)
+
+
+def _elapsed() -> float:
+    """Seconds on a clock that nobody sets, and that goes on while the machine sleeps where there is such a one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 async def _forget(store: Store, before: float | None) -> None:

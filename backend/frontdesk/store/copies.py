@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -28,27 +28,21 @@ def back_up(database: Path, target: Path) -> int:
     A reader among others: nobody waits for it. Deleted rows are not in it. Raises `ConfigError`.
     """
     _refuse_same(database, target)
-    part = target.with_name(f".{target.name}.part")
     try:
-        with contextlib.closing(_read_only(database)) as connection:
-            part.unlink(missing_ok=True)
-            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # SQLite fills an empty file, too
-            connection.execute("VACUUM INTO ?", (str(part),))
-        _keep(part, target)
+        with _copied(database, target) as part:
+            _put(part, target)
     except (OSError, sqlite3.Error) as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise ConfigError(f"cannot copy {database} to {target}: {_reason(error)}") from error
     return target.stat().st_size
 
 
 def restore(copy: Path, database: Path) -> Path | None:
-    """Put `copy` in the place of `database`; where what was there before is now, if anything was.
+    """Put what `copy` holds in the place of `database`; where what was there before is now, if anything was.
 
     Raises `ConfigError`: a server uses the database, `copy` is no whole database of ours, or the disk refuses.
     """
     _refuse_same(database, copy)
-    part = database.with_name(f".{database.name}.part")
+    former: Path | None = None
     try:
         _check(copy)
         database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,14 +50,29 @@ def restore(copy: Path, database: Path) -> Path | None:
         with contextlib.closing(serving), contextlib.closing(writing):
             if not serving.take():
                 raise ConfigError(f"a server uses {database}: stop it first")
-            with writing.held(PATIENCE):
-                with open(part, "wb", opener=_private) as file, copy.open("rb") as source:
-                    shutil.copyfileobj(source, file)
+            with writing.held(PATIENCE), _copied(copy, database) as part:
                 former = _move_away(database)
-                _keep(part, database)
+                _put(part, database)
     except (OSError, sqlite3.Error) as error:
-        raise ConfigError(f"cannot put {copy} in the place of {database}: {_reason(error)}") from error
+        moved = f"; what was there is {former} now" if former else ""
+        raise ConfigError(f"cannot put {copy} in the place of {database}: {_reason(error)}{moved}") from error
     return former
+
+
+@contextlib.contextmanager
+def _copied(source: Path, target: Path) -> Iterator[Path]:
+    """A copy of a database, with what its WAL holds: on the disk, beside `target`, for the block to name it."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.unlink(missing_ok=True)
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # SQLite fills an empty file, too
+        with contextlib.closing(_read_only(source)) as connection:
+            connection.execute("VACUUM INTO ?", (str(part),))
+        _sync(part)
+        yield part
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _check(copy: Path) -> None:
@@ -79,6 +88,8 @@ def _check(copy: Path) -> None:
 def _move_away(database: Path) -> Path | None:
     """The database and its files under another name, where together they are a database still."""
     former = database.with_name(database.name + time.strftime(REPLACED))
+    if former.exists():
+        raise ConfigError(f"{former} is there already: try again in a second")
     moved = False
     for suffix in (*BESIDE, ""):  # the file itself last: a WAL must not stay behind for what comes in its place
         source = database.with_name(database.name + suffix)
@@ -88,16 +99,17 @@ def _move_away(database: Path) -> Path | None:
     return former if moved else None
 
 
-def _keep(part: Path, target: Path) -> None:
-    """On the disk first, then under its name."""
-    for path in (part, target.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if path is part:
-            part.replace(target)
+def _put(part: Path, target: Path) -> None:
+    part.replace(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read_only(file: Path) -> sqlite3.Connection:
@@ -108,10 +120,6 @@ def _read_only(file: Path) -> sqlite3.Connection:
 def _refuse_same(database: Path, copy: Path) -> None:
     if copy.resolve() == database.resolve():
         raise ConfigError(f"{copy} is the database itself: name another file")
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _reason(error: Exception) -> str:

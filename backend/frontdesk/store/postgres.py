@@ -20,7 +20,7 @@ from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from frontdesk.errors import ConfigError, StorageFailed
-from frontdesk.store.database import Operation, Result, reason, storage_errors, transact
+from frontdesk.store.database import Operation, Result, failed, reason, storage_errors, transact
 from frontdesk.store.migrate import migrate
 
 Value = TypeVar("Value")
@@ -100,7 +100,10 @@ class PostgresDatabase:
 
     async def write(self, operations: Sequence[Operation[Any]]) -> list[Result[Any]]:
         with storage_errors(*ERRORS):
-            connection = await self._connected()
+            try:
+                connection = await self._connected()
+            except StorageFailed as error:  # another server has it now, which is for the operator to know
+                raise failed(error) from error
             try:
                 return await connection.run_sync(transact, operations)
             except (exc.SQLAlchemyError, OSError, *ERRORS):

@@ -119,7 +119,7 @@ ledger = sa.Table(
     sa.Column("cached", sa.BigInteger, nullable=False),
     sa.Column("completion", sa.BigInteger, nullable=False),
     sa.Column("outcome", sa.Text, nullable=False),
-    sa.Index(None, "key", "at"),
+    sa.Index(None, "key", "at", "prompt", "completion"),  # sums need no row then
     sa.Index(None, "visitor", "at"),
     sa.Index(None, "conversation", "at"),
     sa.Index(None, "owner", "at"),

@@ -71,6 +71,7 @@ class SqliteDatabase:
         self._writing: FileLock | None = None
         self._file = file
         self._ours: dict[str, _Identity | None] = {}  # by suffix, what the connections opened
+        self._gone = False  # another file has come in the place of ours
         if file:
             self._reader = _engine(name, "BEGIN", READER_PRAGMAS, size=READERS)
             self._reading_threads = ThreadPoolExecutor(READERS, "store-reader")
@@ -210,9 +211,12 @@ class SqliteDatabase:
             self._ours = found | {"": self._ours.get("", found[""])}
 
     def _stay_in_place(self) -> None:
-        """Raises `StorageFailed` where our file is not what its name stands for any more."""
-        if self._replaced():
+        """Raises `StorageFailed` where our file is not what its name stands for: for good if another one is there, else
+        until it is back, since then its WAL still lies beside it."""
+        if not self._gone and self._replaced() and _identity(self._beside("")) is not None:
+            self._gone = True
             self._set_aside()
+        if self._gone or self._replaced():
             raise StorageFailed(GONE)
 
     def _replaced(self) -> bool:
@@ -224,7 +228,8 @@ class SqliteDatabase:
         for suffix in BESIDE:
             path = self._beside(suffix)
             if (found := _identity(path)) and found == self._ours[suffix]:
-                path.rename(self._beside(former + suffix))
+                with contextlib.suppress(FileNotFoundError):  # another thread's doing
+                    path.rename(self._beside(former + suffix))
 
     def _locked(self) -> Any:
         return self._writing.held(PATIENCE) if self._writing else contextlib.nullcontext()

@@ -154,7 +154,8 @@ class Writer:
 
 
 def _refused(results: list[Result[Any]]) -> bool:
-    return any(isinstance(result.error, StorageFailed) for result in results)
+    """Whether the database took nothing: a single operation may be at fault itself."""
+    return all(isinstance(result.error, StorageFailed) for result in results)
 
 
 def _report(message: str, error: Exception) -> None:
