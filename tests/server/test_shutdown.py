@@ -153,7 +153,11 @@ def run_serve(*flags: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_hung_up_terminal_stops_it_in_order(start_server: Callable[..., Server]) -> None:
     """A lost ssh session, or a logrotate that sends SIGHUP, would cut every answer without a word."""
-    server = start_server(drain_seconds="60")
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the server would inherit that it is ignored
+    try:
+        server = start_server(drain_seconds="60")
+    finally:
+        signal.signal(signal.SIGHUP, former)
     with ThreadPoolExecutor(1) as pool:
         began: list[int] = []
         finished = pool.submit(stream, server, LONG, lambda: began.append(1))
