@@ -34,6 +34,15 @@ const styleAsText = {
 // nor what lies behind options that they never set. No tree shaking removes either, and both would be an eighth of the
 // widget. A release that is put together differently fails the build here.
 const NEVER_SET = /\bthis\.options\.(?:breaks|extensions|hooks|pedantic|silent)\b/g;
+const RULES_NEVER_USED = /,(?:breaks|pedantic):\w+/g;
+
+/** Takes one entry, `,pedantic:name`, out of a list of rules, and the object of that name. */
+function withoutRules(text, entry) {
+  const object = new RegExp(`\\b${entry.split(":")[1]}=\\{[^]*?\\.getRegex\\(\\)\\},`);
+  if (!object.test(text)) throw new Error(`marked has no rules that this build expects as ${entry}`);
+  return text.replace(entry, "").replace(object, "");
+}
+
 const markedWithoutFrontDoor = {
   name: "marked-without-front-door",
   setup({ onLoad }) {
@@ -41,8 +50,10 @@ const markedWithoutFrontDoor = {
       const text = readFileSync(path, "utf8");
       const [, before, names] = /^([^]*)\bvar \w+=class\{defaults=[^]*;export\{([^}]*)\};/.exec(text) ?? [];
       const kept = names?.split(",").filter((name) => /as (Lexer|Parser|Renderer)$/.test(name)) ?? [];
-      if (kept.length !== 3) throw new Error(`${path} is not what this build expects`);
-      return { contents: `${before.replace(NEVER_SET, "null")}export{${kept}};`, loader: "js" };
+      const rules = before?.match(RULES_NEVER_USED) ?? [];
+      if (kept.length !== 3 || rules.length !== 3) throw new Error(`${path} is not what this build expects`);
+      const contents = rules.reduce(withoutRules, before.replace(NEVER_SET, "null"));
+      return { contents: `${contents}export{${kept}};`, loader: "js" };
     });
   },
 };

@@ -238,6 +238,51 @@ async def test_try_again_while_the_server_is_away(open_demo: OpenDemo) -> None:
     await expect(again).to_be_visible()
 
 
+async def test_try_an_older_message_again_while_the_server_is_away(open_demo: OpenDemo) -> None:
+    """If this fails, a message that was refused some questions ago is lost by trying again at the wrong moment."""
+    demo = await open_demo(script=REFUSED)
+    demo.forgiven = ["status of 400", "net::ERR_"]
+    await demo.send(SUNDAY)
+    again = demo.page.get_by_role("button", name="Try again")
+    await expect(again).to_be_visible()
+    await demo.page.evaluate(ACCEPTED)
+    await demo.send(OPENING)
+    await demo.settle(2)
+    await demo.page.route("**/v1/conversations/**", lambda route: route.abort())
+    await again.click()
+    await expect(demo.page.locator(".failure")).to_contain_text("cannot be reached")
+    await demo.page.unroute_all()
+    await again.click()
+    await expect(demo.page.locator(".message.user .body")).to_have_text([OPENING, SUNDAY])
+    await expect(demo.answers.last).to_contain_text("not known whether")
+    await expect(again).to_be_visible()
+
+
+async def test_try_again_while_something_else_is_asked(open_demo: OpenDemo) -> None:
+    """If this fails, a message that was refused is lost to who writes another one right after "Try again"."""
+    demo = await open_demo(script=REFUSED)
+    demo.forgiven = ["status of 400"]
+    await demo.send(SUNDAY)
+    again = demo.page.get_by_role("button", name="Try again")
+    await expect(again).to_be_visible()
+    await demo.page.evaluate(ACCEPTED)
+    reading = await Held("GET", "/items").on(demo.page)
+    asked = asyncio.Event()
+
+    async def ask_later(route: Route) -> None:
+        await asked.wait()
+        await route.continue_()
+
+    await demo.page.route("**/v1/responses", ask_later)
+    await again.click()
+    await reading.came.wait()
+    await demo.send(OPENING)
+    reading.free.set()
+    await expect(demo.input).to_have_value(SUNDAY)
+    asked.set()
+    await demo.settle(1)
+
+
 async def refused_once(demo: Demo, text: str) -> None:
     """Sends what the server refuses, and tries again when it would take it."""
     demo.forgiven = ["status of 400", "net::ERR_"]

@@ -4,7 +4,9 @@
 
 import { ApiError, ConnectionLost, isAbort } from "./errors.js";
 
-const HEADERS_MS = 20_000; // so long may an answer take to begin: streams begin at once, and nothing else takes long
+// So long may an answer take to begin: longer than the server waits for a request's body or for its database, and a
+// request first waits for one of the few connections that a browser opens.
+const HEADERS_MS = 45_000;
 
 export class Client {
   /** `base` is the server's address without a path. `key` is asked before each request: it may change. `heard` gets the
@@ -15,21 +17,29 @@ export class Client {
     private readonly heard?: (headers: Headers) => void,
   ) {}
 
-  /** The answer, whose status is good. Throws `ApiError`, or `ConnectionLost` also where none begins for 20 seconds; a
+  /** The answer, whose status is good. Throws `ApiError`, or `ConnectionLost` also where none begins for 45 seconds; a
    * request taken back throws AbortError. */
   async ask(path: string, options: RequestInit = {}): Promise<Response> {
     const headers = new Headers(options.headers);
     this.#authorize(headers);
     if (options.body) headers.set("content-type", "application/json");
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), HEADERS_MS);
-    const signal = options.signal ? AbortSignal.any([options.signal, late.signal]) : late.signal;
+    const { signal } = options;
+    const both = new AbortController(); // browsers of 2023 have no `AbortSignal.any`
+    const stop = (): void => both.abort(signal?.reason);
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      both.abort();
+    }, HEADERS_MS);
+    if (signal?.aborted) stop();
+    signal?.addEventListener("abort", stop); // to the end of the body
     let answer: Response;
     try {
-      answer = await fetch(this.base + path, { ...options, headers, signal, cache: "no-store" });
+      answer = await fetch(this.base + path, { ...options, headers, signal: both.signal, cache: "no-store" });
     } catch (error) {
-      if (isAbort(error) && !late.signal.aborted) throw error;
-      throw new ConnectionLost(true, late.signal.aborted);
+      signal?.removeEventListener("abort", stop);
+      if (isAbort(error) && !late) throw error;
+      throw new ConnectionLost(true, late);
     } finally {
       clearTimeout(timer);
     }

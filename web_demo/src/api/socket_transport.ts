@@ -112,21 +112,30 @@ export class SocketTransport implements Transport {
   #connect(key: string | null): Promise<WebSocket> {
     const opening = new Promise<WebSocket>((resolve, reject) => {
       const protocols = key ? ["realtime", `openai-insecure-api-key.${key}`] : [];
-      const socket = new WebSocket(`${this.client.base.replace(/^http/, "ws")}/v1/responses`, protocols);
+      let socket: WebSocket;
+      try {
+        socket = new WebSocket(`${this.client.base.replace(/^http/, "ws")}/v1/responses`, protocols);
+      } catch {
+        return reject(new ConnectionLost(false)); // what some browsers do where a page's policy forbids it
+      }
       const timer = setTimeout(() => socket.close(), OPENING_MS);
       socket.onopen = () => {
         clearTimeout(timer);
         resolve(socket);
       };
       socket.onmessage = (message) => this.#receive(String(message.data));
-      // A page's policy that forbids the socket closes it without saying so.
+      // In other browsers such a policy closes it without saying so.
       socket.onclose = socket.onerror = () => {
         clearTimeout(timer);
-        if (this.#socket === opening) this.#socket = null;
+        unused();
         reject(new ConnectionLost(false));
         for (const lane of [...this.#lanes.values()]) if (lane.socket === socket) lane.reject(new ConnectionLost());
       };
     });
+    const unused = (): void => {
+      if (this.#socket === opening) this.#socket = null;
+    };
+    opening.catch(unused);
     return opening;
   }
 

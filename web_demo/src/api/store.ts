@@ -3,7 +3,7 @@
 
 export class Store {
   #area: Storage | null = null;
-  readonly #unsaved = new Map<string, string>(); // what the browser did not take
+  readonly #unsaved = new Map<string, string>(); // what the browser did not take, or is not given
 
   /** `area` gives `localStorage` or `sessionStorage`; naming them throws where they are forbidden. */
   constructor(area: () => Storage) {
@@ -18,9 +18,14 @@ export class Store {
     return this.#unsaved.get(name) ?? this.#area?.getItem(name) ?? null;
   }
 
+  /** For the page alone. */
+  hold(name: string, value: string): void {
+    this.#unsaved.set(name, value);
+  }
+
   /** Whether the browser took it. */
   set(name: string, value: string): boolean {
-    this.#unsaved.set(name, value);
+    this.hold(name, value);
     try {
       (this.#area as Storage).setItem(name, value); // throws where there is none, and where it is full
       return this.#unsaved.delete(name);

@@ -216,7 +216,7 @@ export class Chat {
     const lostTrack = !pending.response && !transports[pending.transport].repeatable;
     if (pending.failed !== undefined || lostTrack) {
       const { reply } = this.#ask(pending);
-      return this.#offerAgain(pending, reply, pending.failed ?? reasonOf(new ConnectionLost()));
+      return this.#offerAgain(pending, reply, pending.failed || reasonOf(new ConnectionLost()));
     }
     const way = pending.response ? transport() : pending.transport;
     this.#run(new Turn(pending, transports[way], pendings), transports[way]);
@@ -365,15 +365,16 @@ export class Chat {
     const { composer, log, pendings } = this.page;
     const { conversation, request } = pending;
     composer.focus(); // the button goes away
-    const record = pendings.get(conversation);
+    const record = pendings.get(conversation) ?? { ...pending, failed: "" };
     pendings.remove(pending);
     await this.open(conversation);
     if (this.#conversation?.id !== conversation) {
-      if (record && !pendings.get(conversation)) pendings.put(record); // it could not be opened: nothing else has the text
+      if (!pendings.get(conversation)) pendings.put(record); // it could not be opened: nothing else has the text
       return;
     }
-    if (wasHeard(pending, log.messages) || this.#speaks(conversation)) return;
+    if (wasHeard(pending, log.messages)) return;
     const { input } = request;
+    if (this.#speaks(conversation)) return void (input && composer.giveBack(input));
     const again = { ...requestFields(choices()), ...(input === undefined ? {} : { input }) };
     this.#begin(conversation, again, log.newest);
   }

@@ -97,7 +97,8 @@ export class SupportChat extends HTMLElement {
   reset(): void {
     this.#identity = null;
     this.#draft = [];
-    this.#life?.talk.reset();
+    if (this.#life) this.#life.talk.reset();
+    else new Visits(this.getAttribute("widget") ?? "").clear();
   }
 
   #begin(): void {
@@ -149,9 +150,9 @@ export class SupportChat extends HTMLElement {
     panel.log.scroll.lang = language; // the page's own greeting, and most of what is said
     root.dir = this.#direction(language);
     root.title = ""; // the element's own title is a name, and no tooltip over everything
-    root.addEventListener("keydown", (event) => this.#key(event));
+    root.addEventListener("keydown", (event) => this.#key(event), { capture: true });
     // What is typed here is no shortcut of the page, which cannot see into what a key goes.
-    for (const type of KEYS) root.addEventListener(type, (event) => event.stopPropagation());
+    for (const type of KEYS) panel.root.addEventListener(type, (event) => event.stopPropagation());
     // A panel that the page opened is not yet a visitor who wants to talk: that begins when somebody goes into it.
     panel.root.addEventListener("focusin", () => talk.looked());
     this.#shadow.replaceChildren(root);
@@ -180,7 +181,10 @@ export class SupportChat extends HTMLElement {
 
   #key(event: KeyboardEvent): void {
     if (event.key !== "Escape" || event.isComposing || !this.hasAttribute("open")) return;
+    event.stopPropagation();
     this.close();
+    // Where the launcher has the focus now, the key is released at it.
+    this.#life?.launcher.root.addEventListener("keyup", (up) => up.stopPropagation(), { once: true });
   }
 
   #direction(language: string): "ltr" | "rtl" {

@@ -97,6 +97,7 @@ export class Panel {
 
   /** What is wrong with all of it, and what to do about it; "" for nothing. */
   notice(text: string, again?: () => void): void {
+    if (text && this.#notice.firstChild?.textContent === text) return; // it would be read aloud at every try
     const focused = isFocused(this.#notice);
     const retry = again ? [button("plain", again, this.words.again)] : [];
     this.#notice.replaceChildren(element("span", "", text), ...retry);

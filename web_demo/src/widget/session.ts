@@ -40,7 +40,7 @@ export class Session {
   #renewAt = 0;
   #renewing: Promise<void> | null = null;
   #identity: Identity | null = null;
-  #vouched = false; // the identity was exchanged already
+  #exchanged = false; // the identity was, for a session
   #era = 0; // rises when the visitor may be somebody else: an answer of an earlier one comes too late
   readonly #client: Client;
 
@@ -55,13 +55,18 @@ export class Session {
   /** The visitor whom this page may take up again, if any. */
   get remembered(): Visit | null {
     const visit = this.visits.get();
-    return visit && (!visit.identified || this.#identity !== null) ? visit : null;
+    return visit && (!visit.identified || this.vouched) ? visit : null;
+  }
+
+  /** Whether the page says who the visitor is. */
+  get vouched(): boolean {
+    return this.#identity !== null;
   }
 
   /** The page vouches for the visitor from now on. */
   identify(identity: Identity): void {
     this.#identity = identity;
-    this.#vouched = false;
+    this.#exchanged = false;
     this.forget();
   }
 
@@ -107,14 +112,14 @@ export class Session {
     const [visit, era] = [this.remembered, this.#era];
     const ways: (() => Promise<Body>)[] = [];
     const same = visit ? { conversation: visit.conversation } : {};
-    if (visit && (this.#identity === null || this.#vouched)) ways.push(async () => ({ refresh: visit.refresh, ...same }));
+    if (visit && (!this.vouched || this.#exchanged)) ways.push(async () => ({ refresh: visit.refresh, ...same }));
     if (this.#identity === null) ways.push(async () => ({}));
     // What an unknown visitor said before stays theirs: it is no conversation of whom the page knows.
     else ways.push(async () => ({ identity: await value(this.#identity), ...(visit?.identified && same) }));
     for (const [number, way] of ways.entries()) {
       try {
         this.#keep(await this.#inOrNewest(await way()), era);
-        this.#vouched = this.#identity !== null;
+        this.#exchanged = this.vouched;
         return;
       } catch (error) {
         const disbelieved = error instanceof ApiError && error.status === 401;

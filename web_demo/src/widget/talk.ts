@@ -163,8 +163,8 @@ export class Talk {
 
   /** Shows what was asked and keeps it, until there is a conversation to ask it in: then `#load` does. */
   async #sendLater(text: string): Promise<void> {
-    const { panel, words } = this.around;
-    this.#unsent.put(text, this.#anew);
+    const { panel, session, words } = this.around;
+    this.#unsent.put(text, this.#anew, session.vouched);
     const reply = this.#ask(text, "");
     reply.busy = panel.composer.busy = true;
     reply.status = words.thinking;
@@ -174,10 +174,10 @@ export class Talk {
 
   /** What could not be asked goes back to where it was written. */
   #takeBack(): void {
+    if (!this.#unsent.waiting) return;
     const text = this.#unsent.take();
-    if (!text) return;
     this.#welcome();
-    this.around.panel.composer.giveBack(text);
+    if (text) this.around.panel.composer.giveBack(text);
   }
 
   /** Waits for what is under way, then reads everything again. */
@@ -281,7 +281,8 @@ export class Talk {
   /** Goes on with a turn that an earlier page or another tab began. */
   #pickUp(pending: Pending): void {
     if (wasHeard(pending, this.around.panel.log.messages)) return this.#pendings.remove(pending);
-    const lostTrack = !pending.response && !this.around.transport.repeatable;
+    const repeatable = pending.transport === "sse" && this.around.transport.repeatable;
+    const lostTrack = !pending.response && !repeatable;
     if (pending.failed === undefined && !lostTrack) return this.#run(pending);
     const reply = this.#ask(pending.request.input, pending.text);
     this.#offerAgain(pending, reply, this.around.words.notAnswered);
@@ -360,7 +361,7 @@ export class Talk {
     this.#pendings.remove(pending);
     await this.#again();
     if (this.#failed) this.#pendings.put(record); // nothing else has the text
-    if (this.#failed || this.#turn || this.#conversation !== conversation) return;
+    if (this.#failed || this.#conversation !== conversation) return;
     const { input } = pending.request;
     if (input !== undefined && !wasHeard(pending, this.around.panel.log.messages)) this.send(input);
   }
@@ -414,7 +415,8 @@ export class Talk {
 
   /** Says what is wrong with all of it; what may pass by itself is tried again while somebody waits. */
   #fail(error: unknown): void {
-    if (isAbort(error)) return; // the visitor is somebody else now, for whom everything is read anew
+    // The visitor is somebody else now, for whom everything is read anew, or the element is gone.
+    if (isAbort(error) || this.around.signal.aborted) return;
     const { panel, words } = this.around;
     const { code, status, text } = reasonOf(error, words);
     if (!this.#failed) this.around.failed(code, status);
