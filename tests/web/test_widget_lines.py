@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import jwt
 import pytest
-from playwright.async_api import Route, expect
+from playwright.async_api import Locator, Route, expect
 from tests.web.test_widget_guest import FORBIDDEN, with_policy
 from tests.web.widget import Held, Site, Widget, long_answers, until, widgets
 
@@ -212,9 +212,8 @@ async def refuse_next(widget: Widget) -> None:
     )
 
 
-async def test_trying_again_while_something_else_is_asked(open_widget: OpenWidget) -> None:
-    """If this fails, a question that was refused is lost to who asks another one right after "Try again"."""
-    widget = await open_widget(forgiven=["status of 429"])
+async def refused_second(widget: Widget) -> Locator:
+    """One question is answered, the next refused; the button to try it again."""
     await widget.open()
     await widget.send(OPENING)
     await widget.settle(1)
@@ -222,6 +221,13 @@ async def test_trying_again_while_something_else_is_asked(open_widget: OpenWidge
     await widget.send(SECOND)
     again = widget.panel.get_by_role("button", name="Try again")
     await expect(again).to_be_visible()
+    return again
+
+
+async def test_trying_again_while_something_else_is_asked(open_widget: OpenWidget) -> None:
+    """If this fails, a question that was refused is lost to who asks another one right after "Try again"."""
+    widget = await open_widget(forgiven=["status of 429"])
+    again = await refused_second(widget)
     reading = await Held().on(widget, "**/items?*")
     heard = asyncio.Event()
 
@@ -241,13 +247,7 @@ async def test_trying_again_while_something_else_is_asked(open_widget: OpenWidge
 async def test_trying_again_after_another_question(open_widget: OpenWidget) -> None:
     """If this fails, "Try again" does nothing once a later question was answered."""
     widget = await open_widget(forgiven=["status of 429"])
-    await widget.open()
-    await widget.send(OPENING)
-    await widget.settle(1)
-    await refuse_next(widget)
-    await widget.send(SECOND)
-    again = widget.panel.get_by_role("button", name="Try again")
-    await expect(again).to_be_visible()
+    again = await refused_second(widget)
     await widget.send("And to Norway?")
     await widget.settle(3)
     await again.click()
