@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Much of a test is waiting, so two processes share the files: half as long on two cores, and slower with more.
+PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -13,13 +15,13 @@ serve:  ## Serve the shipped model on http://127.0.0.1:8000
 
 test:  ## Run the tests
 	@$(PYTHON) requirements/install.py test
-	@exec .venv/bin/python -m pytest $(ARGS)
+	@exec $(PYTEST) $(ARGS)
 
 check:  ## Lint and type-check, then run the tests
 	@$(PYTHON) requirements/install.py test
 	@.venv/bin/ruff check .
 	@.venv/bin/pyright
-	@exec .venv/bin/python -m pytest $(ARGS)
+	@exec $(PYTEST) $(ARGS)
 
 lock:  ## Write the requirements files anew (needs uv)
 	@requirements/lock.sh

@@ -78,7 +78,7 @@ async def test_a_visitor_may_chat_at_the_cost_of_its_key(store: Store) -> None:
         ("", "missing_api_key"),
         ("none", "invalid_api_key"),
         ("sk-proj-abc", "invalid_api_key"),
-        (new_key().text, "invalid_api_key"),
+        pytest.param(new_key().text, "invalid_api_key", id="another server's"),
         ("ek_nonsense", "invalid_api_key"),
     ],
 )
