@@ -17,10 +17,9 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/frontdesk
 options=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF
     -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF)
 cpu=$(sed -n 's/^flags[^:]*: //p' /proc/cpuinfo | head -1 | tr ' ' '\n' | sort | tr '\n' ' ')
-flags() { PYTHONPATH=requirements python3 -c 'import install, sys; print(install.compiler_flags()[sys.argv[1]])' "$1"; }
-CFLAGS=$(flags CFLAGS) CXXFLAGS=$(flags CXXFLAGS)
-export CFLAGS CXXFLAGS
-home=$cache/peers/$version-$(printf '%s' "$cpu ${options[*]} $CXXFLAGS" | sha256sum | cut -c1-12)
+CXXFLAGS=$(PYTHONPATH=requirements python3 -c 'import install; print(install.compiler_flags())')
+export CXXFLAGS
+home=$cache/peers/$version-$(printf '%s' "$cpu ${options[*]} $(cat requirements/amx.h)" | sha256sum | cut -c1-12)
 mkdir -p "$home"
 exec 9>"$home/lock"
 flock 9 # a second run waits for the first

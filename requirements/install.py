@@ -15,6 +15,7 @@ import importlib.util
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,9 +31,7 @@ STAMP = VENV / "frontdesk-stamp"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "frontdesk"
 OLDEST = (3, 11)
 CMAKE_ARGS = ("-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF " + os.environ.get("CMAKE_ARGS", "")).strip()
-# Debian 12's compiler (gcc below 11.5, 12.4 or 13.3) sets up AMX tiles from memory that it never wrote: the first step
-# dies with SIGILL. And that replies do not depend on their neighbours (docs/decisions/0001) was shown without AMX.
-WITHOUT_AMX = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
+TILES = REQUIREMENTS / "amx.h"  # without it what Debian 12's compiler makes of AMX dies in the first step
 BYTES_PER_COMPILER = 1.5e9  # llama.cpp's largest files need about this much
 
 
@@ -154,7 +153,7 @@ def compile_wheel(folder: Path) -> Path:
     environment = {
         **os.environ,
         "CMAKE_ARGS": CMAKE_ARGS,
-        **compiler_flags(),
+        "CXXFLAGS": compiler_flags(),
         "CMAKE_GENERATOR": os.environ.get("CMAKE_GENERATOR", "Ninja"),
         "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(compilers())),
         "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -165,15 +164,12 @@ def compile_wheel(folder: Path) -> Path:
     return next(folder.glob("llama_cpp_python-*.whl"))
 
 
-def compiler_flags() -> dict[str, str]:
-    """What CMake reads the compilers' flags from: those of the environment, and `WITHOUT_AMX` where they are known. A
-    compiler that does not know them, for another processor or older, makes no such code either."""
-    flags = {}
-    for name, program, language in (("CFLAGS", "CC", "c"), ("CXXFLAGS", "CXX", "c++")):
-        compiler = os.environ.get(program, "cc" if language == "c" else "c++").split()
-        known = works([*compiler, *WITHOUT_AMX, "-fsyntax-only", "-x", language, os.devnull])
-        flags[name] = " ".join([os.environ.get(name, ""), *(WITHOUT_AMX if known else ())]).strip()
-    return flags
+def compiler_flags() -> str:
+    """What CMake reads the C++ compiler's flags from: those of the environment, and `TILES` where it is understood."""
+    compiler = os.environ.get("CXX", "c++").split()
+    include = f"-include {shlex.quote(str(TILES))}"
+    understood = works([*compiler, *shlex.split(include), "-fsyntax-only", "-x", "c++", os.devnull])
+    return " ".join([os.environ.get("CXXFLAGS", ""), include if understood else ""]).strip()
 
 
 def compilers() -> int:
@@ -188,8 +184,10 @@ def wheel_folder() -> Path:
     """Where the wheel for this version, CPU, Python and these options is kept."""
     version = re.search(r"llama-cpp-python==(\S+)", (REQUIREMENTS / "llama.txt").read_text())
     assert version
-    options = " ".join((CMAKE_ARGS, *WITHOUT_AMX))
-    tag = f"cp{sys.version_info[0]}{sys.version_info[1]} {sysconfig.get_platform()} {cpu_flags()} {options}"
+    cpu, options = cpu_flags(), CMAKE_ARGS
+    if "amx_tile" in cpu.split():
+        options += f" {hashlib.sha256(TILES.read_bytes()).hexdigest()}"
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]} {sysconfig.get_platform()} {cpu} {options}"
     return CACHE / "wheels" / f"{version[1]}-{hashlib.sha256(tag.encode()).hexdigest()[:12]}"
 
 

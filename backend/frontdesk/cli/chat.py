@@ -19,7 +19,6 @@ from frontdesk.cli import options
 from frontdesk.cli.conversation import Conversation, ReplyFailed, ServerUnreachable, Stats
 from frontdesk.cli.own_server import own_server
 from frontdesk.cli.serve import load_settings
-from frontdesk.cli.typing_line import lines_of_pipe, lines_of_terminal
 from frontdesk.errors import ConfigError
 
 HELP = """\
@@ -91,6 +90,8 @@ class Talk:
 
     def loop(self) -> int:
         """Read and answer until the input ends. In a pipe, the exit code tells whether every turn was answered."""
+        from frontdesk.cli.typing_line import lines_of_pipe, lines_of_terminal  # `serve` starts sooner without
+
         terminal = sys.stdin.isatty()
         if terminal:
             _note("Ask something. /help lists the commands; Ctrl-D leaves.")
