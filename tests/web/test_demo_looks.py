@@ -161,7 +161,8 @@ async def test_a_newer_notice_stays(open_demo: OpenDemo, server: Server) -> None
     """If this fails, what went wrong last is taken away by the clock of what went wrong before it."""
     demo = await open_demo(made(server.url, "Hi!", "Hello."), script=NO_CLIPBOARD + NO_COPYING)
     clock = demo.page.clock
-    await clock.install()
+    await clock.install(time=0)
+    await clock.pause_at(60)  # seconds; from here on nothing but the test moves it
     button = demo.answers.locator(".actions").get_by_role("button", name="Copy")
     notice = demo.page.locator("#notice")
     await button.click()

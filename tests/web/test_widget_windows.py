@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from playwright.async_api import expect
-from tests.web.widget import Widget, add_talk, until
+from tests.web.widget import Held, Widget, add_talk, until
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 OPENING = "When are you open on Saturday?"
 COUNT = "window.told = 0; addEventListener('storage', () => window.told += 1)"
 DEAF = "addEventListener('storage', event => event.stopImmediatePropagation(), true)"
+HEARS_OF_A_REPLY = "addEventListener('storage', ({newValue}) => window.heard ||= /\"resp_/.test(newValue))"
 
 
 async def visited(open_widget: OpenWidget) -> Widget:
@@ -89,3 +90,26 @@ async def test_seen_long_ago(open_widget: OpenWidget, server: Server) -> None:
     await expect(widget.badge).to_be_hidden()
     await widget.page.reload()
     await expect(widget.launcher).to_have_accessible_name("Open the chat")
+
+
+async def test_a_question_that_is_asked_while_another_window_reads(open_widget: OpenWidget, server: Server) -> None:
+    """If this fails, a tab on a slow device or line that is just opening never shows what was asked in another one
+    meanwhile, until its answer comes."""
+    first = await open_widget()
+    await first.open()
+    await until(first.page, f"localStorage.getItem('frontdesk.{first.id}') !== null")
+    second = Widget(await first.page.context.new_page(), first.chat, first.id)
+    reading = await Held().on(second, "**/items?*")
+    await second.page.goto(first.page.url)
+    await second.page.evaluate(HEARS_OF_A_REPLY)
+    await second.open()
+    route = await reading.came()
+    nothing = await route.fetch()
+    with server.held():
+        await first.send(OPENING)
+        await until(second.page, "window.heard === true")
+        await route.fulfill(response=nothing)
+        await expect(second.questions).to_have_text([OPENING])
+    await second.settle(1)
+    assert len(await second.stored()) == 2
+    assert not second.problems

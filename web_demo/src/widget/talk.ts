@@ -368,8 +368,9 @@ export class Talk {
 
   /** Another tab began, went on with or ended a turn. */
   #otherTabSaid(id: string, pending: Pending | null): void {
-    if (id !== this.#conversation || this.#turn) return;
-    if (pending === null || pending.response !== null || pending.failed !== undefined) void this.load();
+    // The session's, not the one on view: what is being read now may have been so before that, and is read once more.
+    if (id !== this.around.session.conversation || this.#turn) return;
+    if (pending === null || pending.response !== null || pending.failed !== undefined) void this.#again();
   }
 
   /** Another tab became somebody else, went to another conversation, or saw what was unread. */
