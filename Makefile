@@ -1,10 +1,10 @@
 # Two commands are enough: `make serve` and `make test`. Both install what is missing first; README.md has them without make.
-# Options go through ARGS: make serve ARGS="--port 9000", make test ARGS="tests/engine -x".
+# Options go through ARGS: make serve ARGS="--port 9000", make test ARGS="tests/engine -x" (for --pdb or -s: "-n 0 --pdb").
 
 PYTHON ?= python3
 ARGS ?=
-# Much of a test is waiting, so two processes share the files: half as long on two cores, and slower with more.
-PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+# Much of a test is waiting: two processes that share the files take 0.7 of the time on two cores.
+PYTEST = .venv/bin/python -m pytest -n 2 --dist loadfile
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10

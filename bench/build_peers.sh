@@ -45,6 +45,7 @@ fi
 if [ ! -e "$home/build/done" ]; then
     jobs=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
     say "compiling llama-server and llama-batched-bench with $jobs compilers"
+    rm -rf "$home/build" # what was left undone may name another checkout's header
     cmake -S "$home/src/vendor/llama.cpp" -B "$home/build" -G Ninja "${options[@]}" >"$home/cmake.log" 2>&1 ||
         { tail -20 "$home/cmake.log" >&2; die "cmake failed; all of its output is in $home/cmake.log"; }
     ninja -C "$home/build" -j "$jobs" llama-server llama-batched-bench >&2

@@ -1,9 +1,9 @@
 /* Included before every C++ file of llama.cpp that is compiled for a processor with AMX (-include, install.py).
  *
- * gcc's intrinsics do not say what AMX instructions read: `_tile_loadconfig` (before 11.5, 12.4 and 13.3, so Debian 12's)
- * names 8 of the 64 bytes, `_tile_loadd` none at all. The compiler may drop the stores before them, and Debian's does: the
- * tiles are set up from memory that nobody wrote, and the first step dies with SIGILL. Here both say that all of it is
- * read. Compilers that are right already lose nothing. */
+ * gcc's intrinsics do not say what AMX instructions read: `_tile_loadconfig` of older ones (Debian 12's 12.2) names 8 of the
+ * 64 bytes, `_tile_loadd` none at all, in 2024's gcc still. The compiler may drop the stores before them, and Debian's
+ * does: the tiles are set up from memory that nobody wrote, and the first step dies with SIGILL; or sums are wrong. Here
+ * both say that all of it is read. clang has intrinsics of its own and is left alone. */
 #if defined(__AMX_TILE__) && defined(__GNUC__) && !defined(__clang__)
 #include <immintrin.h>
 

@@ -99,10 +99,11 @@ def test_what_amx_reads_is_written(
     """On a processor that has AMX every reply would end with a dead engine, or be wrong without a word, where the
     compiler (Debian 12's, say) believes that nobody reads what it was to write."""
     module = installer(checkout)
+    monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("CXXFLAGS", "-O3 -march=sapphirerapids")
-    compile = ["c++", *shlex.split(module.compiler_flags()), "-x", "c++", "-S", "-o", "-"]
-    if not module.works([*compile, "/dev/null"]):
+    if not module.works([*module.compiler(), "-march=sapphirerapids", "-fsyntax-only", "-x", "c++", "/dev/null"]):
         pytest.skip("!! NOT TESTED: this compiler makes no code for AMX")
+    compile = [*module.compiler(), *shlex.split(module.compiler_flags()), "-x", "c++", "-S", "-o", "-"]
 
     def code(byte: int) -> str:
         source = tmp_path / "tiles.cpp"
@@ -128,3 +129,18 @@ def test_a_compiler_that_does_not_understand_is_asked_for_nothing(
     assert module.compiler_flags() == "-O2"
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert module.compiler_flags() == "-O2"
+
+
+def test_a_compiler_by_another_name_makes_amx_right(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where there is g++ and no c++, CMake would find it and the header would be left out, for good: the wheel is kept
+    as one that has it."""
+    module = installer(checkout)
+    for name in ("g++", "sh"):
+        (tmp_path / name).symlink_to(shutil.which("c++" if name == "g++" else name) or "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", "")
+    monkeypatch.delenv("CXXFLAGS", raising=False)
+    assert module.compiler() == ["g++"]
+    assert "amx.h" in module.compiler_flags()

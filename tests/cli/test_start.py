@@ -18,7 +18,7 @@ BROKEN = """
 from frontdesk.cli.main import main
 from frontdesk.server import app
 
-async def open_store(place):
+async def open_store(place, **_):
     raise PermissionError(13, "Permission denied")
 
 app.open_store = open_store
@@ -52,6 +52,12 @@ def test_help_is_enough_to_begin(tmp_path: Path) -> None:
     assert result.returncode == 0
     for word in ("frontdesk serve", "frontdesk chat", "--model my.gguf", "http://127.0.0.1:8000/v1", "frontdesk.toml"):
         assert word in result.stdout
+
+
+def test_only_a_talk_loads_what_reads_a_terminal(tmp_path: Path) -> None:
+    """Every start would take a sixth of a second more."""
+    said = "import sys, frontdesk.cli.main; print('prompt_toolkit' in sys.modules)"
+    assert frontdesk(folder=tmp_path, program=("-c", said)).stdout == "False\n"
 
 
 @pytest.mark.parametrize("command", ["serve", "chat"])

@@ -18,6 +18,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from frontdesk.store.postgres import STARTING_SECONDS
+
 if TYPE_CHECKING:
     from tests.conftest import Server
 
@@ -210,6 +212,21 @@ def test_a_port_that_is_taken() -> None:
     assert ended.returncode == 2
     assert "--port" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_signal_while_it_waits_for_the_database() -> None:
+    """If this fails, Ctrl-C does nothing for a quarter of a minute where the database's address is wrong."""
+    database = "postgresql://desk:secret@127.0.0.1:1/desk"
+    command = [sys.executable, "-m", "frontdesk", "serve", "--port", "0", "--database", database]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        said = iter(process.stderr.readline, "")
+        assert any("waiting for the database" in line for line in said)
+        process.send_signal(signal.SIGTERM)
+        process.wait(STARTING_SECONDS / 2)
+        rest = process.stderr.read()
+    assert "secret" not in rest
+    assert "Traceback" not in rest
 
 
 def stopping(server: Server) -> bool:

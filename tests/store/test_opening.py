@@ -22,9 +22,9 @@ from frontdesk.store import schema
 from frontdesk.store.store import Store, open_store
 
 
-async def refusal(place: str) -> str:
+async def refusal(place: str, *, exclusive: bool = True) -> str:
     with pytest.raises(ConfigError) as refused:
-        await open_store(place)
+        await open_store(place, exclusive=exclusive)
     assert "\n" not in refused.value.message
     return refused.value.message
 
@@ -100,12 +100,32 @@ async def test_tables_of_a_newer_version_are_refused(new_place: str) -> None:
 
 async def test_postgresql_that_does_not_answer_is_refused(postgres: Any, tmp_path: Path) -> None:
     """A wrong URL would give a traceback, or show the password in a log."""
-    assert "secret" not in await refusal("postgresql://desk:secret@127.0.0.1:1/desk")
+    assert "secret" not in await refusal("postgresql://desk:secret@127.0.0.1:1/desk", exclusive=False)
     assert "does not exist" in await refusal(postgres.url("nothing"))
     assert "host" in await refusal("postgresql://host:port/desk")
-    assert await refusal(f"postgresql:///desk?host={tmp_path}")
+    assert await refusal(f"postgresql:///desk?host={tmp_path}", exclusive=False)
     assert "colour" in await refusal(postgres.url("nothing") + "&colour=red")
     assert await refusal(postgres.url("nothing") + "&prepared_statement_cache_size=x")
+
+
+async def test_a_server_waits_for_postgresql(postgres: Any) -> None:
+    """Of a machine that boots, the chat would stay away: PostgreSQL takes longer to start than the server does. Or a
+    command would keep a person waiting who has forgotten to start it."""
+    place = postgres.new_database()
+    postgres.stop()
+    opening = asyncio.create_task(open_store(place))
+    try:
+        assert await refusal(place, exclusive=False)
+        assert not opening.done()
+    finally:
+        await asyncio.to_thread(postgres.start)
+    await (await opening).close()
+
+
+async def test_a_server_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server with a wrong address would look as if it ran."""
+    monkeypatch.setattr("frontdesk.store.postgres.STARTING_SECONDS", 0.5)
+    assert "127.0.0.1:1" in await refusal("postgresql://desk:secret@127.0.0.1:1/desk")
 
 
 async def test_postgresql_with_the_usual_name_for_tls(postgres: Any) -> None:

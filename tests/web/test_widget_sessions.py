@@ -56,7 +56,7 @@ async def test_expired_token(
     await widget.send(OPENING)
     await widget.settle(1)
     assert widget.sessions == 1
-    await widget.page.wait_for_timeout(12_000)  # those seconds, and what the server grants to clocks that differ
+    await widget.page.wait_for_timeout(13_000)  # those seconds, and what the server grants to clocks that differ
     await widget.send("How much is express shipping?")
     await widget.settle(2)
     assert widget.sessions == 2

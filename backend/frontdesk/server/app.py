@@ -77,7 +77,7 @@ def build_app(settings: Settings, pool: Pool | None = None, watch: Watch | None 
     recent = Recent(time.time, Problems(time.time, status_of))
 
     async def open_house(app: Starlette, stack: AsyncExitStack) -> None:
-        store = await open_store(settings.database_place)
+        store = await open_store(settings.database_place, hurry=lifetime.stopping.is_set)
         stack.push_async_callback(store.close)
         origins.open(store.widgets)
         secret = await store.secrets.get_or_create("visitors", lambda: secrets.token_bytes(32))

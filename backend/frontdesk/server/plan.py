@@ -96,7 +96,8 @@ def first(*values: T | None) -> T:
 
 def weight_bytes(card: ModelCard) -> int:
     """Of all files of the model. Free memory and a cgroup's limit have room for them in it, be they read yet or not:
-    they are mapped, and pages of files count as free."""
+    they are mapped, and pages of files count as free. What llama.cpp arranges anew for the processor (Q4_0; with AMX
+    most kinds) is copied and may take an eighth more, which is not counted."""
     return sum(size for _, _, size, _ in identity(str(card.path)) or ())
 
 

@@ -11,17 +11,20 @@ without harm, and an end happens once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from frontdesk.errors import ConfigError, StorageFailed
 from frontdesk.store.database import Operation, Result, failed, reason, storage_errors, transact
 from frontdesk.store.migrate import migrate
+
+log = structlog.stdlib.get_logger("frontdesk.store")
 
 Value = TypeVar("Value")
 
@@ -30,6 +33,8 @@ CONNECT_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 30.0  # after which a statement counts as failed
 SERVING_LOCK: Final = 0x66645F73727665  # "fd_srve"
 SERVING_PATIENCE: Final = 3.0  # seconds that PostgreSQL may need to see that the last server is dead
+STARTING_SECONDS: Final = 15.0  # that a server waits for PostgreSQL at its own start
+STARTING: Final = "57P03"  # what it answers until it takes connections ("cannot_connect_now")
 VANISHED_SECONDS: Final = 25  # and to see it where that server's whole machine or its network is gone
 
 TAKEN: Final = (
@@ -67,14 +72,18 @@ class PostgresDatabase:
         self._connection: AsyncConnection | None = None
 
     @classmethod
-    async def open(cls, place: str, *, exclusive: bool) -> PostgresDatabase:
-        """Connect to a postgresql:// URL and bring the tables up to date. Raises `ConfigError`."""
+    async def open(cls, place: str, *, exclusive: bool, hurry: Callable[[], bool]) -> PostgresDatabase:
+        """Connect to a postgresql:// URL and bring the tables up to date. Raises `ConfigError`.
+
+        An exclusive one waits `STARTING_SECONDS` for a server that cannot be reached, or until `hurry`: a machine that
+        boots starts both at once. A command does not, since somebody waits for it.
+        """
         try:
             database = cls(_for_asyncpg(sa.make_url(place)), exclusive=exclusive)
         except (exc.ArgumentError, ValueError) as error:
             raise ConfigError("the database's URL is not like postgresql://user:password@host:5432/name") from error
         try:
-            await database._connected_first()
+            await database._connected_first(STARTING_SECONDS if exclusive else 0.0, hurry)
             async with database._migrator.connect() as connection:
                 await connection.run_sync(migrate, database._name)
         except BaseException as error:  # whatever it is: no connection is left behind
@@ -134,12 +143,23 @@ class PostgresDatabase:
             self._connection = connection
         return self._connection
 
-    async def _connected_first(self) -> None:
+    async def _connected_first(self, seconds: float, hurry: Callable[[], bool]) -> None:
         """asyncpg says only now, and as a TypeError or a ValueError, that a parameter of the URL is none of its own."""
-        try:
-            await self._connected()
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"cannot use {self._name} as a database: {error}") from error
+        clock = asyncio.get_running_loop().time
+        deadline, told = clock() + seconds, False
+        while True:
+            try:
+                await self._connected()
+                return
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"cannot use {self._name} as a database: {error}") from error
+            except (OSError, exc.DBAPIError, asyncpg.PostgresError) as error:
+                if not _away(error) or clock() >= deadline or hurry():
+                    raise
+                if not told:
+                    log.warning("waiting for the database", database=self._name, reason=reason(error))
+                told = True
+            await asyncio.sleep(0.2)
 
     async def _serve(self, connection: AsyncConnection) -> None:
         deadline = asyncio.get_running_loop().time() + SERVING_PATIENCE
@@ -154,6 +174,12 @@ class PostgresDatabase:
         if connection:
             await connection.invalidate()
             await connection.close()
+
+
+def _away(error: BaseException) -> bool:
+    """Whether nothing listens there, or what does is itself only just starting."""
+    said = getattr(error, "orig", None) or error
+    return isinstance(said, OSError) or getattr(said, "sqlstate", "") == STARTING
 
 
 async def _broken(connection: AsyncConnection) -> bool:

@@ -5,6 +5,8 @@ The place decides the database; nothing above this line can tell which one it is
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from frontdesk.errors import ConfigError
 from frontdesk.store.conversations import Conversations
 from frontdesk.store.database import Database
@@ -58,11 +60,12 @@ class Store:
             await self._database.close()
 
 
-async def open_store(place: str, *, exclusive: bool = True) -> Store:
+async def open_store(place: str, *, exclusive: bool = True, hurry: Callable[[], bool] = lambda: False) -> Store:
     """Open a database and bring its tables up to date.
 
     `place` is a path (its folders and the file are made), "memory" (forgotten at the end), or a postgresql:// URL. The
-    server is exclusive: only one at a time uses a database. Commands may open it beside the server.
+    server is exclusive: only one at a time uses a database. Commands may open it beside the server. `hurry` ends a
+    server's waiting for a database that cannot be reached.
 
     Raises `ConfigError` with one line that says what is wrong.
     """
@@ -74,4 +77,4 @@ async def open_store(place: str, *, exclusive: bool = True) -> Store:
     # Imported late: its driver takes a tenth of the time in which the package is imported, and few need it.
     from frontdesk.store.postgres import PostgresDatabase
 
-    return Store(await PostgresDatabase.open(place, exclusive=exclusive))
+    return Store(await PostgresDatabase.open(place, exclusive=exclusive, hurry=hurry))

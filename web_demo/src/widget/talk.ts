@@ -184,7 +184,7 @@ export class Talk {
   async #again(): Promise<void> {
     const left = this.#left;
     await this.#loading;
-    if (left === this.#left) await this.load();
+    if (left === this.#left && !this.#turn && !this.around.signal.aborted) await this.load();
   }
 
   async #load(): Promise<void> {
@@ -369,7 +369,7 @@ export class Talk {
   /** Another tab began, went on with or ended a turn. */
   #otherTabSaid(id: string, pending: Pending | null): void {
     // The session's, not the one on view: what is being read now may have been so before that, and is read once more.
-    if (id !== this.around.session.conversation || this.#turn) return;
+    if (id !== this.around.session.conversation || this.#turn || this.#anew) return;
     if (pending === null || pending.response !== null || pending.failed !== undefined) void this.#again();
   }
 
