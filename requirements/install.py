@@ -135,7 +135,7 @@ def llama_wheel() -> Path:
     folder = wheel_folder()
     if found := sorted(folder.glob("llama_cpp_python-*.whl")):
         return found[0]
-    if not shutil.which(compiler()[0]):
+    if not shutil.which(cxx()[0]):
         stop("llama.cpp has to be compiled once, and there is no C++ compiler: install g++ (sudo apt-get install g++)")
     say(f"compiling llama.cpp for this CPU, once: about 8 minutes on two cores. The wheel is kept in {folder}")
     with tempfile.TemporaryDirectory(prefix="frontdesk-") as temporary:
@@ -168,11 +168,11 @@ def compiler_flags() -> str:
     """What CMake reads the C++ compiler's flags from: those of the environment, and `TILES` where it is understood.
     CMake does not ask for them if `CMAKE_ARGS` sets CMAKE_CXX_FLAGS."""
     include = f"-include {shlex.quote(str(TILES))}"
-    understood = works([*compiler(), *shlex.split(include), "-fsyntax-only", "-x", "c++", os.devnull])
+    understood = works([*cxx(), *shlex.split(include), "-fsyntax-only", "-x", "c++", os.devnull])
     return " ".join([os.environ.get("CXXFLAGS", ""), include if understood else ""]).strip()
 
 
-def compiler() -> list[str]:
+def cxx() -> list[str]:
     """The C++ compiler that CMake will take, as a command; "c++" if there is none."""
     given = os.environ.get("CXX", "").split()
     return given or [next(filter(shutil.which, ("c++", "g++", "clang++")), "c++")]

@@ -101,9 +101,9 @@ def test_what_amx_reads_is_written(
     module = installer(checkout)
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("CXXFLAGS", "-O3 -march=sapphirerapids")
-    if not module.works([*module.compiler(), "-march=sapphirerapids", "-fsyntax-only", "-x", "c++", "/dev/null"]):
+    if not module.works([*module.cxx(), "-march=sapphirerapids", "-fsyntax-only", "-x", "c++", "/dev/null"]):
         pytest.skip("!! NOT TESTED: this compiler makes no code for AMX")
-    compile = [*module.compiler(), *shlex.split(module.compiler_flags()), "-x", "c++", "-S", "-o", "-"]
+    command = [*module.cxx(), *shlex.split(module.compiler_flags()), "-x", "c++", "-S", "-o", "-"]
 
     def code(byte: int) -> str:
         source = tmp_path / "tiles.cpp"
@@ -111,7 +111,7 @@ def test_what_amx_reads_is_written(
             "#include <immintrin.h>\nvoid act() { alignas(64) unsigned char memory[1024] = {1};\n"
             f"for (int i = 48; i < 56; i++) memory[i] = {byte}; {reads}; }}\n"
         )
-        return subprocess.run([*compile, str(source)], capture_output=True, text=True, check=True).stdout
+        return subprocess.run([*command, str(source)], capture_output=True, text=True, check=True).stdout
 
     assert code(0x33) != code(0x5A), "the bytes that the instruction reads are nowhere in the code"
 
@@ -137,10 +137,9 @@ def test_a_compiler_by_another_name_makes_amx_right(
     """Where there is g++ and no c++, CMake would find it and the header would be left out, for good: the wheel is kept
     as one that has it."""
     module = installer(checkout)
-    for name in ("g++", "sh"):
-        (tmp_path / name).symlink_to(shutil.which("c++" if name == "g++" else name) or "")
+    (tmp_path / "g++").symlink_to(shutil.which("c++") or "")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CXX", "")
     monkeypatch.delenv("CXXFLAGS", raising=False)
-    assert module.compiler() == ["g++"]
+    assert module.cxx() == ["g++"]
     assert "amx.h" in module.compiler_flags()

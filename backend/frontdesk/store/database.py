@@ -162,8 +162,13 @@ def failed(error: BaseException) -> StorageFailed:
 
 def reason(error: BaseException) -> str:
     """The first line of what the database itself said."""
-    said = str(getattr(error, "orig", None) or error) or type(error).__name__
+    said = str(drivers_own(error)) or type(error).__name__
     return said.splitlines()[0]
+
+
+def drivers_own(error: BaseException) -> BaseException:
+    """What the database's driver raised, without SQLAlchemy's wrapping."""
+    return getattr(error, "orig", None) or error
 
 
 @contextmanager

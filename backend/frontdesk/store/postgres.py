@@ -21,7 +21,7 @@ from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from frontdesk.errors import ConfigError, StorageFailed
-from frontdesk.store.database import Operation, Result, failed, reason, storage_errors, transact
+from frontdesk.store.database import Operation, Result, drivers_own, failed, reason, storage_errors, transact
 from frontdesk.store.migrate import migrate
 
 log = structlog.stdlib.get_logger("frontdesk.store")
@@ -33,9 +33,9 @@ CONNECT_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 30.0  # after which a statement counts as failed
 SERVING_LOCK: Final = 0x66645F73727665  # "fd_srve"
 SERVING_PATIENCE: Final = 3.0  # seconds that PostgreSQL may need to see that the last server is dead
+VANISHED_SECONDS: Final = 25  # and to see it where that server's whole machine or its network is gone
 STARTING_SECONDS: Final = 15.0  # that a server waits for PostgreSQL at its own start
 STARTING: Final = "57P03"  # what it answers until it takes connections ("cannot_connect_now")
-VANISHED_SECONDS: Final = 25  # and to see it where that server's whole machine or its network is gone
 
 TAKEN: Final = (
     "another server uses it; give --database another one, or, if that one's machine has just vanished, start again in "
@@ -153,7 +153,7 @@ class PostgresDatabase:
                 return
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"cannot use {self._name} as a database: {error}") from error
-            except (OSError, exc.DBAPIError, asyncpg.PostgresError) as error:
+            except (exc.SQLAlchemyError, OSError, *ERRORS) as error:
                 if not _away(error) or clock() >= deadline or hurry():
                     raise
                 if not told:
@@ -178,8 +178,8 @@ class PostgresDatabase:
 
 def _away(error: BaseException) -> bool:
     """Whether nothing listens there, or what does is itself only just starting."""
-    said = getattr(error, "orig", None) or error
-    return isinstance(said, OSError) or getattr(said, "sqlstate", "") == STARTING
+    error = drivers_own(error)
+    return isinstance(error, OSError) or getattr(error, "sqlstate", "") == STARTING
 
 
 async def _broken(connection: AsyncConnection) -> bool:

@@ -213,11 +213,12 @@ class SqliteDatabase:
     def _stay_in_place(self) -> None:
         """Raises `StorageFailed` where our file is not what its name stands for: for good if another one is there, else
         until it is back, since then its WAL still lies beside it."""
-        if not self._gone and not self._replaced():
-            return
-        if not self._gone and _identity(self._beside("")) is not None:
-            self._gone = True
-            self._set_aside()
+        if not self._gone:
+            if not self._replaced():
+                return
+            if _identity(self._beside("")) is not None:
+                self._gone = True
+                self._set_aside()
         raise StorageFailed(GONE)
 
     def _replaced(self) -> bool:
