@@ -97,10 +97,14 @@ class Lifetime:
         finally:
             await self.stop()
 
-    async def drain(self, hurry: Callable[[], bool] = lambda: False) -> None:
-        """Refuse new requests and wait for the running ones, `drain_seconds` at most; then `stop`."""
+    def refuse(self) -> None:
+        """Take no new requests from now on; a start that is going on is in a hurry (`stopping`)."""
         self.stopping.set()
         self.pool.refuse()
+
+    async def drain(self, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Refuse new requests and wait for the running ones, `drain_seconds` at most; then `stop`."""
+        self.refuse()
         deadline = time.monotonic() + self._drain_seconds
         # A poll, since what ends the wait are a count, a clock and a signal at once; it runs once in a server's life.
         while self._open_requests() and time.monotonic() < deadline and not hurry():  # noqa: ASYNC110

@@ -58,7 +58,7 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             self.force_exit = True
-        self._lifetime.stopping.set()  # also while it starts, before anybody drains
+        self._lifetime.refuse()  # at once: also while it starts, before anybody drains
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
