@@ -19,7 +19,7 @@ options=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DGGML_
 cpu=$(sed -n 's/^flags[^:]*: //p' /proc/cpuinfo | head -1 | tr ' ' '\n' | sort | tr '\n' ' ')
 CXXFLAGS=$(PYTHONPATH=requirements python3 -c 'import install; print(install.compiler_flags())')
 export CXXFLAGS
-home=$cache/peers/$version-$(printf '%s' "$cpu ${options[*]} $(cat requirements/amx.h)" | sha256sum | cut -c1-12)
+home=$cache/peers/$version-$(printf '%s' "$cpu ${options[*]} ${CXXFLAGS//$PWD/} $(cat requirements/amx.h)" | sha256sum | cut -c1-12)
 mkdir -p "$home"
 exec 9>"$home/lock"
 flock 9 # a second run waits for the first

@@ -58,7 +58,8 @@ from frontdesk.bench.workloads import DEFAULTS, plan
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "bench" / "models"
 SHIPPED = ROOT / "weights" / "frontdesk-small-q8_0.gguf"
-FLAGS = (("-kvu",), ("-sps", "0.7"), ("-b", "128"), ("-cram", "0"))  # of llama-server, tried in this order
+# Of llama-server, tried in this order.
+FLAGS = (("-kvu",), ("-sps", "0.7"), ("-b", "128"), ("-cram", "0"), ("-fa", "off"))
 REPLY_SECONDS = 900.0
 SETTLE_SECONDS = 2.0  # between two servers' turns
 

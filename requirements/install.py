@@ -32,6 +32,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fron
 OLDEST = (3, 11)
 CMAKE_ARGS = ("-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF " + os.environ.get("CMAKE_ARGS", "")).strip()
 TILES = REQUIREMENTS / "amx.h"  # without it what Debian 12's compiler makes of AMX dies in the first step
+HALVES = "-mno-avx512fp16"  # with it flash attention takes heads of fewer than 128 numbers one number at a time
 BYTES_PER_COMPILER = 1.5e9  # llama.cpp's largest files need about this much
 
 
@@ -165,11 +166,12 @@ def compile_wheel(folder: Path) -> Path:
 
 
 def compiler_flags() -> str:
-    """What CMake reads the C++ compiler's flags from: those of the environment, and `TILES` where it is understood.
-    CMake does not ask for them if `CMAKE_ARGS` sets CMAKE_CXX_FLAGS."""
-    include = f"-include {shlex.quote(str(TILES))}"
-    understood = works([*cxx(), *shlex.split(include), "-fsyntax-only", "-x", "c++", os.devnull])
-    return " ".join([os.environ.get("CXXFLAGS", ""), include if understood else ""]).strip()
+    """What CMake reads the C++ compiler's flags from: those of the environment, `TILES` and `HALVES`, where they are
+    understood. CMake does not ask for them if `CMAKE_ARGS` sets CMAKE_CXX_FLAGS."""
+    wanted = (f"-include {shlex.quote(str(TILES))}", HALVES)
+    empty = ("-fsyntax-only", "-x", "c++", os.devnull)
+    understood = [flags for flags in wanted if works([*cxx(), *shlex.split(flags), *empty])]
+    return " ".join([os.environ.get("CXXFLAGS", ""), *understood]).strip()
 
 
 def cxx() -> list[str]:
@@ -193,6 +195,8 @@ def wheel_folder() -> Path:
     cpu, options = cpu_flags(), CMAKE_ARGS
     if "amx_tile" in cpu.split():
         options += f" {hashlib.sha256(TILES.read_bytes()).hexdigest()}"
+    if "avx512_fp16" in cpu.split():
+        options += f" {HALVES}"
     tag = f"cp{sys.version_info[0]}{sys.version_info[1]} {sysconfig.get_platform()} {cpu} {options}"
     return CACHE / "wheels" / f"{version[1]}-{hashlib.sha256(tag.encode()).hexdigest()[:12]}"
 

@@ -265,6 +265,13 @@ async def test_attention_without_flash_needs_memory(tune: Any) -> None:
     assert found.kv_type is not None
 
 
+async def test_no_cache_is_filled_twice(tune: Any) -> None:
+    """Filling caches would take the time in which they are to be measured: of flash attention nobody would know."""
+    _, labs = await tune(lambda trial, _: quick(trial))
+    forms = [(trial.unified, trial.flash, trial.kv_type) for trial in labs.trials if trial.resident]
+    assert len(forms) == len(set(forms)) == 4
+
+
 async def test_without_memory_the_rest_is_measured(tune: Any) -> None:
     """A small machine would learn nothing, or a question would vanish without a word."""
     found, labs = await tune(lambda trial, _: quick(trial), cell=1000.0, memory=3 * 1000 * 9 * 256)

@@ -37,6 +37,22 @@ def test_logits_do_not_depend_on_the_others(lab: MakeLab, threads: int, chunk: i
             assert (row == together.recorder.rows[place]).all(), f"request {id}, token {place[1]}"
 
 
+def test_a_reply_that_is_read_again_goes_on_as_it_would_have(lab: MakeLab) -> None:
+    """After the death of an engine, or with the history of a next turn, what was written token by token is read in one
+    piece: by other kernels it would go on in other words."""
+    one = lab(slots=1, threads=2)
+    begun = prompt(30, 90)
+    one.ask(0, begun, 150)
+    one.run()
+    written = one.tokens[0]
+    for cut in range(1, 150, 8):
+        again = lab(slots=1, threads=2, chunk=512)
+        again.ask(1, begun + written[:cut], 2)
+        again.run()
+        for at in range(2):
+            assert (again.recorder.rows[1, at] == one.recorder.rows[0, cut + at]).all(), f"token {cut + at}"
+
+
 @pytest.mark.parametrize("exact", [True, False])
 def test_one_pool_gives_the_same_text(lab: MakeLab, exact: bool) -> None:
     """Sharing cells would change what is said beyond rounding.

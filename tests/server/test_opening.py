@@ -16,6 +16,7 @@ from frontdesk.fleet.gguf import read_metadata
 from frontdesk.fleet.registry import ModelCard, card_for_file
 from frontdesk.fleet.tuned import Tuned
 from frontdesk.server import opening as module
+from frontdesk.server import plan as plan_module
 from frontdesk.server.opening import opening, remembered, tuning
 from frontdesk.server.plan import plan
 
@@ -25,7 +26,8 @@ TUNED = Tuned(model="m", machine="x", measured="2026-11-24", seconds=20.0, chunk
 
 @pytest.fixture
 def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelCard:
-    """Of a model that counts as large, on a machine that remembers nothing."""
+    """Of a model that counts as large, on a machine that remembers nothing and whose memory is always as free."""
+    monkeypatch.setattr(plan_module, "usable_memory", lambda: 2**34)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     monkeypatch.setattr(module, "SMALL", 0)

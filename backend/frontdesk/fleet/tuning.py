@@ -46,6 +46,8 @@ Telling = Callable[[str, float], None]
 Form = Mapping[str, Any]  # fields of a `Trial`
 Option = TypeVar("Option", int, str)
 
+USUAL_FORM: Final[Form] = {"flash": "auto", "kv_type": "f16"}
+
 SAMPLE: Final = (Shape("decode", 1), Shape("decode", 8), Shape("prompt", 64))
 CACHED: Final = (Shape("decode", 1), Shape("decode", 8), Shape("prompt", 128))
 
@@ -124,6 +126,7 @@ class Tuning:
     _found: dict[str, Any] = field(default_factory=dict)
     _findings: list[str] = field(default_factory=list)
     _steps: dict[str, float] = field(default_factory=dict)
+    _forms: dict[frozenset[tuple[str, Any]], float] = field(default_factory=dict)  # costs
     _asked: str = ""
     _ends: float = math.inf
 
@@ -155,7 +158,7 @@ class Tuning:
                 await lab.open(str(self.card.path))
                 self._ends = self.clock() + self.budget  # loading is not measuring
                 limit.reschedule(now() + HANGS * (self._ends - begun))
-                for question in (self._ask_threads, self._ask_steps, self._ask_chunks, self._ask_spin, self._ask_cache):
+                for question in (self._ask_threads, self._ask_steps, self._ask_chunks, self._ask_cache, self._ask_spin):
                     if self._left > 0:
                         await question(lab)
         except TimeoutError:
@@ -251,11 +254,16 @@ class Tuning:
             await self._form(lab, "kv_type", form, {"f16": {"kv_type": "f16"}, "q8_0": {"kv_type": "q8_0"}})
 
     async def _form(self, lab: Lab, name: str, base: Form, options: Mapping[str, Form]) -> str:
-        """Compare forms of KV cache; the first is the usual one."""
+        """Compare forms of KV cache; the first is the usual one. To fill a cache takes much longer than to time it, so
+        none is filled twice."""
         costs: dict[str, float] = {}
-        for option, form in options.items():
-            trial = self._trial(CACHED, 4, 0.04, **{**base, **form})
-            costs[option] = cost(await self._time(lab, name.replace("_", " "), trial), CACHED, self._threads)
+        for option, changed in options.items():
+            form = {**USUAL_FORM, **base, **changed}
+            key = frozenset(form.items())
+            if key not in self._forms:
+                timed = await self._time(lab, name.replace("_", " "), self._trial(CACHED, 4, 0.04, **form))
+                self._forms[key] = cost(timed, CACHED, self._threads)
+            costs[option] = self._forms[key]
         return self._choose(name, costs, next(iter(options)))
 
     def _choose(self, name: str, costs: Mapping[Option, float], usual: Option) -> Option:
