@@ -92,14 +92,18 @@ def build(kind: str, count: int, seed: int) -> None:
 
 
 class Conversations:
-    """The conversations of one kind, grouped into batches of at most `budget` tokens (padding included)."""
+    """The conversations of one kind, grouped into batches of at most `budget` tokens (padding included).
 
-    def __init__(self, kind: str, budget: int, seed: int) -> None:
+    Ranks with the same seed share them out: at the same time each gets another batch of nearly the same length, since
+    between two steps the faster one waits.
+    """
+
+    def __init__(self, kind: str, budget: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
         data = np.load(paths.dataset(kind))
         self.ids, self.learned, self.offsets = data["ids"], data["learned"], data["offsets"]
         self.pointing, self.about = data["pointing"], data["about"]
         self.lengths = np.diff(self.offsets)
-        self.budget = budget
+        self.budget, self.rank, self.ranks = budget, rank, ranks
         self.rng = np.random.default_rng(seed)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -108,8 +112,10 @@ class Conversations:
             for start in range(0, len(order), POOL):
                 pool = order[start : start + POOL]
                 groups = self.group(pool[np.argsort(self.lengths[pool], kind="stable")])
-                for index in self.rng.permutation(len(groups)):
-                    yield self.batch(groups[index])
+                rounds, over = divmod(len(groups), self.ranks)
+                first = self.rng.integers(over + 1) + self.rank
+                for index in self.rng.permutation(rounds):
+                    yield self.batch(groups[first + index * self.ranks])
 
     def group(self, by_length: np.ndarray) -> list[list[int]]:
         groups: list[list[int]] = []

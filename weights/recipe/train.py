@@ -61,9 +61,9 @@ def shares(done: float) -> tuple[float, ...]:
 
 def batches(progress: Progress, options: argparse.Namespace, rank: int) -> Iterator[Batch]:
     """Batches by curriculum. A resumed run shuffles anew; it need not repeat the order of an unbroken one."""
-    seed = options.seed + 1000 * progress.step + rank
-    kinds = [iter(Conversations(kind, options.batch, seed)) for kind in COUNTS]
-    rng = np.random.default_rng(options.seed + progress.step)  # the same on all ranks: they wait for each other
+    seed = options.seed + 1000 * progress.step  # the same on all ranks: they wait for each other
+    kinds = [iter(Conversations(kind, options.batch, seed, rank, options.ranks)) for kind in COUNTS]
+    rng = np.random.default_rng(seed)
     while True:
         yield next(kinds[rng.choice(len(kinds), p=shares(progress.tokens / options.tokens))])
 
@@ -224,6 +224,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(options.port)
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "4096"  # batches have many shapes; at 1024 kernels are made anew
     mp.spawn(work, (options,), nprocs=options.ranks)
 
 
