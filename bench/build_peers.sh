@@ -7,7 +7,7 @@
 # kernels, and the library for pictures, without which its example server does not start. It is kept in ${XDG_CACHE_HOME:-~/.cache}/frontdesk/peers/, never in the checkout, and made only once: about
 # 10 minutes on two cores. The last line printed is that folder.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd -P "$(dirname "$0")/.."
 say() { printf 'build_peers: %s\n' "$*" >&2; }
 die() { say "$*"; exit 2; }
 
@@ -19,7 +19,7 @@ options=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DGGML_
 cpu=$(sed -n 's/^flags[^:]*: //p' /proc/cpuinfo | head -1 | tr ' ' '\n' | sort | tr '\n' ' ')
 CXXFLAGS=$(PYTHONPATH=requirements python3 -c 'import install; print(install.compiler_flags())')
 export CXXFLAGS
-home=$cache/peers/$version-$(printf '%s' "$cpu ${options[*]} ${CXXFLAGS//$PWD/} $(cat requirements/amx.h)" | sha256sum | cut -c1-12)
+home=$cache/peers/$version-$(printf '%s' "$cpu ${options[*]} ${CXXFLAGS//"$PWD"/} $(cat requirements/amx.h)" | sha256sum | cut -c1-12)
 mkdir -p "$home"
 exec 9>"$home/lock"
 flock 9 # a second run waits for the first

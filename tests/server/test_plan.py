@@ -98,7 +98,8 @@ def test_streams_that_do_not_fit_take_no_more_than_one_pool(card: ModelCard, mon
     settings = Settings(slots=8, ctx=512)
     load = plan(settings, card, tuned)
     assert load.unified
-    assert plan(settings, card, structs.replace(tuned, flash="off")).flash == "auto"  # measured with streams
+    for shared in (settings, Settings(slots=6, ctx=512, kv_layout="unified")):
+        assert plan(shared, card, structs.replace(tuned, flash="off")).flash == "auto"  # measured with streams
     assert load.kv_cells == plan(settings, card).kv_cells == 4 * 512
     assert plan(Settings(slots=6, ctx=512), card, tuned).kv_cells == 6 * 512
     assert plan(settings, replace(card, exact=True), tuned).kv_cells == 6 * 512

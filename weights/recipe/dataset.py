@@ -105,6 +105,8 @@ class Conversations:
         self.lengths = np.diff(self.offsets)
         self.budget, self.rank, self.ranks = budget, rank, ranks
         self.rng = np.random.default_rng(seed)
+        if ranks > 1 and self.lengths[:POOL].sum() < ranks * budget:
+            raise ValueError(f"{kind}: too few conversations for {ranks} batches of {budget} tokens")
 
     def __iter__(self) -> Iterator[Batch]:
         while True:

@@ -46,8 +46,8 @@ Telling = Callable[[str, float], None]
 Form = Mapping[str, Any]  # fields of a `Trial`
 Option = TypeVar("Option", int, str)
 
-USUAL_FORM: Final[Form] = {"flash": "auto", "kv_type": "f16"}
 
+USUAL_FORM: Final[Form] = {"flash": "auto", "kv_type": "f16"}  # of a KV cache, where nothing else is asked for
 SAMPLE: Final = (Shape("decode", 1), Shape("decode", 8), Shape("prompt", 64))
 CACHED: Final = (Shape("decode", 1), Shape("decode", 8), Shape("prompt", 128))
 
@@ -264,6 +264,8 @@ class Tuning:
                 timed = await self._time(lab, name.replace("_", " "), self._trial(CACHED, 4, 0.04, **form))
                 self._forms[key] = cost(timed, CACHED, self._threads)
             costs[option] = self._forms[key]
+            if math.isinf(next(iter(costs.values()))):
+                break  # nothing could be compared with it
         return self._choose(name, costs, next(iter(options)))
 
     def _choose(self, name: str, costs: Mapping[Option, float], usual: Option) -> Option:

@@ -50,12 +50,12 @@ def plan(settings: Settings, card: ModelCard, tuned: Tuned | None = None) -> Loa
     sliding = slides(metadata)
     layout = "streams" if exact or sliding else first(settings.kv_layout, tuned.kv_layout)
     cell = cell_bytes(metadata, kv_type)
-    roomy = _roomy(settings, card.context, cell, weighing_bytes(metadata), left)
-    unlike = settings.window(card.context) > FAR or (layout == "streams" and not roomy)  # what was measured
+    alone = layout == "streams" and _roomy(settings, card.context, cell, weighing_bytes(metadata), left)
+    unlike = settings.window(card.context) > FAR or (tuned.kv_layout == "streams" and not alone)  # what was measured
     tuned_flash = None if unlike and tuned.flash == "off" else tuned.flash
     flash = "on" if exact else first(settings.flash, tuned_flash, "auto")
     weighing = weighing_bytes(metadata) if flash == "off" and kv_type != "q8_0" else 0
-    each = cell + weighing / (settings.slots if roomy and layout == "streams" else 1)
+    each = cell + weighing / (settings.slots if alone else 1)
     own = settings.slots if sliding and "slots" in settings.model_fields_set else 1
     window, fits = _sizes(settings, card.context, left / each if left is not None and cell else None, own)
     streams = exact or sliding or (layout == "streams" and (fits is None or fits >= window * settings.slots))
@@ -92,11 +92,11 @@ def plan(settings: Settings, card: ModelCard, tuned: Tuned | None = None) -> Loa
 
 
 def _roomy(settings: Settings, context: int, cell: float, weighing: int, left: float | None) -> bool:
-    """Is there room for attention without flash where every slot has a KV cache of its own, and not too long a one?
-    A step weighs the tokens of no more than one window there."""
+    """Does every slot get a KV cache of its own where attention is without flash? A step weighs the tokens of one
+    window then. What `kv_tokens` says is done, whether it fits or not."""
     each = cell + weighing / settings.slots
     window, fits = _sizes(settings, context, left / each if left is not None and cell else None, 1)
-    return window <= FAR and settings.kv_cells(window, fits, streams=True) >= settings.slots * window
+    return settings.kv_cells(window, fits, streams=True) >= settings.slots * window
 
 
 def first(*values: T | None) -> T:
