@@ -1,6 +1,6 @@
 """Batches of training: what two ranks get at the same time. Needs PyTorch; without it this is skipped."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
