@@ -90,6 +90,16 @@ def test_a_right_environment_is_kept(checkout: Path, tmp_path: Path) -> None:
     assert install(checkout) == first[1:]
 
 
+def for_a_xeon(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The C++ compiler as llama.cpp is compiled with it on a processor that has AMX and adds 16-bit floats."""
+    module = installer(checkout)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("CXXFLAGS", "-O3 -march=sapphirerapids")
+    if not module.works([*module.cxx(), "-march=sapphirerapids", "-fsyntax-only", "-x", "c++", "/dev/null"]):
+        pytest.skip("!! NOT TESTED: this compiler makes no code for such a processor")
+    return [*module.cxx(), *shlex.split(module.compiler_flags())]
+
+
 @pytest.mark.parametrize(
     "reads", ["_tile_loadconfig(&memory)", "_tile_loadd(0, memory, 64)"], ids=["configuration", "tile"]
 )
@@ -98,12 +108,7 @@ def test_what_amx_reads_is_written(
 ) -> None:
     """On a processor that has AMX every reply would end with a dead engine, or be wrong without a word, where the
     compiler (Debian 12's, say) believes that nobody reads what it was to write."""
-    module = installer(checkout)
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setenv("CXXFLAGS", "-O3 -march=sapphirerapids")
-    if not module.works([*module.cxx(), "-march=sapphirerapids", "-fsyntax-only", "-x", "c++", "/dev/null"]):
-        pytest.skip("!! NOT TESTED: this compiler makes no code for AMX")
-    command = [*module.cxx(), *shlex.split(module.compiler_flags()), "-x", "c++", "-S", "-o", "-"]
+    command = [*for_a_xeon(checkout, monkeypatch), "-x", "c++", "-S", "-o", "-"]
 
     def code(byte: int) -> str:
         source = tmp_path / "tiles.cpp"
@@ -119,12 +124,7 @@ def test_what_amx_reads_is_written(
 def test_halves_are_not_computed_as_such(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a processor that adds 16-bit floats, llama.cpp's flash attention takes 128 numbers at once and what is less
     one by one: heads of 64, as most small models have, took five times as long."""
-    module = installer(checkout)
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setenv("CXXFLAGS", "-march=sapphirerapids")
-    if not module.works([*module.cxx(), "-march=sapphirerapids", "-fsyntax-only", "-x", "c++", "/dev/null"]):
-        pytest.skip("!! NOT TESTED: this compiler makes no code for 16-bit floats")
-    command = [*module.cxx(), *shlex.split(module.compiler_flags()), "-dM", "-E", "-x", "c++", "/dev/null"]
+    command = [*for_a_xeon(checkout, monkeypatch), "-dM", "-E", "-x", "c++", "/dev/null"]
     defined = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "__AVX512BF16__" in defined
     assert "__AVX512FP16__" not in defined
