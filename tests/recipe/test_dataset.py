@@ -21,7 +21,7 @@ COUNT = 1500
 
 
 @pytest.fixture
-def lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A data file in which every token of a conversation is its number."""
     lengths = np.random.default_rng(3).integers(20, 900, COUNT)
     tokens = int(lengths.sum())
@@ -34,10 +34,10 @@ def lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
         about=np.zeros(tokens, np.uint8),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
     )
-    return lengths
 
 
-def test_ranks_share_the_conversations_out(lengths: np.ndarray) -> None:
+@pytest.mark.usefixtures("data")
+def test_ranks_share_the_conversations_out() -> None:
     """A conversation would be learned twice as often as the others, or never; or a rank wait for one whose batches are
     longer."""
     ranks = [islice(Conversations("usual", 2048, 7, rank, 2), 2 * COUNT) for rank in range(2)]

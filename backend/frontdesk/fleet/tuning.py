@@ -46,8 +46,6 @@ Telling = Callable[[str, float], None]
 Form = Mapping[str, Any]  # fields of a `Trial`
 Option = TypeVar("Option", int, str)
 
-
-USUAL_FORM: Final[Form] = {"flash": "auto", "kv_type": "f16"}  # of a KV cache, where nothing else is asked for
 SAMPLE: Final = (Shape("decode", 1), Shape("decode", 8), Shape("prompt", 64))
 CACHED: Final = (Shape("decode", 1), Shape("decode", 8), Shape("prompt", 128))
 
@@ -126,7 +124,7 @@ class Tuning:
     _found: dict[str, Any] = field(default_factory=dict)
     _findings: list[str] = field(default_factory=list)
     _steps: dict[str, float] = field(default_factory=dict)
-    _forms: dict[frozenset[tuple[str, Any]], float] = field(default_factory=dict)  # costs
+    _caches: dict[Trial, float] = field(default_factory=dict)  # what forms of KV cache cost
     _asked: str = ""
     _ends: float = math.inf
 
@@ -257,16 +255,16 @@ class Tuning:
         """Compare forms of KV cache; the first is the usual one. To fill a cache takes much longer than to time it, so
         none is filled twice."""
         costs: dict[str, float] = {}
-        for option, changed in options.items():
-            form = {**USUAL_FORM, **base, **changed}
-            key = frozenset(form.items())
-            if key not in self._forms:
-                timed = await self._time(lab, name.replace("_", " "), self._trial(CACHED, 4, 0.04, **form))
-                self._forms[key] = cost(timed, CACHED, self._threads)
-            costs[option] = self._forms[key]
-            if math.isinf(next(iter(costs.values()))):
+        usual = next(iter(options))
+        for option, form in options.items():
+            trial = self._trial(CACHED, 4, 0.04, **{**base, **form})
+            if trial not in self._caches:
+                timed = await self._time(lab, name.replace("_", " "), trial)
+                self._caches[trial] = cost(timed, CACHED, self._threads)
+            costs[option] = self._caches[trial]
+            if math.isinf(costs[usual]):
                 break  # nothing could be compared with it
-        return self._choose(name, costs, next(iter(options)))
+        return self._choose(name, costs, usual)
 
     def _choose(self, name: str, costs: Mapping[Option, float], usual: Option) -> Option:
         """The best of what was measured. Recorded if that and the usual could be compared."""
